@@ -1,0 +1,54 @@
+"""What a sequence model asks of the density of one frame.
+
+A :class:`FrameDensity` says how many numbers a frame's parameters take (``param_shapes``) and holds
+a static value of each, the parameter ``b_<name>``. A sequence model adds to some of them what its
+state says, and hands the result back to :meth:`FrameDensity.log_prob` and
+:meth:`FrameDensity.sample`. RNADE is the default; any other density with this interface takes its
+place without a change elsewhere.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+Params = Sequence[Tensor]
+"""One tensor per entry of ``param_shapes``, in that order, each ``(..., *shape)``."""
+
+
+class FrameDensity(nn.Module, ABC):
+    """A normalised density over frames ``x (D,)``, with parameters that may change per frame."""
+
+    n_features: int
+    param_shapes: dict[str, tuple[int, ...]]
+    """Name and shape of each of a frame's parameters; ``b_<name>`` is its static value."""
+
+    def static_params(self) -> tuple[Tensor, ...]:
+        """The parameters of a frame about which nothing else is known, each of its own shape."""
+        return tuple(getattr(self, f"b_{name}") for name in self.param_shapes)
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        """Log density of ``x (..., D)`` in nats, ``(...)``."""
+
+    @abstractmethod
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        params: Params | None = None,
+        given: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws ``(*sample_shape, *batch, D)``, the first features fixed to ``given``."""
+
+    @abstractmethod
+    def mean(
+        self,
+        params: Params | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean of the density, ``(*batch, D)``; exact, or from ``n_samples`` draws."""

@@ -1,0 +1,178 @@
+r"""Algorithms 1 and 2: the gradients of RNADE and RNN-RNADE, line by line.
+
+This is the supplement of the RNN-RNADE paper with its misprints corrected; ``docs/derivation.md``
+derives every line and says what goes wrong when a misprint is followed. It uses no autograd and
+none of the model's code: it is the yardstick of every gradient check, and the backward pass of
+models built with ``gradient="algorithm"``.
+
+Conventions:
+    Gradients of **plus** the log density, in nats. ``x (N, D)``, N frames at once: where the
+    supplement writes an assignment for one frame, the sum over frames stands here. Symbols are the
+    supplement's, ``d_z`` for its partial z; its recurrent state h^t is ``u`` here. A gradient has
+    the shape of what it is the gradient of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+BLOCK = 16
+"""Features between two fresh computations of a; subtraction alone loses float32 digits."""
+
+
+def rnade_gradients(
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    biases: Sequence[Tensor] | None = None,
+    *,
+    weight: Tensor | None = None,
+    component: str = "gaussian",
+    activation: str = "sigmoid",
+    floor: float = 0.0,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Algorithm 1: gradients of ``sum_n weight_n log p(x_n)``.
+
+    Args:
+        parameters: RNADE's parameters by name.
+        x: frames ``(N, D)``.
+        biases: (alpha, mu, sigma), each ``(D, K)`` or ``(N, D, K)``; None for the static ones.
+        weight: ``(N,)``, the gradient that arrives at each frame's log density; None for ones.
+        component, activation, floor: as in :class:`~rnade_lightning.rnade.RNADE`.
+
+    Returns:
+        The gradient of every parameter, by name (b_alpha, b_mu, b_sigma in the shape of the biases
+        given), and that of x.
+    """
+    W, c, rho = parameters["W"], parameters["c"], parameters["rho"]
+    V_alpha, V_mu, V_sigma = (parameters[f"V_{name}"] for name in ("alpha", "mu", "sigma"))
+    if biases is None:
+        biases = [parameters[f"b_{name}"] for name in ("alpha", "mu", "sigma")]
+    b_alpha, b_mu, b_sigma = biases
+    w = torch.ones_like(x[:, :1]) if weight is None else weight[:, None]
+    d_W, d_rho = torch.zeros_like(W), torch.zeros_like(rho)
+    d_V_alpha, d_V_mu, d_V_sigma = (torch.zeros_like(V) for V in (V_alpha, V_mu, V_sigma))
+    d_b_alpha, d_b_mu, d_b_sigma = (torch.zeros_like(b) for b in biases)
+    d_x = torch.zeros_like(x)
+
+    delta = x.new_zeros(len(x), len(c))  # d log p / d a_{d+1}  (N, H)
+    a = c + x @ W  # a_{D+1}  (N, H)
+    for d in reversed(range(x.shape[1])):
+        x_d = x[:, d, None]  # (N, 1)
+        d_W[d] = (delta * x_d).sum(0)
+        d_x[:, d] = delta @ W[d]
+        a = a - x_d * W[d] if (d + 1) % BLOCK else c + x[:, :d] @ W[:d]  # a_d  (N, H)
+
+        psi = rho[d] * a
+        h = torch.sigmoid(psi) if activation == "sigmoid" else torch.relu(psi)  # (N, H)
+        z_alpha = h @ V_alpha[d] + b_alpha[..., d, :]  # (N, K)
+        z_mu = h @ V_mu[d] + b_mu[..., d, :]
+        z_sigma = h @ V_sigma[d] + b_sigma[..., d, :]
+        log_alpha = torch.log_softmax(z_alpha, -1)
+        log_sigma = torch.logaddexp(z_sigma, z_sigma.new_tensor(floor).log())
+        r = (x_d - z_mu) * torch.exp(-log_sigma)  # (x_d - mu) / sigma
+        if component == "gaussian":
+            log_phi = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
+            d_log_phi_mu = r * torch.exp(-log_sigma)
+            d_log_phi_sigma = r**2 - 1
+        else:
+            log_phi = -r.abs() - log_sigma - math.log(2)
+            d_log_phi_mu = torch.sign(r) * torch.exp(-log_sigma)
+            d_log_phi_sigma = r.abs() - 1
+        pi = torch.softmax(log_alpha + log_phi, -1)  # responsibilities
+
+        d_z_alpha = w * (pi - torch.exp(log_alpha))
+        d_z_mu = w * pi * d_log_phi_mu
+        d_z_sigma = w * pi * d_log_phi_sigma * torch.exp(z_sigma - log_sigma)
+
+        d_V_alpha[d] = h.T @ d_z_alpha
+        d_V_mu[d] = h.T @ d_z_mu
+        d_V_sigma[d] = h.T @ d_z_sigma
+        d_b_alpha[..., d, :] = _like(d_z_alpha, b_alpha)
+        d_b_mu[..., d, :] = _like(d_z_mu, b_mu)
+        d_b_sigma[..., d, :] = _like(d_z_sigma, b_sigma)
+        d_x[:, d] -= d_z_mu.sum(-1)
+
+        d_h = d_z_alpha @ V_alpha[d].T + d_z_mu @ V_mu[d].T + d_z_sigma @ V_sigma[d].T  # (N, H)
+        d_psi = d_h * h * (1 - h) if activation == "sigmoid" else d_h * (psi > 0)
+        d_rho[d] = (d_psi * a).sum()
+        delta = delta + rho[d] * d_psi
+    d_c = delta.sum(0)
+
+    gradients = {
+        "W": d_W, "c": d_c, "rho": d_rho,
+        "V_alpha": d_V_alpha, "V_mu": d_V_mu, "V_sigma": d_V_sigma,
+        "b_alpha": d_b_alpha, "b_mu": d_b_mu, "b_sigma": d_b_sigma,
+    }  # fmt: skip
+    return gradients, d_x
+
+
+def rnn_rnade_gradients(
+    parameters: Mapping[str, Tensor],
+    frames: Tensor,
+    *,
+    mask: Tensor | None = None,
+    cell: str = "sigmoid",
+    component: str = "gaussian",
+    activation: str = "sigmoid",
+    floor: float = 0.0,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Algorithm 2: gradients of the summed log density of sequences, for the two plain cells.
+
+    Args:
+        parameters: RNN-RNADE's parameters by name (``rnade.W``, .., ``W_in``, ..); a state matrix
+            (``W_alpha``, ``W_mu``, ``W_sigma``) that is missing is one switched off.
+        frames: ``(B, T, D)``.
+        mask: ``(B, T)``, True for valid frames, right padding only; None for all valid.
+        cell: ``sigmoid`` (the supplement) or ``tanh`` (the authors' experiments).
+        component, activation, floor: as in :class:`~rnade_lightning.rnade.RNADE`.
+
+    Returns:
+        The gradient of every parameter, by name, and that of the frames.
+    """
+    B, T, D = frames.shape
+    options = {"component": component, "activation": activation, "floor": floor}
+    rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
+    W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
+    conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
+    weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
+    frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
+
+    u = [parameters["u_0"].expand(B, -1)]  # u_0 .. u_T, each (B, R)
+    for t in range(T):
+        z = frames[:, t] @ W_in.T + u[t] @ W_rec.T + b_h
+        u.append(torch.sigmoid(z) if cell == "sigmoid" else torch.tanh(z))
+
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    d_frames = torch.zeros_like(frames)
+    g = torch.zeros_like(u[T])  # d / d u_t; nothing follows the last frame
+    for t in reversed(range(T)):  # frame t + 1 of the supplement: it sees u[t] and makes u[t + 1]
+        biases = [rnade[f"b_{n}"].expand(B, -1, -1) for n in ("alpha", "mu", "sigma")]
+        for i, n in enumerate(("alpha", "mu", "sigma")):
+            if n in conditioned:
+                biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
+        d_rnade, d_x = rnade_gradients(
+            rnade, frames[:, t], biases, weight=weight[:, t], **options  # type: ignore[arg-type]
+        )
+        for name, d in d_rnade.items():
+            total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
+        e = g * (u[t + 1] * (1 - u[t + 1]) if cell == "sigmoid" else 1 - u[t + 1] ** 2)
+        total["W_in"] += e.T @ frames[:, t]
+        total["W_rec"] += e.T @ u[t]
+        total["b_h"] += e.sum(0)
+        d_frames[:, t] = d_x + e @ W_in
+        g = e @ W_rec
+        for n in conditioned:
+            d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)
+            total[f"W_{n}"] += d_b.T @ u[t]
+            g = g + d_b @ parameters[f"W_{n}"]
+    total["u_0"] = g.sum(0)
+    return total, d_frames
+
+
+def _like(d_z: Tensor, bias: Tensor) -> Tensor:
+    """A static bias gathers the gradient of all frames; a frame's own keeps its own."""
+    return d_z if bias.dim() == 3 else d_z.sum(0)

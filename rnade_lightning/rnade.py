@@ -1,0 +1,347 @@
+r"""RNADE: the density of one frame, feature by feature (Uria, Murray, Larochelle 2013,
+arXiv 1306.0186).
+
+.. math::
+    a_1 = c, \quad a_{d+1} = a_d + x_d W_d, \quad h_d = s(\rho_d a_d), \quad
+    z_d = V_d^\top h_d + b_d \text{ for each of } \alpha, \mu, \sigma
+
+.. math::
+    \log p(x) = \sum_d \log \sum_k \mathrm{softmax}(z_d^\alpha)_k \,
+    \mathcal N(x_d; z_{dk}^\mu, \sigma_{dk}^2), \qquad \sigma_{dk} = f + \exp z_{dk}^\sigma
+
+Feature d is predicted from the features before it only, so the density is normalised, its prefix
+marginals are exact, and sampling is direct.
+
+Conventions:
+    ``x (..., D)``; biases ``(..., D, K)`` each, in the order alpha, mu, sigma; log densities in nats
+    per frame. D = ``n_features``, H = ``n_hidden``, K = ``n_components``. Row d of ``W (D, H)`` is
+    column d of the supplement's W. The density is computed in the parameters' dtype, also under
+    autocast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from rnade_lightning import gradients
+from rnade_lightning.density import FrameDensity, Params
+
+Component = Literal["gaussian", "laplace"]
+Activation = Literal["sigmoid", "relu"]
+Gradient = Literal["autograd", "algorithm"]
+
+
+class RNADE(FrameDensity):
+    """Real-valued neural autoregressive density estimator of one frame.
+
+    Args:
+        n_features: D, features of a frame.
+        n_hidden: H, hidden units.
+        n_components: K, mixture components of each feature.
+        component: ``gaussian``, or ``laplace`` (scale ``exp(z)``; RNADE-MoL).
+        activation: ``sigmoid`` (the supplement) or ``relu`` (the RNADE paper; needs a floor for
+            frames far from the data).
+        floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.
+        gradient: ``autograd``, or ``algorithm``: backward is Algorithm 1, which stores no activation
+            (O(N H) extra memory); the same gradient.
+
+    Example:
+        >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
+        >>> x = rnade.sample((5,))
+        >>> x.shape, rnade.log_prob(x).shape
+        (torch.Size([5, 3]), torch.Size([5]))
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_hidden: int,
+        n_components: int,
+        component: Component = "gaussian",
+        activation: Activation = "sigmoid",
+        floor: float = 0.0,
+        gradient: Gradient = "autograd",
+    ) -> None:
+        super().__init__()
+        if min(n_features, n_components) < 1 or n_hidden < 0:
+            raise ValueError("n_features and n_components must be at least 1, n_hidden at least 0")
+        for value, allowed in ((component, Component), (activation, Activation), (gradient, Gradient)):
+            if value not in get_args(allowed):
+                raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
+        if not floor >= 0:
+            raise ValueError(f"floor must be at least 0, got {floor}")
+        self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
+        self.component, self.activation, self.floor = component, activation, float(floor)
+        self.gradient = gradient
+        D, H, K = n_features, n_hidden, n_components
+        self.param_shapes = {"alpha": (D, K), "mu": (D, K), "sigma": (D, K)}
+        self.W = nn.Parameter(torch.empty(D, H))
+        self.c = nn.Parameter(torch.empty(H))
+        self.rho = nn.Parameter(torch.empty(D))
+        self.V_alpha = nn.Parameter(torch.empty(D, H, K))
+        self.V_mu = nn.Parameter(torch.empty(D, H, K))
+        self.V_sigma = nn.Parameter(torch.empty(D, H, K))
+        self.b_alpha = nn.Parameter(torch.empty(D, K))
+        self.b_mu = nn.Parameter(torch.empty(D, K))
+        self.b_sigma = nn.Parameter(torch.empty(D, K))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights N(0, 0.01^2) and rho 1 as in the 2014 paper; the components' means start at the
+        quantiles of N(0, 1) and their scales at 1, since frames come standardised."""
+        for weight in (self.W, self.V_alpha, self.V_mu, self.V_sigma):
+            nn.init.normal_(weight, std=0.01)
+        nn.init.ones_(self.rho)
+        for bias in (self.c, self.b_alpha, self.b_sigma):
+            nn.init.zeros_(bias)
+        levels = (torch.arange(self.n_components, dtype=torch.float64) + 0.5) / self.n_components
+        with torch.no_grad():
+            self.b_mu.copy_(torch.special.ndtri(levels).to(self.b_mu))
+
+    @property
+    def gradient_options(self) -> dict[str, Any]:
+        """What Algorithm 1 has to know besides the parameters."""
+        return {"component": self.component, "activation": self.activation, "floor": self.floor}
+
+    def extra_repr(self) -> str:
+        return (
+            f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
+            f"n_components={self.n_components}, component={self.component!r}, "
+            f"activation={self.activation!r}, floor={self.floor}, gradient={self.gradient!r}"
+        )
+
+    # ------------------------------------------------------------------ density
+
+    def conditionals(self, x: Tensor, biases: Params | None = None) -> tuple[Tensor, ...]:
+        """Mixture of every feature given the features before it.
+
+        Args:
+            x: frames ``(..., d)``, all D features or the first d of them.
+            biases: (alpha, mu, sigma), each ``(..., D, K)``, in place of the static ones.
+
+        Returns:
+            Log weights, means and log scales, each ``(..., d, K)``.
+        """
+        d = x.shape[-1]
+        if not 1 <= d <= self.n_features:
+            raise ValueError(f"x has {d} features, the model {self.n_features}")
+        with _full_precision(x):
+            x = x.to(self.W.dtype)
+            steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
+            start = self.c.expand(*x.shape[:-1], 1, -1)
+            a = torch.cat((start, steps), -2).cumsum(-2)  # (..., d, H)
+            return self._mixtures(a, slice(0, d), self._biases(biases))
+
+    def log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
+        """Log density in nats, ``(...)``, of frames ``x (..., D)``.
+
+        With only the first d < D features in ``x``, the exact log marginal of that prefix.
+        """
+        if self.gradient == "algorithm" and x.shape[-1] == self.n_features:
+            return self._log_prob_algorithm(x, biases)
+        log_weights, means, log_scales = self.conditionals(x, biases)
+        with _full_precision(x):
+            log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
+            return torch.logsumexp(log_weights + log_phi, -1).sum(-1)
+
+    def _mixtures(self, a: Tensor, features: slice, biases: Params) -> tuple[Tensor, ...]:
+        """Log weights, means, log scales ``(..., d, K)`` from pre-activations ``a (..., d, H)``."""
+        psi = self.rho[features, None] * a
+        h = torch.sigmoid(psi) if self.activation == "sigmoid" else torch.relu(psi)
+        z_alpha, z_mu, z_sigma = (
+            torch.einsum("...dh,dhk->...dk", h, V[features]) + b[..., features, :]
+            for V, b in zip((self.V_alpha, self.V_mu, self.V_sigma), biases, strict=True)
+        )
+        log_scales = z_sigma
+        if self.floor:
+            log_scales = torch.logaddexp(z_sigma, z_sigma.new_tensor(math.log(self.floor)))
+        return torch.log_softmax(z_alpha, -1), z_mu, log_scales
+
+    def _component_log_prob(self, x: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
+        r = (x - means) * torch.exp(-log_scales)
+        if self.component == "laplace":
+            return -r.abs() - log_scales - math.log(2)
+        return -0.5 * r.square() - log_scales - 0.5 * math.log(2 * math.pi)
+
+    def _biases(self, biases: Params | None) -> tuple[Tensor, ...]:
+        if biases is None:
+            return self.static_params()
+        return tuple(b.to(self.b_mu.dtype) for b in biases)
+
+    def _log_prob_algorithm(self, x: Tensor, biases: Params | None) -> Tensor:
+        with _full_precision(x):
+            biases = self._biases(biases)
+            batch = torch.broadcast_shapes(x.shape[:-1], *(b.shape[:-2] for b in biases))
+            flat_x = x.to(self.W.dtype).expand(*batch, -1).reshape(-1, self.n_features)
+            flat_biases = (
+                b.expand(*batch, -1, -1).reshape(-1, *b.shape[-2:]) if b.dim() > 2 else b
+                for b in biases
+            )
+            V = (self.V_alpha, self.V_mu, self.V_sigma)
+            out = _Algorithm1.apply(self, flat_x, *flat_biases, self.W, self.c, self.rho, *V)
+            return out.view(batch)
+
+    # ------------------------------------------------------------------ sampler
+
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        biases: Params | None = None,
+        given: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Ancestral samples.
+
+        Args:
+            sample_shape: shape of independent draws, in front of the biases' batch shape.
+            biases: (alpha, mu, sigma), each ``(*batch, D, K)``, in place of the static ones.
+            given: first features ``(..., d)``, fixed; broadcast against ``(*sample_shape, *batch)``.
+            generator: source of randomness, on the model's device.
+
+        Returns:
+            ``(*sample_shape, *batch, D)``.
+        """
+        with torch.no_grad(), _full_precision(self.W):
+            biases = self._biases(biases)
+            batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
+            noise = self._noise((*sample_shape, *batch, self.n_features), generator)
+            return self._ancestral(noise, biases, given)[0]
+
+    def mean(
+        self,
+        biases: Params | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean ``(*batch, D)``: exact for the first feature, and for all where one component does
+        not listen to its prefix; else the average, over ``n_samples`` draws of the prefix, of each
+        feature's conditional mean (Rao-Blackwell: never noisier than averaging the draws)."""
+        with torch.no_grad(), _full_precision(self.W):
+            biases = self._biases(biases)
+            batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
+            total = self.W.new_zeros(*batch, self.n_features)
+            for _ in range(n_samples):
+                noise = self._noise((*batch, self.n_features), generator)
+                total += self._ancestral(noise, biases)[1]
+            return total / n_samples
+
+    def _noise(
+        self, shape: Sequence[int], generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """What a draw needs: a uniform for the component, a standard draw for its value."""
+        like = {"dtype": self.W.dtype, "device": self.W.device}
+        uniform = torch.rand(*shape, generator=generator, **like)  # type: ignore[call-overload]
+        if self.component == "laplace":
+            sign = torch.rand(*shape, generator=generator, **like) - 0.5  # type: ignore[call-overload]
+            value = torch.empty(*shape, **like).exponential_(generator=generator)  # type: ignore[call-overload]
+            return uniform, torch.copysign(value, sign)
+        return uniform, torch.randn(*shape, generator=generator, **like)  # type: ignore[call-overload]
+
+    def _ancestral(
+        self, noise: tuple[Tensor, Tensor], biases: Params, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draws, and each feature's conditional mean given its drawn prefix, both ``(..., D)``."""
+        uniform, value = noise
+        n_given = 0 if given is None else given.shape[-1]
+        if n_given > self.n_features:
+            raise ValueError(f"given has {n_given} features, the model {self.n_features}")
+        a = self.c.expand(*uniform.shape[:-1], -1)
+        x, means = [], []
+        for d in range(self.n_features):
+            log_weights, mu, log_sigma = (
+                p[..., 0, :] for p in self._mixtures(a[..., None, :], slice(d, d + 1), biases)
+            )  # (..., K)
+            weights = log_weights.exp()
+            if given is not None and d < n_given:
+                x_d = given[..., d].to(a.dtype).expand(uniform.shape[:-1])
+                mean_d = x_d
+            else:
+                above = uniform[..., d, None] > weights.cumsum(-1)
+                k = above.sum(-1, keepdim=True).clamp(max=self.n_components - 1)
+                chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
+                x_d = chosen_mu + chosen_log_sigma.exp() * value[..., d]
+                mean_d = (weights * mu).sum(-1)
+            x.append(x_d)
+            means.append(mean_d)
+            a = a + x_d[..., None] * self.W[d]
+        return torch.stack(x, -1), torch.stack(means, -1)
+
+    def forward(self, biases: Params | None = None) -> RNADEDistribution:
+        """The density as a :class:`torch.distributions.Distribution`."""
+        return RNADEDistribution(self, self._biases(biases))
+
+
+class RNADEDistribution(Distribution):
+    """RNADE at given biases: batch shape that of the biases, event shape ``(D,)``.
+
+    ``mean`` is :meth:`RNADE.mean`, a Monte Carlo estimate for D > 1.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    support = constraints.real_vector
+    has_rsample = False
+
+    def __init__(
+        self, rnade: RNADE, biases: Params, validate_args: bool | None = None
+    ) -> None:
+        self.rnade, self.biases = rnade, tuple(biases)
+        batch = torch.broadcast_shapes(*(b.shape[:-2] for b in self.biases))
+        super().__init__(batch, torch.Size((rnade.n_features,)), validate_args=validate_args)
+
+    def expand(
+        self, batch_shape: Sequence[int], _instance: RNADEDistribution | None = None
+    ) -> RNADEDistribution:
+        biases = [b.expand(*batch_shape, *b.shape[-2:]) for b in self.biases]
+        return RNADEDistribution(self.rnade, biases, validate_args=self._validate_args)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return self.rnade.log_prob(value, self.biases)
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:  # type: ignore[override]
+        return self.rnade.sample(sample_shape, self.biases)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.rnade.mean(self.biases)
+
+
+class _Algorithm1(torch.autograd.Function):
+    """``log_prob`` of frames ``(N, D)`` whose backward is Algorithm 1; nothing of size N D H or
+    N D K is kept between the passes beyond the biases themselves."""
+
+    @staticmethod
+    def forward(ctx, rnade, x, b_alpha, b_mu, b_sigma, W, c, rho, *V):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, b_alpha, b_mu, b_sigma, W, c, rho, *V)
+        ctx.options = rnade.gradient_options
+        log_p = x.new_zeros(len(x))
+        a = c.expand(len(x), -1)
+        for d in range(x.shape[1]):
+            mixture = rnade._mixtures(
+                a[:, None, :], slice(d, d + 1), (b_alpha, b_mu, b_sigma)
+            )  # (N, 1, K) each
+            log_phi = rnade._component_log_prob(x[:, d, None, None], *mixture[1:])
+            log_p += torch.logsumexp(mixture[0] + log_phi, -1)[:, 0]
+            a = a + x[:, d, None] * W[d]
+        return log_p
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        x, *biases, W, c, rho, V_alpha, V_mu, V_sigma = ctx.saved_tensors
+        parameters = dict(W=W, c=c, rho=rho, V_alpha=V_alpha, V_mu=V_mu, V_sigma=V_sigma)
+        g, dx = gradients.rnade_gradients(parameters, x, biases, weight=grad, **ctx.options)
+        names = "b_alpha b_mu b_sigma W c rho V_alpha V_mu V_sigma".split()
+        return (None, dx, *(g[name] for name in names))
+
+
+def _full_precision(x: Tensor) -> torch.autocast:
+    """Autocast off: the density stays in the parameters' dtype."""
+    return torch.autocast(x.device.type, enabled=False)

@@ -1,0 +1,308 @@
+r"""RNN-RNADE: the density of a sequence of frames.
+
+.. math::
+    u_t = s(W_{in} x_t + W_{rec} u_{t-1} + b_h), \qquad
+    b^\alpha_t = b^\alpha + W_\alpha u_{t-1} \text{ (likewise } \mu, \sigma)
+
+.. math::
+    \log p(x_1 .. x_T) = \sum_t \log \mathrm{RNADE}(x_t; b^\alpha_t, b^\mu_t, b^\sigma_t)
+
+Frame t sees the state after frame t - 1 only; u_0 is learned. The states do not depend on RNADE, so
+they are computed first, by torch's fused kernels, and all frames go through one RNADE call.
+
+Conventions:
+    ``frames (B, T, D)``; ``mask (B, T)``, True for valid frames, right padding only; log densities
+    in nats per frame. The state ``u (B, S)`` is one tensor: S = R = ``n_recurrent``, and 2 R for the
+    LSTM, its output and then its cell. What a frame sees of it is its first R numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rnade_lightning.density import FrameDensity
+from rnade_lightning.rnade import RNADE, Activation, Component, Gradient
+
+Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
+
+
+class SequenceModel(nn.Module, ABC):
+    """A recurrent net whose state sets the parameters of a :class:`FrameDensity`.
+
+    A concrete class makes the density, says where it is kept, and calls :meth:`_add_state_paths`.
+    """
+
+    def __init__(self, n_features: int, n_recurrent: int, cell: Cell) -> None:
+        super().__init__()
+        if cell not in get_args(Cell):
+            raise ValueError(f"cell {cell!r} is none of {', '.join(get_args(Cell))}")
+        if n_recurrent < 1:
+            raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
+        self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
+        R, bound = n_recurrent, 1 / math.sqrt(n_recurrent)
+        self.u_0 = nn.Parameter(torch.zeros(2 * R if cell == "lstm" else R))
+        if cell in ("sigmoid", "tanh"):
+            self.W_in = nn.Parameter(torch.empty(R, n_features).uniform_(-bound, bound))
+            self.W_rec = nn.Parameter(torch.empty(R, R).uniform_(-bound, bound))
+            self.b_h = nn.Parameter(torch.zeros(R))
+        else:
+            kind = nn.GRU if cell == "gru" else nn.LSTM
+            self.rnn = kind(n_features, R, batch_first=True)
+
+    @property
+    @abstractmethod
+    def density(self) -> FrameDensity:
+        """The density of one frame."""
+
+    def _add_state_paths(self, conditioned: Sequence[str]) -> None:
+        shapes = self.density.param_shapes
+        if unknown := set(conditioned) - set(shapes):
+            raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
+        self.conditioned = tuple(name for name in shapes if name in conditioned)
+        for name in self.conditioned:
+            W = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_recurrent))
+            nn.init.normal_(W, std=0.01)
+            self.register_parameter(f"W_{name}", W)
+
+    # ------------------------------------------------------------------ recurrence
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """u_0 for each sequence, ``(B, S)``."""
+        return self.u_0.expand(batch_size, -1)
+
+    def states(
+        self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The recurrent states of sequences.
+
+        Args:
+            frames: ``(B, T, D)``.
+            u: state before the first frame ``(B, S)``; None for u_0.
+            mask: ``(B, T)``; with it the state returned is that after the last valid frame.
+
+        Returns:
+            The state that each frame sees, ``(B, T, R)``, and the state after the last, ``(B, S)``.
+        """
+        if u is None:
+            u = self.initial_state(len(frames))
+        if mask is None or self.cell != "lstm":
+            after, last = self._run(frames, u)
+            seen = torch.cat((u[:, None, : self.n_recurrent].to(after.dtype), after), 1)
+            if mask is not None:
+                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_recurrent)
+                last = seen.gather(1, n_valid)[:, 0]
+            return seen[:, :-1], last
+        seen, last = [], u  # the fused LSTM returns the cell after its last step only
+        for t in range(frames.shape[1]):
+            seen.append(last[:, : self.n_recurrent])
+            last = torch.where(mask[:, t, None], self.step(frames[:, t], last), last)
+        return torch.stack(seen, 1), last
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        """The state after frames ``x (B, D)`` in state ``u (B, S)``, ``(B, S)``."""
+        return self._run(x[:, None], u)[1]
+
+    def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs after every frame ``(B, T, R)`` and the whole state after the last ``(B, S)``."""
+        if self.cell == "lstm":
+            h, c = (part[None].contiguous() for part in u.chunk(2, -1))
+            after, (h, c) = self.rnn(frames, (h, c))
+            return after, torch.cat((h[0], c[0]), -1)
+        if self.cell == "gru":
+            after, last = self.rnn(frames, u[None].contiguous())
+            return after, last[0]
+        W_in, W_rec, b_h = self.W_in, self.W_rec, self.b_h
+        if self.cell == "sigmoid":  # s(z) = (1 + tanh(z / 2)) / 2, so v = 2 u - 1 is a tanh RNN
+            b_h = b_h / 2 + W_rec.sum(1) / 4
+            W_in, W_rec, u = W_in / 2, W_rec / 4, 2 * u - 1
+        weights = (W_in, W_rec, b_h, torch.zeros_like(b_h))
+        after, last = torch.rnn_tanh(
+            frames, u[None].contiguous(), weights, True, 1, 0.0, self.training, False, True
+        )
+        if self.cell == "sigmoid":
+            after, last = (after + 1) / 2, (last + 1) / 2
+        return after, last[0]
+
+    def frame_params(self, seen: Tensor) -> tuple[Tensor, ...]:
+        """The density's parameters in states ``seen (..., R)``, in the order of ``param_shapes``;
+        one that the state does not set stays of its static shape."""
+        params = []
+        with torch.autocast(seen.device.type, enabled=False):
+            static = self.density.static_params()
+            for (name, shape), b in zip(self.density.param_shapes.items(), static, strict=True):
+                if name in self.conditioned:
+                    W = cast(Tensor, getattr(self, f"W_{name}"))
+                    b = b + (seen.to(W.dtype) @ W.T).unflatten(-1, shape)
+                params.append(b)
+        return tuple(params)
+
+    # ------------------------------------------------------------------ density and sampler
+
+    def log_prob(
+        self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
+    ) -> Tensor:
+        """Log density of every frame given those before it, in nats.
+
+        Args:
+            frames: ``(B, T, D)``.
+            mask: ``(B, T)``, True for valid frames; padding stands on the right.
+            u: state before the first frame ``(B, S)``; None for u_0.
+
+        Returns:
+            ``(B, T)``, 0 at padding.
+
+        Raises:
+            ValueError: a mask with padding before a valid frame, or frames of the wrong shape.
+        """
+        return self.log_prob_and_state(frames, mask, u, _need_state=False)[0]
+
+    def log_prob_and_state(
+        self,
+        frames: Tensor,
+        mask: Tensor | None = None,
+        u: Tensor | None = None,
+        *,
+        _need_state: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`log_prob`, and the state after the last valid frame ``(B, S)``: handed to the next
+        call as ``u``, a long sequence goes through in chunks with the same numbers."""
+        if frames.dim() != 3 or frames.shape[-1] != self.n_features:
+            raise ValueError(f"frames {tuple(frames.shape)} are not (B, T, {self.n_features})")
+        if mask is not None:
+            _require_right_padding(mask, frames)
+            frames = frames.where(mask[..., None], frames.new_zeros(()))
+        seen, last = self.states(frames, u, mask if _need_state else None)
+        log_p = self.density.log_prob(frames, self.frame_params(seen))  # (B, T)
+        if mask is not None:
+            log_p = log_p.where(mask, log_p.new_zeros(()))
+        return log_p, last
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n_frames: int,
+        n_samples: int = 1,
+        prefix: Tensor | None = None,
+        u: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """New sequences, or continuations of given ones.
+
+        Args:
+            n_frames: T, frames to generate.
+            n_samples: sequences for each of the B prefixes or states.
+            prefix: ``(B, T0, D)``, frames that came before (not returned).
+            u: state ``(B, S)`` before the prefix, or before the first generated frame; None for u_0.
+            generator: source of randomness, on the model's device.
+
+        Returns:
+            ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix nor u.
+        """
+        if prefix is not None:
+            u = self.states(prefix, u)[1]
+        elif u is None:
+            u = self.initial_state(1)
+        B = len(u)
+        u = u.repeat_interleave(n_samples, 0)
+        frames = []
+        for _ in range(n_frames):
+            x = self.density.sample((), self._batched_params(u), generator=generator)
+            u = self.step(x, u)
+            frames.append(x)
+        if not frames:
+            return self.u_0.new_empty(B, n_samples, 0, self.n_features)
+        return torch.stack(frames, 1).unflatten(0, (B, n_samples))
+
+    def predictive_mean(
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean of every frame given those before it, ``(B, T, D)``, from ``n_samples`` draws."""
+        seen = self.states(frames, u)[0]
+        return self.density.mean(self._batched_params(seen), n_samples, generator)
+
+    def one_step_samples(
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        n_samples: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws of every frame given those before it, ``(n_samples, B, T, D)``."""
+        seen = self.states(frames, u)[0]
+        return self.density.sample((n_samples,), self._batched_params(seen), generator=generator)
+
+    def _batched_params(self, u: Tensor) -> list[Tensor]:
+        """:meth:`frame_params` with every parameter carrying the batch shape of ``u``."""
+        shapes = self.density.param_shapes.values()
+        params = self.frame_params(u[..., : self.n_recurrent])
+        return [p.expand(*u.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
+
+
+class RNNRNADE(SequenceModel):
+    """Recurrent net whose state sets the biases of an RNADE.
+
+    Args:
+        n_features: D, features of a frame.
+        n_hidden: H, RNADE's hidden units.
+        n_recurrent: R, recurrent units.
+        n_components: K, mixture components of each feature.
+        cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments), ``gru``, ``lstm``.
+        conditioned: which of ``alpha``, ``mu``, ``sigma`` the state sets.
+        component: ``gaussian`` or ``laplace``.
+        activation: RNADE's units, ``sigmoid`` or ``relu``.
+        floor: smallest scale of a component, part of density and sampler.
+        gradient: ``autograd``, or ``algorithm`` (Algorithm 1 as RNADE's backward pass).
+
+    Example:
+        >>> model = RNNRNADE(n_features=3, n_hidden=8, n_recurrent=16, n_components=2)
+        >>> frames = model.sample(n_frames=20, n_samples=4)[0]
+        >>> frames.shape, model.log_prob(frames).shape
+        (torch.Size([4, 20, 3]), torch.Size([4, 20]))
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_hidden: int,
+        n_recurrent: int,
+        n_components: int,
+        cell: Cell = "sigmoid",
+        conditioned: Sequence[str] = ("alpha", "mu", "sigma"),
+        component: Component = "gaussian",
+        activation: Activation = "sigmoid",
+        floor: float = 0.0,
+        gradient: Gradient = "autograd",
+    ) -> None:
+        super().__init__(n_features, n_recurrent, cell)
+        self.rnade = RNADE(
+            n_features, n_hidden, n_components, component, activation, floor, gradient
+        )
+        self._add_state_paths(conditioned)
+
+    @property
+    def density(self) -> RNADE:
+        return self.rnade
+
+
+def _require_right_padding(mask: Tensor, frames: Tensor) -> None:
+    if mask.shape != frames.shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask {tuple(mask.shape)} {mask.dtype} is not (B, T) = {tuple(frames.shape[:2])} bool"
+        )
+    ordered = (mask[:, 1:] <= mask[:, :-1]).all()
+    message = "mask has padding before a valid frame; pad on the right only"
+    if mask.device.type == "cpu":
+        if not ordered:
+            raise ValueError(message)
+    else:  # no read by the host
+        torch._assert_async(ordered, message)
