@@ -35,6 +35,11 @@ class FrameDensity(nn.Module, ABC):
         """Log density of ``x (..., D)`` in nats, ``(...)``."""
 
     @abstractmethod
+    def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        """Log density of each feature given those before it, ``(..., D)``; they add up to
+        :meth:`log_prob`."""
+
+    @abstractmethod
     def sample(
         self,
         sample_shape: Sequence[int] = (),

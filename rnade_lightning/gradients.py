@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -133,8 +134,8 @@ def rnn_rnade_gradients(
     Returns:
         The gradient of every parameter, by name, and that of the frames.
     """
-    B, T, D = frames.shape
-    options = {"component": component, "activation": activation, "floor": floor}
+    B, T, _ = frames.shape
+    options: dict[str, Any] = {"component": component, "activation": activation, "floor": floor}
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
@@ -154,9 +155,7 @@ def rnn_rnade_gradients(
         for i, n in enumerate(("alpha", "mu", "sigma")):
             if n in conditioned:
                 biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
-        d_rnade, d_x = rnade_gradients(
-            rnade, frames[:, t], biases, weight=weight[:, t], **options  # type: ignore[arg-type]
-        )
+        d_rnade, d_x = rnade_gradients(rnade, frames[:, t], biases, weight=weight[:, t], **options)
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
         e = g * (u[t + 1] * (1 - u[t + 1]) if cell == "sigmoid" else 1 - u[t + 1] ** 2)

@@ -13,8 +13,8 @@ Feature d is predicted from the features before it only, so the density is norma
 marginals are exact, and sampling is direct.
 
 Conventions:
-    ``x (..., D)``; biases ``(..., D, K)`` each, in the order alpha, mu, sigma; log densities in nats
-    per frame. D = ``n_features``, H = ``n_hidden``, K = ``n_components``. Row d of ``W (D, H)`` is
+    ``x (..., D)``; biases ``(..., D, K)`` each, in the order alpha, mu, sigma; log densities in
+    nats per frame. D = ``n_features``, H = ``n_hidden``, K = ``n_components``. Row d of ``W`` (D, H) is
     column d of the supplement's W. The density is computed in the parameters' dtype, also under
     autocast.
 """
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +45,10 @@ class RNADE(FrameDensity):
         n_hidden: H, hidden units.
         n_components: K, mixture components of each feature.
         component: ``gaussian``, or ``laplace`` (scale ``exp(z)``; RNADE-MoL).
-        activation: ``sigmoid`` (the supplement) or ``relu`` (the RNADE paper; needs a floor for
-            frames far from the data).
+        activation: ``sigmoid`` (the supplement) or ``relu`` (the RNADE paper; needs a floor
+            for frames far from the data).
         floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.
-        gradient: ``autograd``, or ``algorithm``: backward is Algorithm 1, which stores no activation
+        gradient: ``autograd``, or ``algorithm``: backward is Algorithm 1, storing no activations
             (O(N H) extra memory); the same gradient.
 
     Example:
@@ -71,7 +71,11 @@ class RNADE(FrameDensity):
         super().__init__()
         if min(n_features, n_components) < 1 or n_hidden < 0:
             raise ValueError("n_features and n_components must be at least 1, n_hidden at least 0")
-        for value, allowed in ((component, Component), (activation, Activation), (gradient, Gradient)):
+        for value, allowed in (
+            (component, Component),
+            (activation, Activation),
+            (gradient, Gradient),
+        ):
             if value not in get_args(allowed):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
         if not floor >= 0:
@@ -145,10 +149,15 @@ class RNADE(FrameDensity):
         """
         if self.gradient == "algorithm" and x.shape[-1] == self.n_features:
             return self._log_prob_algorithm(x, biases)
+        return self.feature_log_prob(x, biases).sum(-1)
+
+    def feature_log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
+        """Log density in nats of each feature given those before it, ``(..., d)``, the terms of
+        :meth:`log_prob`."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with _full_precision(x):
             log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
-            return torch.logsumexp(log_weights + log_phi, -1).sum(-1)
+            return torch.logsumexp(log_weights + log_phi, -1)
 
     def _mixtures(self, a: Tensor, features: slice, biases: Params) -> tuple[Tensor, ...]:
         """Log weights, means, log scales ``(..., d, K)`` from pre-activations ``a (..., d, H)``."""
@@ -201,7 +210,7 @@ class RNADE(FrameDensity):
         Args:
             sample_shape: shape of independent draws, in front of the biases' batch shape.
             biases: (alpha, mu, sigma), each ``(*batch, D, K)``, in place of the static ones.
-            given: first features ``(..., d)``, fixed; broadcast against ``(*sample_shape, *batch)``.
+            given: first features ``(..., d)``, fixed; broadcast to ``(*sample_shape, *batch)``.
             generator: source of randomness, on the model's device.
 
         Returns:
@@ -283,13 +292,11 @@ class RNADEDistribution(Distribution):
     ``mean`` is :meth:`RNADE.mean`, a Monte Carlo estimate for D > 1.
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.real_vector
     has_rsample = False
 
-    def __init__(
-        self, rnade: RNADE, biases: Params, validate_args: bool | None = None
-    ) -> None:
+    def __init__(self, rnade: RNADE, biases: Params, validate_args: bool | None = None) -> None:
         self.rnade, self.biases = rnade, tuple(biases)
         batch = torch.broadcast_shapes(*(b.shape[:-2] for b in self.biases))
         super().__init__(batch, torch.Size((rnade.n_features,)), validate_args=validate_args)
@@ -305,7 +312,7 @@ class RNADEDistribution(Distribution):
             self._validate_sample(value)
         return self.rnade.log_prob(value, self.biases)
 
-    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:  # type: ignore[override]
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
         return self.rnade.sample(sample_shape, self.biases)
 
     @property
@@ -338,7 +345,7 @@ class _Algorithm1(torch.autograd.Function):
         x, *biases, W, c, rho, V_alpha, V_mu, V_sigma = ctx.saved_tensors
         parameters = dict(W=W, c=c, rho=rho, V_alpha=V_alpha, V_mu=V_mu, V_sigma=V_sigma)
         g, dx = gradients.rnade_gradients(parameters, x, biases, weight=grad, **ctx.options)
-        names = "b_alpha b_mu b_sigma W c rho V_alpha V_mu V_sigma".split()
+        names = ("b_alpha", "b_mu", "b_sigma", "W", "c", "rho", "V_alpha", "V_mu", "V_sigma")
         return (None, dx, *(g[name] for name in names))
 
 

@@ -12,8 +12,8 @@ they are computed first, by torch's fused kernels, and all frames go through one
 
 Conventions:
     ``frames (B, T, D)``; ``mask (B, T)``, True for valid frames, right padding only; log densities
-    in nats per frame. The state ``u (B, S)`` is one tensor: S = R = ``n_recurrent``, and 2 R for the
-    LSTM, its output and then its cell. What a frame sees of it is its first R numbers.
+    in nats per frame. The state ``u (B, S)`` is one tensor: S = R = ``n_recurrent``, and 2 R for
+    the LSTM, its output and then its cell. What a frame sees of it is its first R numbers.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ class SequenceModel(nn.Module, ABC):
                 n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_recurrent)
                 last = seen.gather(1, n_valid)[:, 0]
             return seen[:, :-1], last
-        seen, last = [], u  # the fused LSTM returns the cell after its last step only
-        for t in range(frames.shape[1]):
-            seen.append(last[:, : self.n_recurrent])
-            last = torch.where(mask[:, t, None], self.step(frames[:, t], last), last)
-        return torch.stack(seen, 1), last
+        outputs = []
+        for t in range(frames.shape[1]):  # the fused LSTM returns its cell after the last step only
+            outputs.append(u[:, : self.n_recurrent])
+            u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
+        return torch.stack(outputs, 1), u
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         """The state after frames ``x (B, D)`` in state ``u (B, S)``, ``(B, S)``."""
@@ -117,11 +117,12 @@ class SequenceModel(nn.Module, ABC):
         if self.cell == "gru":
             after, last = self.rnn(frames, u[None].contiguous())
             return after, last[0]
-        W_in, W_rec, b_h = self.W_in, self.W_rec, self.b_h
+        weights: tuple[Tensor, ...] = (self.W_in, self.W_rec, self.b_h)
         if self.cell == "sigmoid":  # s(z) = (1 + tanh(z / 2)) / 2, so v = 2 u - 1 is a tanh RNN
-            b_h = b_h / 2 + W_rec.sum(1) / 4
-            W_in, W_rec, u = W_in / 2, W_rec / 4, 2 * u - 1
-        weights = (W_in, W_rec, b_h, torch.zeros_like(b_h))
+            W_in, W_rec, b_h = weights
+            weights = (W_in / 2, W_rec / 4, b_h / 2 + W_rec.sum(1) / 4)
+            u = 2 * u - 1
+        weights = (*weights, torch.zeros_like(self.b_h))  # the kernel's second bias
         after, last = torch.rnn_tanh(
             frames, u[None].contiguous(), weights, True, 1, 0.0, self.training, False, True
         )
@@ -198,7 +199,7 @@ class SequenceModel(nn.Module, ABC):
             n_frames: T, frames to generate.
             n_samples: sequences for each of the B prefixes or states.
             prefix: ``(B, T0, D)``, frames that came before (not returned).
-            u: state ``(B, S)`` before the prefix, or before the first generated frame; None for u_0.
+            u: state ``(B, S)`` before the prefix, or before the first new frame; None for u_0.
             generator: source of randomness, on the model's device.
 
         Returns:

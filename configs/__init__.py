@@ -1,0 +1,1 @@
+"""The shipped experiments; ``base.yaml`` is what ``fit`` runs with no arguments."""

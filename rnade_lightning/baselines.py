@@ -1,0 +1,85 @@
+"""What the model has to beat: linear predictors with a full Gaussian error.
+
+Conventions:
+    Sequences ``(T, D)`` in the model's standardised units; log densities in nats per frame, squared
+    errors summed over features, both averaged over frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+
+@dataclass(frozen=True)
+class VAR:
+    """x_t = A [x_{t-1}; ..; x_{t-p}; 1] + e_t with e_t ~ N(0, covariance).
+
+    Attributes:
+        A: coefficients ``(D, p D + 1)``.
+        covariance: ``(D, D)``.
+        order: p.
+    """
+
+    A: Tensor
+    covariance: Tensor
+    order: int
+
+    @classmethod
+    def fit(cls, sequences: Sequence[Tensor], order: int = 3, ridge: float = 0.1) -> VAR:
+        """Ridge regression (the intercept is not shrunk) and the covariance of its residuals.
+
+        Raises:
+            ValueError: no sequence is longer than the order.
+        """
+        past, now = _stack(sequences, order)
+        penalty = torch.full((past.shape[1],), float(ridge), dtype=past.dtype)
+        penalty[-1] = 0
+        A = torch.linalg.solve(past.T @ past + penalty.diag(), past.T @ now).T
+        return cls(A, _covariance(now - past @ A.T), order)
+
+    @classmethod
+    def copy_last(cls, sequences: Sequence[Tensor]) -> VAR:
+        """The last frame, copied; as a density, plus a full Gaussian of the training residuals."""
+        past, now = _stack(sequences, 1)
+        D = now.shape[1]
+        A = torch.eye(D, D + 1, dtype=past.dtype)
+        return cls(A, _covariance(now - past @ A.T), 1)
+
+    def mean(self, frames: Tensor) -> Tensor:
+        """Predictive mean of frames p+1 .. T of a sequence, ``(T - p, D)``."""
+        return _stack([frames], self.order)[0] @ self.A.T
+
+    def log_prob(self, frames: Tensor) -> Tensor:
+        """Log density of frames p+1 .. T given those before, ``(T - p,)``."""
+        now = frames[self.order :].double()
+        return MultivariateNormal(self.mean(frames), self.covariance).log_prob(now)
+
+    def squared_errors(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected squared error of a draw, exact, and squared error of the mean, ``(T - p,)``."""
+        of_mean = (frames[self.order :] - self.mean(frames)).square().sum(-1)
+        return of_mean + self.covariance.trace(), of_mean
+
+
+def _stack(sequences: Sequence[Tensor], order: int) -> tuple[Tensor, Tensor]:
+    """Regressors [x_{t-1}; ..; x_{t-p}; 1] and targets x_t of all frames with p before them."""
+    sequences = [s.double() for s in sequences if len(s) > order]
+    if not sequences:
+        raise ValueError(f"no sequence is longer than {order} frames")
+    past = [
+        torch.cat(
+            [s[order - i : len(s) - i] for i in range(1, order + 1)] + [s[order:, :1] * 0 + 1], 1
+        )
+        for s in sequences
+    ]
+    return torch.cat(past), torch.cat([s[order:] for s in sequences])
+
+
+def _covariance(residuals: Tensor) -> Tensor:
+    """Second moments, with a millionth of their mean on the diagonal so that they invert."""
+    S = residuals.T @ residuals / len(residuals)
+    return S + 1e-6 * S.diagonal().mean() * torch.eye(len(S), dtype=S.dtype)

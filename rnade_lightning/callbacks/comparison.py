@@ -1,0 +1,112 @@
+"""The table after ``test``: the model beside what it has to beat, on the same frames."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from rnade_lightning.baselines import VAR
+
+
+class Row(NamedTuple):
+    """Means over the scored test frames, standardised units."""
+
+    name: str
+    log_prob: float  # nats per frame, higher is better
+    error_of_samples: float  # squared, summed over features
+    error_of_mean: float
+
+
+class Comparison(pl.Callback):
+    """After ``test``, prints log p and one-step squared errors of the model, of copying the last
+    frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``.
+
+    The baselines are fitted on the training and validation frames (they have nothing to select).
+    Errors are squared, summed over features and averaged over frames; copy and VAR are given their
+    exact expected error of a draw.
+
+    Args:
+        order: p of the VAR.
+        ridge: its ridge penalty.
+        n_samples: draws of each frame for the model's error of samples.
+        n_mean: draws of each frame's prefix behind the model's predictive mean.
+    """
+
+    def __init__(
+        self, order: int = 3, ridge: float = 0.1, n_samples: int = 10, n_mean: int = 100
+    ) -> None:
+        self.order, self.ridge, self.n_samples, self.n_mean = order, ridge, n_samples, n_mean
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if not trainer.is_global_zero or trainer.log_dir is None:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        seen = [s.frames for split in ("train", "val") for s in data.sequences(split)]
+        test = [s.frames for s in data.sequences("test")]
+        first = max(data.hparams.warmup, self.order)  # the frames that every row scores
+        rows = [
+            self._model_row(pl_module, test, first),
+            _baseline_row(f"VAR({self.order})", VAR.fit(seen, self.order, self.ridge), test, first),
+            _baseline_row("copy the last frame", VAR.copy_last(seen), test, first),
+        ]
+        n_frames = sum(max(len(frames) - first, 0) for frames in test)
+        self._write(Path(trainer.log_dir), rows, n_frames)
+        for logger in trainer.loggers:
+            for row in rows:
+                key = row.name.replace(" ", "_")
+                metrics = {
+                    f"comparison/{key}/{k}": v
+                    for k, v in zip(row._fields[1:], row[1:], strict=True)
+                }
+                logger.log_metrics(metrics, trainer.global_step)
+
+    @torch.no_grad()
+    def _model_row(self, pl_module: Any, test: list[Tensor], first: int) -> Row:
+        model = pl_module.model
+        generator = torch.Generator(pl_module.device).manual_seed(0)
+        log_p, of_samples, of_mean = [], [], []
+        for frames in test:
+            x = frames[None].to(pl_module.device)
+            log_p.append(model.log_prob(x)[0, first:])
+            draws = model.one_step_samples(x, n_samples=self.n_samples, generator=generator)
+            of_samples.append((draws - x).square().sum(-1).mean(0)[0, first:])
+            mean = model.predictive_mean(x, n_samples=self.n_mean, generator=generator)
+            of_mean.append((mean - x).square().sum(-1)[0, first:])
+        name = type(model).__name__
+        return Row(
+            name, *(torch.cat(v).double().mean().item() for v in (log_p, of_samples, of_mean))
+        )
+
+    def _write(self, folder: Path, rows: list[Row], n_frames: int) -> None:
+        with open(folder / "comparison.csv", "w", newline="") as file:
+            csv.writer(file).writerows([Row._fields, *rows])
+        lines = [
+            "| model | log p, nats per frame | error of samples | error of mean |",
+            "|---|---:|---:|---:|",
+            *(f"| {r.name} | {r[1]:.2f} | {r[2]:.2f} | {r[3]:.2f} |" for r in rows),
+        ]
+        note = (
+            f"{n_frames} test frames, one step ahead, standardised units. log p: higher is better; "
+            f"errors are squared, summed over features. Model: {self.n_samples} draws a frame, "
+            f"mean of {self.n_mean}."
+        )
+        (folder / "comparison.md").write_text("\n".join([*lines, "", note, ""]))
+        print("\n" + "\n".join(_aligned(rows)) + "\n" + note)
+
+
+def _baseline_row(name: str, baseline: VAR, test: list[Tensor], first: int) -> Row:
+    skip = first - baseline.order
+    log_p = torch.cat([baseline.log_prob(frames)[skip:] for frames in test])
+    errors = [baseline.squared_errors(frames) for frames in test]
+    of_samples, of_mean = (torch.cat([e[skip:] for e in es]) for es in zip(*errors, strict=True))
+    return Row(name, log_p.mean().item(), of_samples.mean().item(), of_mean.mean().item())
+
+
+def _aligned(rows: list[Row]) -> list[str]:
+    head = f"{'':22}{'log p (nats/frame)':>20}{'error of samples':>18}{'error of mean':>15}"
+    return [head, *(f"{r.name:22}{r[1]:20.2f}{r[2]:18.2f}{r[3]:15.2f}" for r in rows)]

@@ -1,0 +1,203 @@
+"""Are the gradients right? Algorithm, autograd and central differences against each other.
+
+Conventions:
+    Everything in float64 on a copy on the CPU. A relative error is the norm of the difference over
+    the larger of the gradient's norm and 1e-8, so that a gradient that is exactly zero (b_alpha at
+    K = 1) is not an error. Central differences are taken in random directions, all entries of a
+    parameter moving at once by +-h and +-h/2, extrapolated to fourth order.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from rnade_lightning.gradients import rnn_rnade_gradients
+from rnade_lightning.rnn_rnade import RNNRNADE, SequenceModel
+
+STEP = 1e-4
+N_DIRECTIONS = 2
+
+
+class GradientError(RuntimeError):
+    """A gradient is wrong or not finite; the message names its parameter."""
+
+
+class GradientRow(NamedTuple):
+    """One parameter's check; errors are relative, NaN where a method does not apply."""
+
+    parameter: str
+    norm: float
+    algorithm: float  # Algorithm 1 or 2 against autograd
+    difference: float  # autograd against central differences
+
+
+def gradient_table(
+    model: SequenceModel, frames: Tensor, mask: Tensor | None = None, seed: int = 0
+) -> list[GradientRow]:
+    """Checks the gradient of every parameter of ``sum log_prob(frames)``.
+
+    Args:
+        model: any sequence model. Algorithm 2 applies to an RNN-RNADE with a plain cell; with a GRU
+            or LSTM, Algorithm 1 is taken for RNADE and autograd through the cell.
+        frames: ``(B, T, D)``; a few are enough.
+        mask: ``(B, T)``, valid frames.
+        seed: of the random directions.
+    """
+    model = copy.deepcopy(model).to("cpu", torch.float64).requires_grad_(True)
+    frames = frames.detach().to("cpu", torch.float64)
+    mask = None if mask is None else mask.cpu()
+    by_algorithm = _algorithm_gradients(model, frames, mask)
+    if isinstance(model, RNNRNADE):
+        model.rnade.gradient = "autograd"
+    by_autograd = _autograd_gradients(model, frames, mask)
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for name, parameter in model.named_parameters():
+        g = by_autograd[name]
+        algorithm = _relative(by_algorithm[name] - g, g) if by_algorithm else math.nan
+        along, measured = _directional(model, frames, mask, parameter, g, generator)
+        rows.append(
+            GradientRow(name, g.norm().item(), algorithm, _relative(measured - along, along))
+        )
+    return rows
+
+
+def format_table(rows: list[GradientRow]) -> str:
+    """The table as text."""
+    width = max(len(row.parameter) for row in rows)
+    head = f"{'parameter':{width}}  {'norm':>9}  algorithm vs autograd  autograd vs difference"
+    lines = [
+        f"{r.parameter:{width}}  {r.norm:9.2e}  {r.algorithm:21.1e}  {r.difference:22.1e}"
+        for r in rows
+    ]
+    return "\n".join([head, *lines])
+
+
+def require_correct(
+    rows: list[GradientRow], algorithm_tolerance: float = 1e-9, difference_tolerance: float = 1e-5
+) -> None:
+    """Raises :class:`GradientError` with the name of the first parameter that fails."""
+    for row in rows:
+        if not math.isfinite(row.norm):
+            raise GradientError(f"the gradient of {row.parameter} is not finite")
+        if row.algorithm > algorithm_tolerance:
+            raise GradientError(
+                f"{row.parameter}: algorithm and autograd differ by {row.algorithm:.1e}, relative"
+            )
+        if not row.difference <= difference_tolerance:
+            raise GradientError(
+                f"{row.parameter}: autograd and central differences differ by "
+                f"{row.difference:.1e}, relative"
+            )
+
+
+class GradientCheck(pl.Callback):
+    """Checks the gradients on a float64 copy of the model and a few frames of the batch; stops the
+    run, with the parameter's name, when they disagree or one is not finite.
+
+    Args:
+        every_n_steps: optimiser steps between two checks; the first comes before the first step.
+        n_sequences: sequences of the batch to check on.
+        n_frames: first frames of each.
+        algorithm_tolerance: largest relative error between Algorithm and autograd.
+        difference_tolerance: largest relative error between autograd and central differences.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 500,
+        n_sequences: int = 2,
+        n_frames: int = 4,
+        algorithm_tolerance: float = 1e-9,
+        difference_tolerance: float = 1e-5,
+    ) -> None:
+        self.every_n_steps, self.n_sequences, self.n_frames = every_n_steps, n_sequences, n_frames
+        self.tolerances = (algorithm_tolerance, difference_tolerance)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: dict[str, Tensor], batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_n_steps or not trainer.is_global_zero:
+            return
+        some = (slice(self.n_sequences), slice(self.n_frames))
+        rows = gradient_table(pl_module.model, batch["frames"][some], batch["mask"][some])
+        metrics = {
+            "gradcheck/algorithm": max(row.algorithm for row in rows),
+            "gradcheck/difference": max(row.difference for row in rows),
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, trainer.global_step)
+        require_correct(rows, *self.tolerances)
+
+
+def _log_prob(model: SequenceModel, frames: Tensor, mask: Tensor | None) -> Tensor:
+    return model.log_prob(frames, mask).sum()
+
+
+def _autograd_gradients(
+    model: SequenceModel, frames: Tensor, mask: Tensor | None
+) -> dict[str, Tensor]:
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(
+        _log_prob(model, frames, mask), list(parameters.values()), materialize_grads=True
+    )
+    return dict(zip(parameters, gradients, strict=True))
+
+
+def _algorithm_gradients(
+    model: SequenceModel, frames: Tensor, mask: Tensor | None
+) -> dict[str, Tensor]:
+    if not isinstance(model, RNNRNADE):
+        return {}
+    if model.cell in ("sigmoid", "tanh"):
+        parameters = {name: p.detach() for name, p in model.named_parameters()}
+        options = model.rnade.gradient_options
+        return rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
+    model.rnade.gradient = "algorithm"
+    return _autograd_gradients(model, frames, mask)
+
+
+@torch.no_grad()
+def _directional(
+    model: SequenceModel,
+    frames: Tensor,
+    mask: Tensor | None,
+    parameter: nn.Parameter,
+    gradient: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Derivatives along random sign vectors: from the gradient, and by central differences."""
+
+    def central(direction: Tensor, step: float) -> float:
+        start = parameter.clone()
+        parameter.copy_(start + step * direction)
+        above = _log_prob(model, frames, mask).item()
+        parameter.copy_(start - step * direction)
+        below = _log_prob(model, frames, mask).item()
+        parameter.copy_(start)
+        return (above - below) / (2 * step)
+
+    # ReLU and Laplace have kinks: of more directions, those without one between the two steps.
+    kinked = isinstance(model, RNNRNADE) and (
+        model.rnade.activation == "relu" or model.rnade.component == "laplace"
+    )
+    step, n_tries = (STEP / 100, 4 * N_DIRECTIONS) if kinked else (STEP, N_DIRECTIONS)
+    found = []
+    for _ in range(n_tries):
+        sign = torch.rand(parameter.shape, generator=generator, dtype=gradient.dtype) - 0.5
+        direction = torch.sign(sign)
+        whole, half = central(direction, step), central(direction, step / 2)
+        along = (gradient * direction).sum().item()
+        found.append((abs(whole - half), along, (4 * half - whole) / 3))
+    _, along_all, measured = zip(*sorted(found)[:N_DIRECTIONS], strict=True)
+    return torch.tensor(along_all), torch.tensor(measured)
+
+
+def _relative(difference: Tensor, gradient: Tensor) -> float:
+    return (difference.norm() / gradient.norm().clamp(min=1e-8)).item()

@@ -1,0 +1,40 @@
+"""What ``predict`` leaves: the one-step mean and log p of every frame, a file for each sequence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch import Tensor
+
+
+class PredictionWriter(pl.Callback):
+    """Writes ``predictions/<sequence>.npz`` into the run folder: ``frames`` and ``mean``
+    ``(T, D_raw)`` in the data's own units, ``log_prob (T,)`` in nats per frame in standardised
+    units, and ``log_scale``, to be subtracted from it for the data's own units."""
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        index = batch_idx * trainer.world_size + trainer.global_rank
+        if trainer.log_dir is None or index >= len(data.sequences("test")):
+            return  # padding that gives every device the same number of batches
+        folder = Path(trainer.log_dir, "predictions")
+        folder.mkdir(parents=True, exist_ok=True)
+        name = data.sequences("test")[index].name.replace("/", "_")
+        np.savez(
+            folder / f"{name}.npz",
+            frames=data.destandardise(batch["frames"][0].cpu()),
+            mean=data.destandardise(outputs["mean"][0].cpu()),
+            log_prob=outputs["log_prob"][0].cpu().numpy(),
+            log_scale=data.log_scale,
+        )

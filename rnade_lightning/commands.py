@@ -1,0 +1,136 @@
+"""What a trained model does from the command line: ``sample``, ``score``, ``gradcheck``."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from datamodules import FrameDataModule
+from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
+from rnade_lightning.lightning_module import load_checkpoint, load_model
+from rnade_lightning.rnade import Activation, Component
+from rnade_lightning.rnn_rnade import RNNRNADE, Cell
+
+
+def sample(
+    ckpt_path: str,
+    out: str = "samples",
+    n_samples: int = 3,
+    n_frames: int = 150,
+    prefix: str | None = None,
+    n_prefix: int = 30,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Generate new sequences, or continue a given file, as files that a person can play.
+
+    Args:
+        ckpt_path: checkpoint that ``fit`` wrote.
+        out: folder to write to.
+        n_samples: sequences to generate.
+        n_frames: frames of each.
+        prefix: file to continue, of the kind that the model was trained on.
+        n_prefix: first frames of that file to continue from; they stand in the result.
+        seed: of the draws.
+        device: torch device, ``cpu`` or ``cuda``.
+    """
+    checkpoint = load_checkpoint(ckpt_path)
+    data, model = FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint).to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    start = torch.empty(1, 0, model.n_features, device=device)
+    if prefix is not None:
+        frames = data.score_input(prefix).frames
+        if len(frames) < n_prefix:
+            raise ValueError(f"{prefix} has {len(frames)} frames, fewer than --n_prefix {n_prefix}")
+        start = frames[None, :n_prefix].to(device)
+    drawn = model.sample(
+        n_frames, n_samples, prefix=start if prefix is not None else None, generator=generator
+    )[0]
+    stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
+    Path(out).mkdir(parents=True, exist_ok=True)
+    written = []
+    for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence")):
+        if not torch.isfinite(frames).all():
+            raise ValueError(f"sample {i} diverged within {n_frames} frames; ask for fewer frames")
+        whole = torch.cat((start[0], frames)).cpu()
+        written += data.render(whole, Path(out, f"{stem}_{i}"))
+    print("\n".join(map(str, written)))
+
+
+def score(ckpt_path: str, files: list[str], out: str | None = None, device: str = "cpu") -> None:
+    """Log density of every frame of files, in nats, as CSV: file, frame, log_prob.
+
+    log_prob is in the model's standardised units; the first frame is the first that the
+    representation defines.
+
+    Args:
+        ckpt_path: checkpoint that ``fit`` wrote.
+        files: files of the kind that the model was trained on.
+        out: CSV file to write; standard output if not given.
+        device: torch device, ``cpu`` or ``cuda``.
+    """
+    checkpoint = load_checkpoint(ckpt_path)
+    data, model = FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint).to(device)
+    rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
+    for path in tqdm(files, desc="score", unit="file"):
+        frames = data.score_input(path).frames
+        with torch.no_grad():
+            log_p = model.log_prob(frames[None].to(device))[0].tolist()
+        rows += [(path, t, value) for t, value in enumerate(log_p)]
+    if out is None:
+        csv.writer(sys.stdout).writerows(rows)
+        return
+    partial = f"{out}.part"
+    with open(partial, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    os.replace(partial, out)
+    print(out)
+
+
+def gradcheck(
+    ckpt_path: str | None = None,
+    n_features: int = 5,
+    n_hidden: int = 4,
+    n_recurrent: int = 3,
+    n_components: int = 3,
+    cell: Cell = "sigmoid",
+    component: Component = "gaussian",
+    activation: Activation = "sigmoid",
+    floor: float = 0.0,
+    n_frames: int = 6,
+    seed: int = 0,
+) -> None:
+    """Check every gradient: algorithm against autograd against central differences.
+
+    Args:
+        ckpt_path: checkpoint to check; without one, a fresh model of the sizes below.
+        n_features: D of the fresh model.
+        n_hidden: H of the fresh model.
+        n_recurrent: R of the fresh model.
+        n_components: K of the fresh model.
+        cell: its recurrent cell.
+        component: its mixture components.
+        activation: its hidden units.
+        floor: its smallest scale.
+        n_frames: length of the two sequences to check on, drawn from the model.
+        seed: of the fresh model's weights and of the sequences.
+    """
+    torch.manual_seed(seed)
+    if ckpt_path is not None:
+        model = load_model(load_checkpoint(ckpt_path)).double()
+    else:
+        model = RNNRNADE(
+            n_features, n_hidden, n_recurrent, n_components, cell,
+            component=component, activation=activation, floor=floor,
+        ).double()  # fmt: skip
+        for parameter in model.parameters():  # far from the start, where much is nearly zero
+            torch.nn.init.normal_(parameter, std=0.5)
+    frames = model.sample(n_frames, n_samples=2)[0]
+    rows = gradient_table(model, frames, seed=seed)
+    print(format_table(rows))
+    require_correct(rows)

@@ -1,0 +1,171 @@
+"""Training: the loss, its logging, the optimiser; thin over :mod:`rnade_lightning.rnn_rnade`.
+
+Conventions:
+    A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
+    ``scored (B, T)``, the valid frames that count (all of them if missing). ``*/nll`` is in nats
+    per frame, lower is better: the true mean over all scored frames, whatever their batch
+    or device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from rnade_lightning.rnade import Activation, Component, Gradient
+from rnade_lightning.rnn_rnade import RNNRNADE, Cell, SequenceModel
+
+Batch = dict[str, Tensor]
+
+
+class SequenceModule(pl.LightningModule):
+    """Trains a :class:`SequenceModel` by maximum likelihood; a subclass sets ``self.model``."""
+
+    model: SequenceModel
+
+    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log density of every frame, ``(B, T)``."""
+        return self.model.log_prob(frames, mask)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        nll, n_frames = self._nll(batch, "train")
+        if not torch.isfinite(nll):
+            raise FloatingPointError(
+                f"the loss is {nll.item()} at epoch {self.current_epoch}, batch {batch_idx}; "
+                "training stopped before this step, the last checkpoint is good. Lower the "
+                "learning rate or raise model.floor"
+            )
+        # Every device divides by the mean count, so that the averaged gradient is that of the mean
+        # over all frames of all devices.
+        return nll * n_frames / self._mean_over_devices(n_frames).clamp(min=1)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._nll(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._nll(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+        """Log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every frame."""
+        frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
+        mean = self.model.predictive_mean(frames, n_samples=100, generator=generator)
+        return {"log_prob": self(frames, batch["mask"]), "mean": mean}
+
+    def _nll(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+        """Nats per scored frame of a batch, logged, and the number of those frames."""
+        scored = batch.get("scored", batch["mask"])
+        n_frames = scored.sum()
+        nll = -(self(batch["frames"], batch["mask"]) * scored).sum() / n_frames.clamp(min=1)
+        self.log(
+            f"{stage}/nll",
+            nll,
+            on_step=False,
+            on_epoch=True,
+            prog_bar=True,
+            sync_dist=True,
+            batch_size=int(n_frames),
+        )
+        return nll, n_frames
+
+    def _mean_over_devices(self, value: Tensor) -> Tensor:
+        if self.trainer.world_size == 1:
+            return value
+        return self.trainer.strategy.reduce(value.to(torch.get_default_dtype()), reduce_op="mean")
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Logs the gradient's norm, refuses one that is not finite, and clips."""
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(grads)
+        if not torch.isfinite(norm):
+            culprit = next(
+                n for n, p in self.model.named_parameters()
+                if p.grad is not None and not torch.isfinite(p.grad).all()
+            )  # fmt: skip
+            raise FloatingPointError(
+                f"the gradient of {culprit} is not finite at step {self.global_step}; training "
+                "stopped before this step, the last checkpoint is good. Raise model.floor"
+            )
+        self.log("grad_norm/total", norm)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam at 1e-3; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
+        return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+
+class RNNRNADEModule(SequenceModule):
+    """RNN-RNADE, trained by maximum likelihood.
+
+    Args:
+        n_features: D, features of a frame; taken from the data.
+        n_hidden: H, RNADE's hidden units.
+        n_recurrent: R, recurrent units.
+        n_components: K, mixture components of each feature.
+        cell: recurrent cell, ``sigmoid``, ``tanh``, ``gru`` or ``lstm``.
+        conditioned: which of ``alpha``, ``mu``, ``sigma`` the recurrent state sets.
+        component: ``gaussian`` or ``laplace``.
+        activation: RNADE's units, ``sigmoid`` or ``relu``.
+        floor: smallest scale of a component, in standardised units; part of density and sampler.
+        gradient: ``autograd``, or ``algorithm`` (Algorithm 1 as RNADE's backward pass).
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_hidden: int = 50,
+        n_recurrent: int = 100,
+        n_components: int = 2,
+        cell: Cell = "sigmoid",
+        conditioned: Sequence[str] = ("alpha", "mu", "sigma"),
+        component: Component = "gaussian",
+        activation: Activation = "sigmoid",
+        floor: float = 0.0,
+        gradient: Gradient = "autograd",
+    ) -> None:
+        super().__init__()
+        conditioned = list(conditioned)
+        self.save_hyperparameters()
+        self.model = RNNRNADE(
+            n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
+            component, activation, floor, gradient,
+        )  # fmt: skip
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """A Lightning checkpoint as a dict of plain values and tensors, on the CPU.
+
+    Raises:
+        ValueError: one line that says why the file is no checkpoint of this package.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such checkpoint") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path} is a folder; name the .ckpt file in it") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a readable checkpoint ({reason}); use another") from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is not a Lightning checkpoint; use one that fit wrote")
+    return checkpoint
+
+
+def load_model(checkpoint: dict[str, Any]) -> SequenceModel:
+    """The trained model in a checkpoint, in evaluation mode, on the CPU."""
+    hparams = dict(checkpoint["hyper_parameters"])
+    class_path = hparams.pop("_class_path", "RNNRNADEModule")
+    hparams.pop("_instantiator", None)
+    kinds = {kind.__name__: kind for kind in SequenceModule.__subclasses__()}
+    module = kinds[class_path.rsplit(".", 1)[-1]](**hparams)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.model.eval()
