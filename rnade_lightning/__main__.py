@@ -3,13 +3,14 @@ gradcheck``."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonargparse
 import torch
@@ -23,9 +24,24 @@ import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from datamodules import FrameDataModule
 from rnade_lightning import commands
 from rnade_lightning.callbacks import GradientError
-from rnade_lightning.lightning_module import SequenceModule, load_checkpoint
+from rnade_lightning.lightning_module import SequenceModule, load_checkpoint, module_class
 
+PROG = "python -m rnade_lightning"
 COMMANDS = {c.__name__: c for c in (commands.sample, commands.score, commands.gradcheck)}
+
+
+class Parser(LightningArgumentParser):
+    """Says what is wrong with an option in one line, without the page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
+        lines = [line.strip() for line in message.splitlines()]
+        if any(line.endswith("is not accepted") for line in lines):
+            lines = [line for line in lines if not line.startswith(noise)]
+        said = " ".join(lines)
+        if _on_rank_zero():
+            print(f"error: {said} (options: --help)", file=sys.stderr)
+        sys.exit(2)
 
 
 class CLI(LightningCLI):
@@ -40,12 +56,20 @@ class CLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Also takes the model's sizes from the checkpoint, if one is named."""
         super().parse_arguments(parser, args)
-        ckpt_path = self.config[self.config.subcommand].get("ckpt_path")
-        if ckpt_path and ckpt_path not in ("best", "last", "hpc", "registry"):
-            load_checkpoint(
-                ckpt_path
-            )  # says in one line what is wrong with it, before anything runs
+        command = self.config.subcommand
+        ckpt_path = self.config[command].get("ckpt_path")
+        if not ckpt_path:
+            return
+        checkpoint = load_checkpoint(ckpt_path)
+        kind, hparams = module_class(checkpoint), dict(checkpoint["hyper_parameters"])
+        hparams.pop("n_features")  # that of the data at hand, so that a misfit is seen
+        model = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": hparams}
+        self.config = parser.parse_object({command: {"model": model}}, self.config)
+
+    def _parse_ckpt_path(self) -> None:
+        """Done in :meth:`parse_arguments`, with clear errors."""
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -56,6 +80,7 @@ class CLI(LightningCLI):
                 folder = str(trainer.loggers[0].log_dir)
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 logger._save_dir = logger._wandb_init["dir"] = folder
+                logger._wandb_init.pop("anonymous", None)  # W&B warns of it, though it is unset
         return trainer
 
     def after_fit(self) -> None:
@@ -91,17 +116,18 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
-    for message in (
-        ".*does not have many workers.*",
-        ".*configure_optimizers. will be overridden.*",
-        ".*LightningCLI's args parameter is intended.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", message)
+    _quiet()
     argv = list(sys.argv[1:] if args is None else args)
     try:
         if argv and argv[0] in COMMANDS:
-            jsonargparse.auto_cli(COMMANDS[argv[0]], args=argv[1:], as_positional=False)
+            jsonargparse.auto_cli(
+                COMMANDS[argv[0]],
+                args=argv[1:],
+                as_positional=False,
+                parser_class=Parser,
+                prog=f"{PROG} {argv[0]}",
+                description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
+            )
         else:
             _lightning(argv)
     except (
@@ -127,12 +153,32 @@ def _lightning(argv: list[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
+        load_from_checkpoint_support=False,  # hyperparameters are what the class was given
+        parser_class=Parser,
         parser_kwargs={command: defaults for command in CLI.subcommands()}
         | {
+            "prog": PROG,
             "description": "RNN-RNADE: an exact-likelihood model of audio and motion sequences.",
             "epilog": "After training: sample, score, gradcheck (each with --help).",
         },
         args=argv,
+    )
+
+
+def _quiet() -> None:
+    """Drops what Lightning, jsonargparse and torch say of themselves and not of the run."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for message in (
+        ".*does not have many workers.*",
+        ".*configure_optimizers. will be overridden.*",
+        ".*LightningCLI's args parameter is intended.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
     )
 
 

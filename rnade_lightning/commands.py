@@ -14,7 +14,7 @@ from datamodules import FrameDataModule
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
 from rnade_lightning.lightning_module import load_checkpoint, load_model
 from rnade_lightning.rnade import Activation, Component
-from rnade_lightning.rnn_rnade import RNNRNADE, Cell
+from rnade_lightning.rnn_rnade import RNNRNADE, Cell, SequenceModel
 
 
 def sample(
@@ -39,8 +39,7 @@ def sample(
         seed: of the draws.
         device: torch device, ``cpu`` or ``cuda``.
     """
-    checkpoint = load_checkpoint(ckpt_path)
-    data, model = FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint).to(device)
+    data, model = _load(ckpt_path, device)
     generator = torch.Generator(device).manual_seed(seed)
     start = torch.empty(1, 0, model.n_features, device=device)
     if prefix is not None:
@@ -62,7 +61,7 @@ def sample(
     print("\n".join(map(str, written)))
 
 
-def score(ckpt_path: str, files: list[str], out: str | None = None, device: str = "cpu") -> None:
+def score(ckpt_path: str, files: str, out: str | None = None, device: str = "cpu") -> None:
     """Log density of every frame of files, in nats, as CSV: file, frame, log_prob.
 
     log_prob is in the model's standardised units; the first frame is the first that the
@@ -70,18 +69,16 @@ def score(ckpt_path: str, files: list[str], out: str | None = None, device: str 
 
     Args:
         ckpt_path: checkpoint that ``fit`` wrote.
-        files: files of the kind that the model was trained on.
+        files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
         device: torch device, ``cpu`` or ``cuda``.
     """
-    checkpoint = load_checkpoint(ckpt_path)
-    data, model = FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint).to(device)
+    data, model = _load(ckpt_path, device)
     rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
-    for path in tqdm(files, desc="score", unit="file"):
-        frames = data.score_input(path).frames
+    for name, frames in tqdm(data.score_inputs(files), desc="score", unit="sequence"):
         with torch.no_grad():
             log_p = model.log_prob(frames[None].to(device))[0].tolist()
-        rows += [(path, t, value) for t, value in enumerate(log_p)]
+        rows += [(name, t, value) for t, value in enumerate(log_p)]
     if out is None:
         csv.writer(sys.stdout).writerows(rows)
         return
@@ -134,3 +131,11 @@ def gradcheck(
     rows = gradient_table(model, frames, seed=seed)
     print(format_table(rows))
     require_correct(rows)
+
+
+def _load(ckpt_path: str, device: str) -> tuple[FrameDataModule, SequenceModel]:
+    """The data module (without its files) and the model of a checkpoint."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
+    checkpoint = load_checkpoint(ckpt_path)
+    return FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint).to(device)

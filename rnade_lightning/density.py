@@ -19,6 +19,11 @@ Params = Sequence[Tensor]
 """One tensor per entry of ``param_shapes``, in that order, each ``(..., *shape)``."""
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Autocast off on the device of ``x``: a density stays in its parameters' dtype."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+
+
 class FrameDensity(nn.Module, ABC):
     """A normalised density over frames ``x (D,)``, with parameters that may change per frame."""
 

@@ -97,6 +97,17 @@ class SequenceModule(pl.LightningModule):
         self.log("grad_norm/total", norm)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        theirs = checkpoint["hyper_parameters"]["n_features"]
+        if theirs != self.model.n_features:
+            raise ValueError(
+                f"the checkpoint does not fit the data: it was trained on {theirs} features a "
+                f"frame, the data have {self.model.n_features}; give the data it was trained on"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["module_class"] = type(self).__name__
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at 1e-3; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
@@ -155,17 +166,23 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} is not a readable checkpoint ({reason}); use another") from None
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is not a Lightning checkpoint; use one that fit wrote")
+    if not isinstance(checkpoint, dict) or "module_class" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of this package; use one that fit wrote")
     return checkpoint
 
 
 def load_model(checkpoint: dict[str, Any]) -> SequenceModel:
     """The trained model in a checkpoint, in evaluation mode, on the CPU."""
-    hparams = dict(checkpoint["hyper_parameters"])
-    class_path = hparams.pop("_class_path", "RNNRNADEModule")
-    hparams.pop("_instantiator", None)
-    kinds = {kind.__name__: kind for kind in SequenceModule.__subclasses__()}
-    module = kinds[class_path.rsplit(".", 1)[-1]](**hparams)
+    module = module_class(checkpoint)(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     return module.model.eval()
+
+
+def module_class(checkpoint: dict[str, Any]) -> type[SequenceModule]:
+    """The class that a checkpoint was made by; it has to be imported already."""
+    kinds, found = [SequenceModule], {}
+    while kinds:
+        kind = kinds.pop()
+        found[kind.__name__] = kind
+        kinds += kind.__subclasses__()
+    return found[checkpoint["module_class"]]

@@ -14,7 +14,7 @@ marginals are exact, and sampling is direct.
 
 Conventions:
     ``x (..., D)``; biases ``(..., D, K)`` each, in the order alpha, mu, sigma; log densities in
-    nats per frame. D = ``n_features``, H = ``n_hidden``, K = ``n_components``. Row d of ``W`` (D, H) is
+    nats per frame. D = ``n_features``, H = ``n_hidden``, K = ``n_components``. Row d of ``W`` is
     column d of the supplement's W. The density is computed in the parameters' dtype, also under
     autocast.
 """
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from rnade_lightning import gradients
-from rnade_lightning.density import FrameDensity, Params
+from rnade_lightning.density import FrameDensity, Params, full_precision
 
 Component = Literal["gaussian", "laplace"]
 Activation = Literal["sigmoid", "relu"]
@@ -135,7 +135,7 @@ class RNADE(FrameDensity):
         d = x.shape[-1]
         if not 1 <= d <= self.n_features:
             raise ValueError(f"x has {d} features, the model {self.n_features}")
-        with _full_precision(x):
+        with full_precision(x):
             x = x.to(self.W.dtype)
             steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
             start = self.c.expand(*x.shape[:-1], 1, -1)
@@ -155,7 +155,7 @@ class RNADE(FrameDensity):
         """Log density in nats of each feature given those before it, ``(..., d)``, the terms of
         :meth:`log_prob`."""
         log_weights, means, log_scales = self.conditionals(x, biases)
-        with _full_precision(x):
+        with full_precision(x):
             log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
@@ -184,7 +184,7 @@ class RNADE(FrameDensity):
         return tuple(b.to(self.b_mu.dtype) for b in biases)
 
     def _log_prob_algorithm(self, x: Tensor, biases: Params | None) -> Tensor:
-        with _full_precision(x):
+        with full_precision(x):
             biases = self._biases(biases)
             batch = torch.broadcast_shapes(x.shape[:-1], *(b.shape[:-2] for b in biases))
             flat_x = x.to(self.W.dtype).expand(*batch, -1).reshape(-1, self.n_features)
@@ -216,7 +216,7 @@ class RNADE(FrameDensity):
         Returns:
             ``(*sample_shape, *batch, D)``.
         """
-        with torch.no_grad(), _full_precision(self.W):
+        with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
             batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
             noise = self._noise((*sample_shape, *batch, self.n_features), generator)
@@ -231,7 +231,9 @@ class RNADE(FrameDensity):
         """Mean ``(*batch, D)``: exact for the first feature, and for all where one component does
         not listen to its prefix; else the average, over ``n_samples`` draws of the prefix, of each
         feature's conditional mean (Rao-Blackwell: never noisier than averaging the draws)."""
-        with torch.no_grad(), _full_precision(self.W):
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
             batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
             total = self.W.new_zeros(*batch, self.n_features)
@@ -271,7 +273,7 @@ class RNADE(FrameDensity):
                 x_d = given[..., d].to(a.dtype).expand(uniform.shape[:-1])
                 mean_d = x_d
             else:
-                above = uniform[..., d, None] > weights.cumsum(-1)
+                above = uniform[..., d, None] >= weights.cumsum(-1)
                 k = above.sum(-1, keepdim=True).clamp(max=self.n_components - 1)
                 chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
                 x_d = chosen_mu + chosen_log_sigma.exp() * value[..., d]
@@ -347,8 +349,3 @@ class _Algorithm1(torch.autograd.Function):
         g, dx = gradients.rnade_gradients(parameters, x, biases, weight=grad, **ctx.options)
         names = ("b_alpha", "b_mu", "b_sigma", "W", "c", "rho", "V_alpha", "V_mu", "V_sigma")
         return (None, dx, *(g[name] for name in names))
-
-
-def _full_precision(x: Tensor) -> torch.autocast:
-    """Autocast off: the density stays in the parameters' dtype."""
-    return torch.autocast(x.device.type, enabled=False)

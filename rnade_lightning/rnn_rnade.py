@@ -26,7 +26,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import FrameDensity
+from rnade_lightning.density import FrameDensity, full_precision
 from rnade_lightning.rnade import RNADE, Activation, Component, Gradient
 
 Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
@@ -91,6 +91,8 @@ class SequenceModel(nn.Module, ABC):
         """
         if u is None:
             u = self.initial_state(len(frames))
+        if not frames.shape[1]:
+            return frames.new_zeros(len(frames), 0, self.n_recurrent), u
         if mask is None or self.cell != "lstm":
             after, last = self._run(frames, u)
             seen = torch.cat((u[:, None, : self.n_recurrent].to(after.dtype), after), 1)
@@ -134,7 +136,7 @@ class SequenceModel(nn.Module, ABC):
         """The density's parameters in states ``seen (..., R)``, in the order of ``param_shapes``;
         one that the state does not set stays of its static shape."""
         params = []
-        with torch.autocast(seen.device.type, enabled=False):
+        with full_precision(seen):
             static = self.density.static_params()
             for (name, shape), b in zip(self.density.param_shapes.items(), static, strict=True):
                 if name in self.conditioned:

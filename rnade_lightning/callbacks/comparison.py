@@ -43,7 +43,8 @@ class Comparison(pl.Callback):
         self.order, self.ridge, self.n_samples, self.n_mean = order, ridge, n_samples, n_mean
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        log_dir = trainer.log_dir  # on every rank: it is broadcast
+        if not trainer.is_global_zero or log_dir is None:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         seen = [s.frames for split in ("train", "val") for s in data.sequences(split)]
@@ -55,7 +56,7 @@ class Comparison(pl.Callback):
             _baseline_row("copy the last frame", VAR.copy_last(seen), test, first),
         ]
         n_frames = sum(max(len(frames) - first, 0) for frames in test)
-        self._write(Path(trainer.log_dir), rows, n_frames)
+        self._write(Path(log_dir), rows, n_frames)
         for logger in trainer.loggers:
             for row in rows:
                 key = row.name.replace(" ", "_")

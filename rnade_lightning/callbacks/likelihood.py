@@ -27,11 +27,13 @@ class Likelihood(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         nll = trainer.callback_metrics.get("val/nll")
         if nll is not None and not trainer.sanity_checking:
-            pl_module.log("val/nll_raw", nll + trainer.datamodule.log_scale)  # type: ignore[attr-defined]
+            raw = nll + trainer.datamodule.log_scale  # type: ignore[attr-defined]
+            pl_module.log("val/nll_raw", raw, sync_dist=True)
 
     @torch.no_grad()
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        log_dir = trainer.log_dir  # on every rank: it is broadcast
+        if not trainer.is_global_zero or log_dir is None:
             return
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
         by_frame = {}
@@ -44,7 +46,7 @@ class Likelihood(pl.Callback):
             by_feature += log_p.sum(0)
         by_feature /= sum(len(log_p) for log_p in by_frame.values())
 
-        folder = Path(trainer.log_dir, "likelihood")
+        folder = Path(log_dir, "likelihood")
         folder.mkdir(parents=True, exist_ok=True)
         rows = [(name, t, v) for name, log_p in by_frame.items() for t, v in enumerate(log_p)]
         _write_csv(folder / "by_frame.csv", ("sequence", "frame", "log_prob"), rows)

@@ -26,9 +26,10 @@ class PredictionWriter(pl.Callback):
     ) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         index = batch_idx * trainer.world_size + trainer.global_rank
-        if trainer.log_dir is None or index >= len(data.sequences("test")):
+        log_dir = trainer.log_dir  # on every rank: it is broadcast
+        if log_dir is None or index >= len(data.sequences("test")):
             return  # padding that gives every device the same number of batches
-        folder = Path(trainer.log_dir, "predictions")
+        folder = Path(log_dir, "predictions")
         folder.mkdir(parents=True, exist_ok=True)
         name = data.sequences("test")[index].name.replace("/", "_")
         np.savez(

@@ -36,10 +36,11 @@ class Samples(pl.Callback):
         self._write(trainer, pl_module, "test", "test")
 
     def _write(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
-        if not trainer.is_global_zero or trainer.log_dir is None:
+        log_dir = trainer.log_dir  # on every rank: it is broadcast
+        if not trainer.is_global_zero or log_dir is None:
             return
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
-        folder = Path(trainer.log_dir, "samples")
+        folder = Path(log_dir, "samples")
         folder.mkdir(parents=True, exist_ok=True)
         generator = torch.Generator(pl_module.device).manual_seed(self.seed)
         truth = max((s.frames for s in data.sequences(split)), key=len)[
