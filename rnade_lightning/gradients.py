@@ -53,8 +53,9 @@ def rnade_gradients(
     if biases is None:
         biases = [parameters[f"b_{name}"] for name in ("alpha", "mu", "sigma")]
     b_alpha, b_mu, b_sigma = biases
+    L = parameters.get("L", x.new_zeros(x.shape[1], x.shape[1]))
     w = torch.ones_like(x[:, :1]) if weight is None else weight[:, None]
-    d_W, d_rho = torch.zeros_like(W), torch.zeros_like(rho)
+    d_W, d_rho, d_L = torch.zeros_like(W), torch.zeros_like(rho), torch.zeros_like(L)
     d_V_alpha, d_V_mu, d_V_sigma = (torch.zeros_like(V) for V in (V_alpha, V_mu, V_sigma))
     d_b_alpha, d_b_mu, d_b_sigma = (torch.zeros_like(b) for b in biases)
     d_x = torch.zeros_like(x)
@@ -64,13 +65,13 @@ def rnade_gradients(
     for d in reversed(range(x.shape[1])):
         x_d = x[:, d, None]  # (N, 1)
         d_W[d] = (delta * x_d).sum(0)
-        d_x[:, d] = delta @ W[d]
+        d_x[:, d] += delta @ W[d]
         a = a - x_d * W[d] if (d + 1) % BLOCK else c + x[:, :d] @ W[:d]  # a_d  (N, H)
 
         psi = rho[d] * a
         h = torch.sigmoid(psi) if activation == "sigmoid" else torch.relu(psi)  # (N, H)
         z_alpha = h @ V_alpha[d] + b_alpha[..., d, :]  # (N, K)
-        z_mu = h @ V_mu[d] + b_mu[..., d, :]
+        z_mu = h @ V_mu[d] + b_mu[..., d, :] + (x[:, :d] @ L[d, :d])[:, None]
         z_sigma = h @ V_sigma[d] + b_sigma[..., d, :]
         log_alpha = torch.log_softmax(z_alpha, -1)
         log_sigma = torch.logaddexp(z_sigma, z_sigma.new_tensor(floor).log())
@@ -96,6 +97,8 @@ def rnade_gradients(
         d_b_mu[..., d, :] = _like(d_z_mu, b_mu)
         d_b_sigma[..., d, :] = _like(d_z_sigma, b_sigma)
         d_x[:, d] -= d_z_mu.sum(-1)
+        d_x[:, :d] += d_z_mu.sum(-1, keepdim=True) * L[d, :d]
+        d_L[d, :d] = d_z_mu.sum(-1) @ x[:, :d]
 
         d_h = d_z_alpha @ V_alpha[d].T + d_z_mu @ V_mu[d].T + d_z_sigma @ V_sigma[d].T  # (N, H)
         d_psi = d_h * h * (1 - h) if activation == "sigmoid" else d_h * (psi > 0)
@@ -108,7 +111,7 @@ def rnade_gradients(
         "V_alpha": d_V_alpha, "V_mu": d_V_mu, "V_sigma": d_V_sigma,
         "b_alpha": d_b_alpha, "b_mu": d_b_mu, "b_sigma": d_b_sigma,
     }  # fmt: skip
-    return gradients, d_x
+    return gradients | ({"L": d_L} if "L" in parameters else {}), d_x
 
 
 def rnn_rnade_gradients(
@@ -139,6 +142,7 @@ def rnn_rnade_gradients(
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
+    A = parameters.get("A", frames.new_zeros(0, frames.shape[-1], frames.shape[-1]))
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
 
@@ -155,14 +159,19 @@ def rnn_rnade_gradients(
         for i, n in enumerate(("alpha", "mu", "sigma")):
             if n in conditioned:
                 biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
-        d_rnade, d_x = rnade_gradients(rnade, frames[:, t], biases, weight=weight[:, t], **options)
+        past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
+        x = frames[:, t] - sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
+        d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
         e = g * (u[t + 1] * (1 - u[t + 1]) if cell == "sigmoid" else 1 - u[t + 1] ** 2)
         total["W_in"] += e.T @ frames[:, t]
         total["W_rec"] += e.T @ u[t]
         total["b_h"] += e.sum(0)
-        d_frames[:, t] = d_x + e @ W_in
+        d_frames[:, t] += d_x + e @ W_in
+        for i, x_i in enumerate(past):
+            total["A"][i] -= d_x.T @ x_i
+            d_frames[:, t - 1 - i] -= d_x @ A[i]
         g = e @ W_rec
         for n in conditioned:
             d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)

@@ -126,6 +126,11 @@ class RNNRNADEModule(SequenceModule):
         component: ``gaussian`` or ``laplace``.
         activation: RNADE's units, ``sigmoid`` or ``relu``.
         floor: smallest scale of a component, in standardised units; part of density and sampler.
+        linear: a linear path inside the frame, from the features before to the means.
+        n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
+            for none.
+        learn_past: learn that path, or keep to copying.
+        dropout: share of the state's units that a frame does not see in training.
         gradient: ``autograd``, or ``algorithm`` (Algorithm 1 as RNADE's backward pass).
     """
 
@@ -140,6 +145,10 @@ class RNNRNADEModule(SequenceModule):
         component: Component = "gaussian",
         activation: Activation = "sigmoid",
         floor: float = 0.0,
+        linear: bool = False,
+        n_past: int = 0,
+        learn_past: bool = True,
+        dropout: float = 0.0,
         gradient: Gradient = "autograd",
     ) -> None:
         super().__init__()
@@ -147,7 +156,7 @@ class RNNRNADEModule(SequenceModule):
         self.save_hyperparameters()
         self.model = RNNRNADE(
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
-            component, activation, floor, gradient,
+            component, activation, floor, linear, n_past, learn_past, dropout, gradient,
         )  # fmt: skip
 
 

@@ -48,6 +48,8 @@ class RNADE(FrameDensity):
         activation: ``sigmoid`` (the supplement) or ``relu`` (the RNADE paper; needs a floor
             for frames far from the data).
         floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.
+        linear: a linear path from the features before, ``mu_dk += sum_{e<d} L_de x_e``; with no
+            hidden units and K = 1 the density is then a Gaussian with full covariance.
         gradient: ``autograd``, or ``algorithm``: backward is Algorithm 1, storing no activations
             (O(N H) extra memory); the same gradient.
 
@@ -66,6 +68,7 @@ class RNADE(FrameDensity):
         component: Component = "gaussian",
         activation: Activation = "sigmoid",
         floor: float = 0.0,
+        linear: bool = False,
         gradient: Gradient = "autograd",
     ) -> None:
         super().__init__()
@@ -91,6 +94,7 @@ class RNADE(FrameDensity):
         self.V_alpha = nn.Parameter(torch.empty(D, H, K))
         self.V_mu = nn.Parameter(torch.empty(D, H, K))
         self.V_sigma = nn.Parameter(torch.empty(D, H, K))
+        self.L = nn.Parameter(torch.empty(D, D)) if linear else None
         self.b_alpha = nn.Parameter(torch.empty(D, K))
         self.b_mu = nn.Parameter(torch.empty(D, K))
         self.b_sigma = nn.Parameter(torch.empty(D, K))
@@ -102,8 +106,9 @@ class RNADE(FrameDensity):
         for weight in (self.W, self.V_alpha, self.V_mu, self.V_sigma):
             nn.init.normal_(weight, std=0.01)
         nn.init.ones_(self.rho)
-        for bias in (self.c, self.b_alpha, self.b_sigma):
-            nn.init.zeros_(bias)
+        for bias in (self.c, self.b_alpha, self.b_sigma, self.L):
+            if bias is not None:
+                nn.init.zeros_(bias)
         levels = (torch.arange(self.n_components, dtype=torch.float64) + 0.5) / self.n_components
         with torch.no_grad():
             self.b_mu.copy_(torch.special.ndtri(levels).to(self.b_mu))
@@ -117,7 +122,8 @@ class RNADE(FrameDensity):
         return (
             f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
             f"n_components={self.n_components}, component={self.component!r}, "
-            f"activation={self.activation!r}, floor={self.floor}, gradient={self.gradient!r}"
+            f"activation={self.activation!r}, floor={self.floor}, linear={self.L is not None}, "
+            f"gradient={self.gradient!r}"
         )
 
     # ------------------------------------------------------------------ density
@@ -140,7 +146,7 @@ class RNADE(FrameDensity):
             steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
             start = self.c.expand(*x.shape[:-1], 1, -1)
             a = torch.cat((start, steps), -2).cumsum(-2)  # (..., d, H)
-            return self._mixtures(a, slice(0, d), self._biases(biases))
+            return self._mixtures(a, slice(0, d), self._biases(biases), self._linear(x))
 
     def log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
         """Log density in nats, ``(...)``, of frames ``x (..., D)``.
@@ -159,8 +165,16 @@ class RNADE(FrameDensity):
             log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
-    def _mixtures(self, a: Tensor, features: slice, biases: Params) -> tuple[Tensor, ...]:
-        """Log weights, means, log scales ``(..., d, K)`` from pre-activations ``a (..., d, H)``."""
+    def _linear(self, x: Tensor) -> Tensor | None:
+        """What the linear path adds to the means of the first d features, ``(..., d)``."""
+        d = x.shape[-1]
+        return None if self.L is None else x @ self.L[:d, :d].tril(-1).T
+
+    def _mixtures(
+        self, a: Tensor, features: slice, biases: Params, shift: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Log weights, means, log scales ``(..., d, K)`` from pre-activations ``a (..., d, H)`` and
+        an addition to the means ``(..., d)``."""
         psi = self.rho[features, None] * a
         h = torch.sigmoid(psi) if self.activation == "sigmoid" else torch.relu(psi)
         z_alpha, z_mu, z_sigma = (
@@ -170,6 +184,8 @@ class RNADE(FrameDensity):
         log_scales = z_sigma
         if self.floor:
             log_scales = torch.logaddexp(z_sigma, z_sigma.new_tensor(math.log(self.floor)))
+        if shift is not None:
+            z_mu = z_mu + shift[..., None]
         return torch.log_softmax(z_alpha, -1), z_mu, log_scales
 
     def _component_log_prob(self, x: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
@@ -185,9 +201,12 @@ class RNADE(FrameDensity):
 
     def _log_prob_algorithm(self, x: Tensor, biases: Params | None) -> Tensor:
         with full_precision(x):
-            biases = self._biases(biases)
+            x, biases = x.to(self.W.dtype), self._biases(biases)
+            shift = self._linear(x)
+            if shift is not None:
+                biases = (biases[0], biases[1] + shift[..., None], biases[2])
             batch = torch.broadcast_shapes(x.shape[:-1], *(b.shape[:-2] for b in biases))
-            flat_x = x.to(self.W.dtype).expand(*batch, -1).reshape(-1, self.n_features)
+            flat_x = x.expand(*batch, -1).reshape(-1, self.n_features)
             flat_biases = (
                 b.expand(*batch, -1, -1).reshape(-1, *b.shape[-2:]) if b.dim() > 2 else b
                 for b in biases
@@ -263,10 +282,15 @@ class RNADE(FrameDensity):
         if n_given > self.n_features:
             raise ValueError(f"given has {n_given} features, the model {self.n_features}")
         a = self.c.expand(*uniform.shape[:-1], -1)
-        x, means = [], []
+        x: list[Tensor] = []
+        means = []
         for d in range(self.n_features):
+            shift = None
+            if self.L is not None and d:
+                shift = (torch.stack(x, -1) @ self.L[d, :d])[..., None]  # (..., 1)
             log_weights, mu, log_sigma = (
-                p[..., 0, :] for p in self._mixtures(a[..., None, :], slice(d, d + 1), biases)
+                p[..., 0, :]
+                for p in self._mixtures(a[..., None, :], slice(d, d + 1), biases, shift)
             )  # (..., K)
             weights = log_weights.exp()
             if given is not None and d < n_given:

@@ -7,13 +7,18 @@ r"""RNN-RNADE: the density of a sequence of frames.
 .. math::
     \log p(x_1 .. x_T) = \sum_t \log \mathrm{RNADE}(x_t; b^\alpha_t, b^\mu_t, b^\sigma_t)
 
+With a linear path from the last p frames, RNADE models what they leave unexplained,
+:math:`x_t - \sum_i A_i x_{t-i}` (a shift, so the density stays exact), starting at copying the last
+frame. With RNADE's own linear path, K = 1 and no hidden units: a VAR(p) with full covariance.
+
 Frame t sees the state after frame t - 1 only; u_0 is learned. The states do not depend on RNADE, so
 they are computed first, by torch's fused kernels, and all frames go through one RNADE call.
 
 Conventions:
     ``frames (B, T, D)``; ``mask (B, T)``, True for valid frames, right padding only; log densities
-    in nats per frame. The state ``u (B, S)`` is one tensor: S = R = ``n_recurrent``, and 2 R for
-    the LSTM, its output and then its cell. What a frame sees of it is its first R numbers.
+    in nats per frame. The state ``u (B, S)`` is one tensor: the recurrent units (R =
+    ``n_recurrent``), the last p frames (p D numbers, the latest first) if there is a linear path
+    from them, and the LSTM's cell (R). What a frame sees of it is its first R + p D numbers.
 """
 
 from __future__ import annotations
@@ -38,13 +43,28 @@ class SequenceModel(nn.Module, ABC):
     A concrete class makes the density, says where it is kept, and calls :meth:`_add_state_paths`.
     """
 
-    def __init__(self, n_features: int, n_recurrent: int, cell: Cell) -> None:
+    def __init__(
+        self,
+        n_features: int,
+        n_recurrent: int,
+        cell: Cell,
+        n_past: int = 0,
+        learn_past: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        if n_past < 0 or not 0 <= dropout < 1:
+            raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
         if cell not in get_args(Cell):
             raise ValueError(f"cell {cell!r} is none of {', '.join(get_args(Cell))}")
         if n_recurrent < 1:
             raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
+        self.n_past, self.dropout = n_past, dropout
+        if n_past:
+            A = torch.zeros(n_past, n_features, n_features)
+            A[0].fill_diagonal_(1)
+            self.A = nn.Parameter(A, requires_grad=learn_past)
         R, bound = n_recurrent, 1 / math.sqrt(n_recurrent)
         self.u_0 = nn.Parameter(torch.zeros(2 * R if cell == "lstm" else R))
         if cell in ("sigmoid", "tanh"):
@@ -72,9 +92,16 @@ class SequenceModel(nn.Module, ABC):
 
     # ------------------------------------------------------------------ recurrence
 
+    @property
+    def n_seen(self) -> int:
+        """How many numbers of the state a frame sees, R + p D."""
+        return self.n_recurrent + self.n_past * self.n_features
+
     def initial_state(self, batch_size: int) -> Tensor:
-        """u_0 for each sequence, ``(B, S)``."""
-        return self.u_0.expand(batch_size, -1)
+        """u_0, and zeros for the frames before the first, for each sequence, ``(B, S)``."""
+        past = self.u_0.new_zeros(self.n_seen - self.n_recurrent)
+        u = torch.cat((self.u_0[: self.n_recurrent], past, self.u_0[self.n_recurrent :]))
+        return u.expand(batch_size, -1)
 
     def states(
         self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
@@ -87,22 +114,22 @@ class SequenceModel(nn.Module, ABC):
             mask: ``(B, T)``; with it the state returned is that after the last valid frame.
 
         Returns:
-            The state that each frame sees, ``(B, T, R)``, and the state after the last, ``(B, S)``.
+            What each frame sees, ``(B, T, R + p D)``, and the state after the last, ``(B, S)``.
         """
         if u is None:
             u = self.initial_state(len(frames))
         if not frames.shape[1]:
-            return frames.new_zeros(len(frames), 0, self.n_recurrent), u
+            return frames.new_zeros(len(frames), 0, self.n_seen), u
         if mask is None or self.cell != "lstm":
             after, last = self._run(frames, u)
-            seen = torch.cat((u[:, None, : self.n_recurrent].to(after.dtype), after), 1)
+            seen = torch.cat((u[:, None, : self.n_seen].to(after.dtype), after), 1)
             if mask is not None:
-                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_recurrent)
+                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_seen)
                 last = seen.gather(1, n_valid)[:, 0]
             return seen[:, :-1], last
         outputs = []
         for t in range(frames.shape[1]):  # the fused LSTM returns its cell after the last step only
-            outputs.append(u[:, : self.n_recurrent])
+            outputs.append(u[:, : self.n_seen])
             u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
         return torch.stack(outputs, 1), u
 
@@ -111,7 +138,21 @@ class SequenceModel(nn.Module, ABC):
         return self._run(x[:, None], u)[1]
 
     def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs after every frame ``(B, T, R)`` and the whole state after the last ``(B, S)``."""
+        """What is seen after every frame ``(B, T, R + p D)``, the whole state after the last
+        ``(B, S)``."""
+        R, n_seen, T = self.n_recurrent, self.n_seen, frames.shape[1]
+        after, last = self._run_cell(frames, torch.cat((u[:, :R], u[:, n_seen:]), -1))
+        if not self.n_past:
+            return after, last
+        before = u[:, R:n_seen].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
+        whole = torch.cat((before, frames), 1)  # (B, p + T, D), in the order of time
+        past = [whole[:, self.n_past - i : self.n_past - i + T] for i in range(self.n_past)]
+        after = torch.cat((after, *past), -1)
+        return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
+
+    def _run_cell(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The recurrent units after every frame ``(B, T, R)``, and after the last with the LSTM's
+        cell."""
         if self.cell == "lstm":
             h, c = (part[None].contiguous() for part in u.chunk(2, -1))
             after, (h, c) = self.rnn(frames, (h, c))
@@ -133,17 +174,26 @@ class SequenceModel(nn.Module, ABC):
         return after, last[0]
 
     def frame_params(self, seen: Tensor) -> tuple[Tensor, ...]:
-        """The density's parameters in states ``seen (..., R)``, in the order of ``param_shapes``;
-        one that the state does not set stays of its static shape."""
+        """The density's parameters in states ``seen (..., R + p D)``, in the order of
+        ``param_shapes``; one that the state does not set stays of its static shape."""
         params = []
         with full_precision(seen):
+            u = nn.functional.dropout(seen[..., : self.n_recurrent], self.dropout, self.training)
             static = self.density.static_params()
             for (name, shape), b in zip(self.density.param_shapes.items(), static, strict=True):
                 if name in self.conditioned:
                     W = cast(Tensor, getattr(self, f"W_{name}"))
-                    b = b + (seen.to(W.dtype) @ W.T).unflatten(-1, shape)
+                    b = b + (u.to(W.dtype) @ W.T).unflatten(-1, shape)
                 params.append(b)
         return tuple(params)
+
+    def shift(self, seen: Tensor) -> Tensor | float:
+        """What the last p frames explain of the next, ``(..., D)``; 0 without that path."""
+        if not self.n_past:
+            return 0.0
+        with full_precision(seen):
+            past = seen[..., self.n_recurrent : self.n_seen].to(self.A.dtype)
+            return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), self.A)
 
     # ------------------------------------------------------------------ density and sampler
 
@@ -181,10 +231,16 @@ class SequenceModel(nn.Module, ABC):
             _require_right_padding(mask, frames)
             frames = frames.where(mask[..., None], frames.new_zeros(()))
         seen, last = self.states(frames, u, mask if _need_state else None)
-        log_p = self.density.log_prob(frames, self.frame_params(seen))  # (B, T)
+        log_p = self.density.log_prob(frames - self.shift(seen), self.frame_params(seen))  # (B, T)
         if mask is not None:
             log_p = log_p.where(mask, log_p.new_zeros(()))
         return log_p, last
+
+    def feature_log_prob(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
+        """The terms of :meth:`log_prob`: log density of every feature given the features before it
+        and the frames before, ``(B, T, D)``."""
+        seen = self.states(frames, u)[0]
+        return self.density.feature_log_prob(frames - self.shift(seen), self.frame_params(seen))
 
     @torch.no_grad()
     def sample(
@@ -216,6 +272,7 @@ class SequenceModel(nn.Module, ABC):
         frames = []
         for _ in range(n_frames):
             x = self.density.sample((), self._batched_params(u), generator=generator)
+            x = x + self.shift(u)
             u = self.step(x, u)
             frames.append(x)
         if not frames:
@@ -231,7 +288,9 @@ class SequenceModel(nn.Module, ABC):
     ) -> Tensor:
         """Mean of every frame given those before it, ``(B, T, D)``, from ``n_samples`` draws."""
         seen = self.states(frames, u)[0]
-        return self.density.mean(self._batched_params(seen), n_samples, generator)
+        return self.density.mean(self._batched_params(seen), n_samples, generator) + self.shift(
+            seen
+        )
 
     def one_step_samples(
         self,
@@ -242,12 +301,13 @@ class SequenceModel(nn.Module, ABC):
     ) -> Tensor:
         """Draws of every frame given those before it, ``(n_samples, B, T, D)``."""
         seen = self.states(frames, u)[0]
-        return self.density.sample((n_samples,), self._batched_params(seen), generator=generator)
+        params = self._batched_params(seen)
+        return self.density.sample((n_samples,), params, generator=generator) + self.shift(seen)
 
     def _batched_params(self, u: Tensor) -> list[Tensor]:
         """:meth:`frame_params` with every parameter carrying the batch shape of ``u``."""
         shapes = self.density.param_shapes.values()
-        params = self.frame_params(u[..., : self.n_recurrent])
+        params = self.frame_params(u[..., : self.n_seen])
         return [p.expand(*u.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
 
 
@@ -264,6 +324,11 @@ class RNNRNADE(SequenceModel):
         component: ``gaussian`` or ``laplace``.
         activation: RNADE's units, ``sigmoid`` or ``relu``.
         floor: smallest scale of a component, part of density and sampler.
+        linear: a linear path inside the frame, from the features before to the means.
+        n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
+            for none.
+        learn_past: learn that path, or keep to copying.
+        dropout: share of the state's units that a frame does not see in training.
         gradient: ``autograd``, or ``algorithm`` (Algorithm 1 as RNADE's backward pass).
 
     Example:
@@ -284,11 +349,15 @@ class RNNRNADE(SequenceModel):
         component: Component = "gaussian",
         activation: Activation = "sigmoid",
         floor: float = 0.0,
+        linear: bool = False,
+        n_past: int = 0,
+        learn_past: bool = True,
+        dropout: float = 0.0,
         gradient: Gradient = "autograd",
     ) -> None:
-        super().__init__(n_features, n_recurrent, cell)
+        super().__init__(n_features, n_recurrent, cell, n_past, learn_past, dropout)
         self.rnade = RNADE(
-            n_features, n_hidden, n_components, component, activation, floor, gradient
+            n_features, n_hidden, n_components, component, activation, floor, linear, gradient
         )
         self._add_state_paths(conditioned)
 

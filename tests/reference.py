@@ -55,7 +55,8 @@ def conditional(
     if biases is None:
         biases = [p[f"b_{name}"] for name in NAMES]
     z = [p[f"V_{name}"][d].T @ h + b[d] for name, b in zip(NAMES, biases, strict=True)]
-    return z[0] - log_sum_exp(z[0]), z[1], floor + np.exp(z[2])
+    linear = sum(p["L"][d, i] * prefix[i] for i in range(d)) if "L" in p else 0.0
+    return z[0] - log_sum_exp(z[0]), z[1] + linear, floor + np.exp(z[2])
 
 
 def log_prob(
@@ -151,8 +152,9 @@ def frame_by_frame(
     rnade = {name.removeprefix("rnade."): value for name, value in p.items()}
     u = p["u_0"] if u is None else u
     values, states = [], []
-    for x in frames:
-        values.append(function(rnade, x, frame_biases(p, u), **options))
+    for t, x in enumerate(frames):
+        copied = sum(A_i @ frames[t - i] for i, A_i in enumerate(p.get("A", ()), 1) if i <= t)
+        values.append(function(rnade, x - copied, frame_biases(p, u), **options))
         u = next_state(p, x, u, cell)
         states.append(u)
     return np.array(values), np.array(states)

@@ -75,13 +75,15 @@ def assert_equal_to_autograd_and_slopes(
 # ------------------------------------------------------------------ Algorithm 1
 
 
+@pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("own_biases", [False, True], ids=["static", "own"])
 @every_option
 def test_algorithm_1_equals_autograd_and_central_differences(
-    options: dict[str, Any], own_biases: bool, weighted: bool
+    options: dict[str, Any], own_biases: bool, weighted: bool, linear: bool
 ) -> None:
-    model, x = spread(RNADE(3, 4, 2, **options).double()), randn(4, 3).requires_grad_()
+    model = spread(RNADE(3, 4, 2, linear=linear, **options).double())
+    x = randn(4, 3).requires_grad_()
     weight = randn(4, n=2) if weighted else None
     w = torch.ones(4).double() if weight is None else weight
     own = [randn(4, 3, 2, n=n) for n in range(3)]
@@ -113,10 +115,13 @@ def test_algorithm_1_equals_autograd_and_central_differences(
     )
 
 
+@pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
 @every_option
-def test_backward_by_algorithm_1_equals_autograd(options: dict[str, Any]) -> None:
-    model = spread(RNADE(20, 4, 3, **options).double())  # 20 features: more than one block
-    other = spread(RNADE(20, 4, 3, gradient="algorithm", **options).double())
+def test_backward_by_algorithm_1_equals_autograd(options: dict[str, Any], linear: bool) -> None:
+    model, other = (  # 20 features: more than one block
+        spread(RNADE(20, 4, 3, gradient=gradient, linear=linear, **options).double())
+        for gradient in ("autograd", "algorithm")
+    )
     x, own = randn(2, 5, 20).requires_grad_(), randn(5, 20, 3).requires_grad_()
     weight = randn(2, 5, n=2)
     found, expected = (
@@ -201,6 +206,13 @@ def test_algorithm_2_equals_autograd_and_central_differences(
     check_algorithm_2(spread(RNNRNADE(3, 4, 5, 2, cell, conditioned).double()), masked)
 
 
+@pytest.mark.parametrize("n_past", [1, 2, 5])
+@plain_cells
+def test_algorithm_2_with_linear_paths(cell: Any, n_past: int) -> None:
+    model = RNNRNADE(3, 4, 5, 2, cell, linear=True, n_past=n_past).double()
+    check_algorithm_2(spread(model), True)
+
+
 @every_option
 @plain_cells
 def test_algorithm_2_for_every_option(cell: Any, options: dict[str, Any]) -> None:
@@ -237,7 +249,9 @@ CASES: dict[str, tuple[type, tuple[int, ...], dict[str, Any]]] = {
     "RNADE floor": (RNADE, (3, 4, 2), {"floor": 0.3}),
     "RNADE laplace": (RNADE, (3, 4, 2), {"component": "laplace", "floor": 0.3}),
     "RNADE relu": (RNADE, (3, 8, 2), {"activation": "relu"}),
+    "RNADE linear": (RNADE, (4, 3, 2), {"linear": True}),
     "RNN-RNADE": (RNNRNADE, (3, 4, 6, 2), {}),
+    "RNN-RNADE linear": (RNNRNADE, (3, 4, 5, 2), {"linear": True, "n_past": 2}),
     "RNN-RNADE tanh": (RNNRNADE, (3, 4, 5, 2), {"cell": "tanh", "conditioned": ("mu",)}),
 }
 
@@ -248,15 +262,17 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
     kind, sizes, options = CASES[name]
     model = spread(kind(*sizes, **options).double())
     if isinstance(model, RNADE):
-        x, arguments = randn(5, sizes[0]), {**options, "weight": randn(5, n=2)}
+        x, arguments = randn(5, sizes[0]), {"weight": randn(5, n=2)}
         x.requires_grad_()
         total = (arguments["weight"] * model.log_prob(x)).sum()
     else:
         x = randn(3, 4, sizes[0]).where(MASK[..., None], torch.tensor(torch.nan).double())
-        arguments = {k: v for k, v in options.items() if k != "conditioned"} | {"mask": MASK}
+        arguments = {"mask": MASK}
         x.requires_grad_()
         total = model.log_prob(x, MASK).sum()
     expected, expected["x"] = autograd(model, x, total)
+    of_the_model = ("conditioned", "linear", "n_past")  # seen from the parameters
+    arguments |= {k: v for k, v in options.items() if k not in of_the_model}
     return detached(model), x.detach(), arguments, expected
 
 
@@ -323,8 +339,9 @@ MISTAKES: list[tuple[str, str]] = [
     (D_W, "d_W[d] = delta.sum(0)"),
     (D_W, "d_W[d] = (delta * x_d).mean(0)"),
     (D_W, "d_W[d] = -(delta * x_d).sum(0)"),
-    ("d_x[:, d] = delta @ W[d]", "d_x[:, d] = 0"),
-    ("d_x[:, d] = delta @ W[d]", "d_x[:, d] = -delta @ W[d]"),
+    ("d_x[:, d] += delta @ W[d]", "d_x[:, d] = 0"),
+    ("d_x[:, d] += delta @ W[d]", "d_x[:, d] = delta @ W[d]"),
+    ("d_x[:, d] += delta @ W[d]", "d_x[:, d] -= delta @ W[d]"),
     ("a - x_d * W[d] if", "a + x_d * W[d] if"),
     ("a - x_d * W[d] if", "a if"),
     ("c + x[:, :d] @ W[:d]", "x[:, :d] @ W[:d]"),
@@ -337,6 +354,13 @@ MISTAKES: list[tuple[str, str]] = [
     ("z_alpha = h @ V_alpha[d] + b_alpha[..., d, :]", "z_alpha = h @ V_alpha[d]"),
     ("z_alpha = h @ V_alpha[d]", "z_alpha = h @ V_alpha[d].T.reshape(V_alpha[d].shape)"),
     ("z_mu = h @ V_mu[d] + b_mu[..., d, :]", "z_mu = h @ V_mu[d]"),
+    (" + (x[:, :d] @ L[d, :d])[:, None]", ""),
+    ("(x[:, :d] @ L[d, :d])", "(x[:, :d] @ L[:d, d])"),
+    ("d_x[:, :d] += d_z_mu.sum(-1, keepdim=True) * L[d, :d]", "pass"),
+    ("d_x[:, :d] += d_z_mu.sum(-1, keepdim=True) * L[d, :d]",
+     "d_x[:, :d] -= d_z_mu.sum(-1, keepdim=True) * L[d, :d]"),
+    ("d_L[d, :d] = d_z_mu.sum(-1) @ x[:, :d]", "d_L[:d, d] = d_z_mu.sum(-1) @ x[:, :d]"),
+    ("d_L[d, :d] = d_z_mu.sum(-1) @ x[:, :d]", "d_L[d, :d] = d_z_mu[:, 0] @ x[:, :d]"),
     ("z_mu = h @ V_mu[d]", "z_mu = h @ V_mu[d - 1]"),
     ("z_sigma = h @ V_sigma[d] + b_sigma[..., d, :]", "z_sigma = h @ V_sigma[d]"),
     ("z_sigma = h @ V_sigma[d] + b_sigma[..., d, :]", "z_sigma = b_sigma[..., d, :]"),
@@ -419,8 +443,11 @@ MISTAKES: list[tuple[str, str]] = [
     ('(u[t] @ parameters[f"W_{n}"].T)', '(u[t + 1] @ parameters[f"W_{n}"].T)'),
     ('(u[t] @ parameters[f"W_{n}"].T)', '(u[t] @ parameters[f"W_{n}"])'),
     ("biases = [rnade", "biases = [0 * rnade"),
-    ("rnade, frames[:, t], biases,", "rnade, frames[:, t - 1], biases,"),
-    ("rnade, frames[:, t], biases,", "rnade, frames[:, t], None,"),
+    ("x = frames[:, t] - sum(", "x = frames[:, t - 1] - sum("),
+    ("x = frames[:, t] - sum(", "x = frames[:, t] + sum("),
+    ("sum(x_i @ A_i.T for", "sum(x_i @ A_i for"),
+    ("past = [frames[:, t - i] for i", "past = [frames[:, t] for i"),
+    ("rnade_gradients(rnade, x, biases,", "rnade_gradients(rnade, x, None,"),
     ("weight=weight[:, t]", "weight=None"),
     # and backward
     ("g = torch.zeros_like(u[T])", "g = torch.ones_like(u[T])"),
@@ -437,8 +464,13 @@ MISTAKES: list[tuple[str, str]] = [
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] = e.T @ u[t]'),
     ('total["b_h"] += e.sum(0)', 'total["b_h"] += g.sum(0)'),
     ('total["b_h"] += e.sum(0)', 'total["b_h"] = e.sum(0)'),
-    ("d_frames[:, t] = d_x + e @ W_in", "d_frames[:, t] = d_x"),
-    ("d_frames[:, t] = d_x + e @ W_in", "d_frames[:, t] = e @ W_in"),
+    ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += d_x"),
+    ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += e @ W_in"),
+    ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] = d_x + e @ W_in"),
+    ('total["A"][i] -= d_x.T @ x_i', 'total["A"][i] -= x_i.T @ d_x'),
+    ('total["A"][i] -= d_x.T @ x_i', 'total["A"][i] += d_x.T @ x_i'),
+    ("d_frames[:, t - 1 - i] -= d_x @ A[i]", "d_frames[:, t - 1 - i] -= d_x @ A[i].T"),
+    ("d_frames[:, t - 1 - i] -= d_x @ A[i]", "d_frames[:, t - i] -= d_x @ A[i]"),
     ("g = e @ W_rec", "g = g @ W_rec"),
     ("g = e @ W_rec", "g = 0 * e"),
     ("g = e @ W_rec", "g = g + e @ W_rec"),
@@ -485,7 +517,7 @@ def test_a_misprint_of_the_supplement_breaks_the_gradients_the_derivation_lists(
 def test_every_line_of_the_algorithms_has_a_planted_error() -> None:
     statement = re.compile(r"^ +((\w+)(\[.*?\])?|u\.append.*) ([-+]?=) (?!torch\.zeros_like)")
     setup = re.compile(
-        r"^ +(W|V_alpha|biases|b_alpha|d_W|d_V|d_b|d_x|gradients|options|rnade|W_in|conditioned"
+        r"^ +(W|V_alpha|biases|b_alpha|L|A|d_W|d_V|d_b|d_x|gradients|options|rnade|W_in|conditioned"
         r"|total|d_frames|B|x, )\b[^\[]*= "
     )
     touched = [old for old, _ in MISTAKES] + [old for m in MISPRINTS.values() for old in m]

@@ -24,6 +24,7 @@ OPTIONS = [
 OPTION_IDS = ["-".join(str(value) for value in options.values()) for options in OPTIONS]
 every_option = pytest.mark.parametrize("options", OPTIONS, ids=OPTION_IDS)
 both_components = pytest.mark.parametrize("component", ["gaussian", "laplace"])
+with_and_without_linear_path = pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
 both_gradients = pytest.mark.parametrize("gradient", ["autograd", "algorithm"])
 
 
@@ -54,10 +55,11 @@ def mesh(n_features: int, half_width: float, n: int) -> tuple[torch.Tensor, floa
 # ------------------------------------------------------------------ density
 
 
+@with_and_without_linear_path
 @both_gradients
 @every_option
-def test_log_prob_equals_the_loop(options: dict[str, Any], gradient: str) -> None:
-    model, x = rnade(5, 4, 3, gradient=gradient, **options), 2 * randn(2, 4, 5)
+def test_log_prob_equals_the_loop(options: dict[str, Any], gradient: str, linear: bool) -> None:
+    model, x = rnade(5, 4, 3, gradient=gradient, linear=linear, **options), 2 * randn(2, 4, 5)
     biases = [randn(2, 4, 5, 3, n=n) for n in range(3)]
     p = parameters(model)
     for i, j in itertools.product(range(2), range(4)):
@@ -111,7 +113,7 @@ def test_integrates_to_one(component: str, floor: float) -> None:
 
 @both_components
 def test_prefix_log_prob_is_the_exact_marginal(component: str) -> None:
-    model = spread(RNADE(3, 3, 2, component).double(), std=0.3)
+    model = spread(RNADE(3, 3, 2, component, linear=True).double(), std=0.3)
     tolerance = 1e-9 if component == "gaussian" else 1e-3
     x = randn(3)
     with torch.no_grad():
@@ -163,9 +165,12 @@ def test_permuting_components_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("log_sigma", [0.0, 1.5])
+@with_and_without_linear_path
 @every_option
-def test_samples_follow_the_conditional_cdfs(options: dict[str, Any], log_sigma: float) -> None:
-    model = rnade(**options)
+def test_samples_follow_the_conditional_cdfs(
+    options: dict[str, Any], linear: bool, log_sigma: float
+) -> None:
+    model = rnade(linear=linear, **options)
     with torch.no_grad():
         model.b_sigma += log_sigma  # 1.5: scales from about 2 to 15
     u = pit(model, model.sample((800,), generator=seed()), **options)
@@ -183,9 +188,12 @@ def test_the_sampler_test_sees_a_wrong_scale(component: str) -> None:
     assert min(stats.kstest(u[:, d], "uniform").pvalue for d in range(3)) < 1e-3
 
 
+@with_and_without_linear_path
 @both_components
-def test_given_features_are_kept_and_the_rest_follow_their_conditionals(component: str) -> None:
-    model = rnade(component=component)
+def test_given_features_are_kept_and_the_rest_follow_their_conditionals(
+    component: str, linear: bool
+) -> None:
+    model = rnade(component=component, linear=linear)
     for n_given in range(4):
         given = 2 * randn(800, n_given)
         x = model.sample((800,), given=given, generator=seed())

@@ -14,12 +14,18 @@ from reference import parameters, spread
 from scipy import stats
 
 from rnade_lightning import RNNRNADE
+from rnade_lightning.baselines import VAR
 
 CELLS = ("sigmoid", "tanh", "gru", "lstm")
 SUBSETS = [s for n in range(4) for s in itertools.combinations(reference.NAMES, n)]
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_subset = pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")
 both_gradients = pytest.mark.parametrize("gradient", ["autograd", "algorithm"])
+
+
+with_and_without_linear_paths = pytest.mark.parametrize(
+    "paths", [{}, {"linear": True, "n_past": 2}], ids=["", "linear"]
+)
 
 
 def seed(n: int = 0) -> torch.Generator:
@@ -43,14 +49,15 @@ def lengths(*n_valid: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("options", [{}, {"component": "laplace", "activation": "relu"}])
+@with_and_without_linear_paths
 @both_gradients
 @every_cell
 def test_log_prob_and_states_equal_the_loop(
-    cell: str, gradient: str, options: dict[str, Any]
+    cell: str, gradient: str, paths: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    model = rnn_rnade(cell, gradient=gradient, floor=0.1, **options)
+    model = rnn_rnade(cell, gradient=gradient, floor=0.1, **paths, **options)
     frames, u = 2 * randn(2, 6, 3), randn(2, len(model.u_0), n=2)
-    for start in (None, u):
+    for start in (None, *(() if paths else (u,))):
         log_p, last = model.log_prob_and_state(frames, u=start)
         seen = model.states(frames, start)[0]
         for i in range(2):
@@ -60,10 +67,11 @@ def test_log_prob_and_states_equal_the_loop(
                 floor=0.1, **options,
             )  # fmt: skip
             np.testing.assert_allclose(log_p[i].detach(), expected, rtol=1e-10)
-            np.testing.assert_allclose(last[i].detach(), states[-1], rtol=1e-10)
-            np.testing.assert_allclose(seen[i, 1:].detach(), states[:-1, :5], rtol=1e-10)
+            units = [*range(5), *range(model.n_seen, last.shape[1])]  # and not the past frames
+            np.testing.assert_allclose(last[i, units].detach(), states[-1], rtol=1e-10)
+            np.testing.assert_allclose(seen[i, 1:, :5].detach(), states[:-1, :5], rtol=1e-10)
         torch.testing.assert_close(
-            seen[:, 0], model.initial_state(2)[:, :5] if start is None else u[:, :5]
+            seen[:, 0, :5], model.initial_state(2)[:, :5] if start is None else u[:, :5]
         )
 
 
@@ -125,21 +133,25 @@ def test_no_path_from_the_state_makes_frames_independent_gaussians(cell: str) ->
 # ------------------------------------------------------------------ step, chunks, padding
 
 
+@with_and_without_linear_paths
 @every_cell
-def test_step_loop_equals_states(cell: str) -> None:
-    model, frames = rnn_rnade(cell), randn(2, 6, 3)
+def test_step_loop_equals_states(cell: str, paths: dict[str, Any]) -> None:
+    model, frames = rnn_rnade(cell, **paths), randn(2, 6, 3)
     seen, last = model.states(frames)
     u = model.initial_state(2)
     for t in range(6):
-        torch.testing.assert_close(seen[:, t], u[:, :5])
+        torch.testing.assert_close(seen[:, t], u[:, : model.n_seen])
         u = model.step(frames[:, t], u)
     torch.testing.assert_close(last, u)
 
 
 @pytest.mark.parametrize("n_valid", [None, (7, 7), (7, 4), (3, 7), (2, 0)])
+@with_and_without_linear_paths
 @every_cell
-def test_chunks_equal_the_whole(cell: str, n_valid: tuple[int, int] | None) -> None:
-    model, frames = rnn_rnade(cell), randn(2, 7, 3)
+def test_chunks_equal_the_whole(
+    cell: str, paths: dict[str, Any], n_valid: tuple[int, int] | None
+) -> None:
+    model, frames = rnn_rnade(cell, **paths), randn(2, 7, 3)
     mask = None if n_valid is None else lengths(*n_valid, 7)[:2]
     whole, last = model.log_prob_and_state(frames, mask)
     u, parts = None, []
@@ -153,15 +165,18 @@ def test_chunks_equal_the_whole(cell: str, n_valid: tuple[int, int] | None) -> N
     torch.testing.assert_close(u, last)
     torch.testing.assert_close(model.log_prob(frames, mask), whole)
     for i, n in enumerate(n_valid or ()):  # the state is that after the last valid frame
-        alone = model.states(frames[i : i + 1, :n])[1][0] if n else model.u_0
+        alone = model.states(frames[i : i + 1, :n])[1][0] if n else model.initial_state(1)[0]
         torch.testing.assert_close(last[i], alone)
 
 
 @pytest.mark.parametrize("padding", [0.0, 1e30, torch.nan, torch.inf])
+@with_and_without_linear_paths
 @both_gradients
 @every_cell
-def test_padding_changes_nothing(cell: str, gradient: str, padding: float) -> None:
-    model, n_valid = rnn_rnade(cell, gradient=gradient), (6, 3, 1)
+def test_padding_changes_nothing(
+    cell: str, gradient: str, paths: dict[str, Any], padding: float
+) -> None:
+    model, n_valid = rnn_rnade(cell, gradient=gradient, **paths), (6, 3, 1)
     frames, mask = randn(3, 6, 3), lengths(*n_valid)
     alone = [model.log_prob(frames[i : i + 1, :n])[0] for i, n in enumerate(n_valid)]
     expected = torch.autograd.grad(torch.cat(alone).sum(), list(model.parameters()))
@@ -214,9 +229,12 @@ def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> Non
 # ------------------------------------------------------------------ sampler
 
 
+@with_and_without_linear_paths
 @every_cell
-def test_continuing_a_prefix_equals_continuing_from_its_state(cell: str) -> None:
-    model, prefix = rnn_rnade(cell), randn(2, 6, 3)
+def test_continuing_a_prefix_equals_continuing_from_its_state(
+    cell: str, paths: dict[str, Any]
+) -> None:
+    model, prefix = rnn_rnade(cell, **paths), randn(2, 6, 3)
     u = model.states(prefix[:, :2])[1]
     samples = [
         model.sample(4, 3, prefix, generator=seed()),
@@ -243,9 +261,12 @@ def test_sample_shapes(cell: str) -> None:
 
 
 @pytest.mark.parametrize("component", ["gaussian", "laplace"])
+@with_and_without_linear_paths
 @every_cell
-def test_sampled_sequences_follow_the_conditional_cdfs(cell: str, component: str) -> None:
-    model = rnn_rnade(cell, component=component)
+def test_sampled_sequences_follow_the_conditional_cdfs(
+    cell: str, paths: dict[str, Any], component: str
+) -> None:
+    model = rnn_rnade(cell, component=component, **paths)
     with torch.no_grad():
         model.rnade.b_sigma += 0.7  # scales around 2
     p = parameters(model)
@@ -274,9 +295,12 @@ def test_one_step_samples_follow_the_conditional_cdfs(cell: str) -> None:
         assert min(stats.kstest(below[:, d], "uniform").pvalue for d in range(3)) > 1e-3
 
 
+@with_and_without_linear_paths
 @every_cell
-def test_predictive_mean_equals_the_average_of_one_step_samples(cell: str) -> None:
-    model, frames = rnn_rnade(cell), randn(2, 4, 3)
+def test_predictive_mean_equals_the_average_of_one_step_samples(
+    cell: str, paths: dict[str, Any]
+) -> None:
+    model, frames = rnn_rnade(cell, **paths), randn(2, 4, 3)
     mean = model.predictive_mean(frames, n_samples=900, generator=seed(0))
     draws = model.one_step_samples(frames, n_samples=4000, generator=seed(1))
     assert ((mean - draws.mean(0)).abs() < 4 * draws.std(0) * (1 / 30 + 1 / 63)).all()
@@ -384,3 +408,52 @@ def test_a_sequence_of_no_frames_leaves_the_state(cell: str) -> None:
     assert log_p.shape == (2, 0)
     assert torch.equal(u, model.initial_state(2))
     assert model.sample(4, prefix=nothing).shape == (2, 1, 4, 3)
+
+
+# ------------------------------------------------------------------ linear paths and dropout
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_a_var_is_a_special_case(order: int) -> None:
+    """One component, no hidden units, no path from the state: the two linear paths alone."""
+    sequences = [randn(200, 4).cumsum(0) * 0.1, randn(150, 4, n=2)]
+    var = VAR.fit(sequences, order)
+    model = RNNRNADE(4, 0, 1, 1, "tanh", (), linear=True, n_past=order).double()
+    # cov = C C' with C = unit lower triangular times diagonal: e_d given e_<d is linear in e_<d
+    C = torch.linalg.cholesky(var.covariance)
+    unit = C / C.diagonal()
+    inverse = torch.linalg.inv(unit)
+    with torch.no_grad():
+        model.A.copy_(torch.stack([var.A[:, 4 * i : 4 * i + 4] for i in range(order)]))
+        model.rnade.L.copy_(torch.eye(4).double() - inverse)
+        model.rnade.b_mu.copy_((inverse @ var.A[:, -1])[:, None])
+        model.rnade.b_sigma.copy_(C.diagonal().log()[:, None])
+    for frames in sequences:
+        log_p = model.log_prob(frames[None])[0, order:]
+        torch.testing.assert_close(log_p, var.log_prob(frames), rtol=1e-9, atol=1e-9)
+
+
+def test_the_linear_path_starts_at_copying_the_last_frame() -> None:
+    model, frames = RNNRNADE(3, 4, 5, 1, n_past=2).double(), randn(1, 5, 3)
+    seen = model.states(frames)[0]
+    torch.testing.assert_close(model.shift(seen)[0, 1:], frames[0, :-1])
+    assert torch.equal(model.shift(seen)[0, 0], torch.zeros(3).double())
+    fixed = RNNRNADE(3, 4, 5, 1, n_past=2, learn_past=False)
+    fixed.log_prob(frames.float()).sum().backward()
+    assert fixed.A.grad is None
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model, frames = rnn_rnade("gru", dropout=0.5), randn(2, 5, 3)
+    torch.manual_seed(0)
+    assert not torch.equal(model.log_prob(frames), model.log_prob(frames))
+    model.eval()
+    assert torch.equal(model.log_prob(frames), model.log_prob(frames))
+    same = rnn_rnade("gru").eval()
+    assert torch.equal(model.log_prob(frames), same.log_prob(frames))
+
+
+@pytest.mark.parametrize("arguments", [{"n_past": -1}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_invalid_path_arguments_raise(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="n_past"):
+        RNNRNADE(3, 4, 5, 2, **arguments)

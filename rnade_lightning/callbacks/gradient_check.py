@@ -49,7 +49,7 @@ def gradient_table(
         mask: ``(B, T)``, valid frames.
         seed: of the random directions.
     """
-    model = copy.deepcopy(model).to("cpu", torch.float64).requires_grad_(True)
+    model = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(True)
     frames = frames.detach().to("cpu", torch.float64)
     mask = None if mask is None else mask.cpu()
     by_algorithm = _algorithm_gradients(model, frames, mask)

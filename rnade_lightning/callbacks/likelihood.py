@@ -40,8 +40,7 @@ class Likelihood(pl.Callback):
         by_feature = np.zeros(data.n_features)
         for name, frames in data.sequences("test"):
             frames = frames.to(pl_module.device)[None]
-            params = model.frame_params(model.states(frames)[0])
-            log_p = model.density.feature_log_prob(frames, params)[0].double().cpu().numpy()
+            log_p = model.feature_log_prob(frames)[0].double().cpu().numpy()
             by_frame[name] = log_p.sum(-1)
             by_feature += log_p.sum(0)
         by_feature /= sum(len(log_p) for log_p in by_frame.values())

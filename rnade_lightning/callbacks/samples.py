@@ -42,6 +42,8 @@ class Samples(pl.Callback):
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
         folder = Path(log_dir, "samples")
         folder.mkdir(parents=True, exist_ok=True)
+        was_training = model.training
+        model.eval()  # no dropout in a sample
         generator = torch.Generator(pl_module.device).manual_seed(self.seed)
         truth = max((s.frames for s in data.sequences(split)), key=len)[
             : self.n_prefix + self.n_frames
@@ -49,6 +51,7 @@ class Samples(pl.Callback):
         prefix = truth[: self.n_prefix].to(pl_module.device)
         free = model.sample(self.n_frames, generator=generator)[0, 0]
         more = model.sample(self.n_frames, prefix=prefix[None], generator=generator)[0, 0]
+        model.train(was_training)
         for kind, frames in (
             ("free", free),
             ("continuation", torch.cat((prefix, more))),
