@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from pydoc import locate
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -30,8 +31,45 @@ PROG = "python -m rnade_lightning"
 COMMANDS = {c.__name__: c for c in (commands.sample, commands.score, commands.gradcheck)}
 
 
+TRAINER_HELP = """
+Training (a selection; all options of Lightning's Trainer are accepted):
+  --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
+  --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.num_nodes N, --trainer.strategy ddp
+  --trainer.precision bf16-mixed, --trainer.gradient_clip_val X, --trainer.enable_progress_bar false
+  --optimizer CLASS, --optimizer.lr X, --lr_scheduler CLASS
+  --seed_everything N   seed of the weights and of everything drawn
+
+Other:
+  --config FILE         YAML file of options; several are merged in their order
+  --ckpt_path FILE      checkpoint to go on from, or to test
+  --model CLASS, --data CLASS
+                        another class, by its name; its options: --model.help, --data.help CLASS
+  --print_config        every option there is, as it would be used
+"""
+
+
 class Parser(LightningArgumentParser):
-    """Says what is wrong with an option in one line, without the page of usage."""
+    """Says what is wrong with an option in one line, without the page of usage, and helps on one
+    page: the options of the model and of the data at their defaults, the trainer's common ones."""
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        try:
+            chosen = self.get_defaults()
+            kinds: dict[str, Any] = {
+                key: locate(chosen[key].class_path) for key in ("model", "data")
+            }
+        except (AttributeError, KeyError):  # not a command that runs an experiment
+            return super().format_help(*args, **kwargs)
+        command = self.prog.split()[-1]
+        page = LightningArgumentParser(
+            prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
+        )
+        for key, kind in kinds.items():
+            page.add_class_arguments(kind, key, skip={"n_features"})
+            page.set_defaults(
+                {f"{key}.{k}": v for k, v in chosen[key].init_args.items() if k != "n_features"}
+            )
+        return page.format_help() + TRAINER_HELP
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")

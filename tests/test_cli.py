@@ -129,6 +129,17 @@ def test_help_lists_every_command() -> None:
         assert command in text
 
 
+def test_help_of_fit_fits_the_model_and_the_data_on_a_page(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    text = capsys.readouterr().out
+    for option in ("--model.n_hidden", "--data.root", "--trainer.devices", "--ckpt_path"):
+        assert option in text
+    assert len(text.splitlines()) < 150
+
+
 @pytest.mark.parametrize("command", ["sample", "score", "gradcheck"])
 def test_help_of_a_command_names_its_options(
     command: str, capsys: pytest.CaptureFixture[str]
