@@ -24,6 +24,7 @@ def sample(
     n_frames: int = 150,
     prefix: str | None = None,
     n_prefix: int = 30,
+    temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
 ) -> None:
@@ -36,6 +37,7 @@ def sample(
         n_frames: frames of each.
         prefix: file to continue, of the kind that the model was trained on.
         n_prefix: first frames of that file to continue from; they stand in the result.
+        temperature: below 1 for calmer sequences than the model's own; 1 for its density.
         seed: of the draws.
         device: torch device, ``cpu`` or ``cuda``.
     """
@@ -48,7 +50,11 @@ def sample(
             raise ValueError(f"{prefix} has {len(frames)} frames, fewer than --n_prefix {n_prefix}")
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
-        n_frames, n_samples, prefix=start if prefix is not None else None, generator=generator
+        n_frames,
+        n_samples,
+        prefix=None if prefix is None else start,
+        generator=generator,
+        temperature=temperature,
     )[0]
     stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -51,8 +51,10 @@ class FrameDensity(nn.Module, ABC):
         params: Params | None = None,
         given: Tensor | None = None,
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
-        """Draws ``(*sample_shape, *batch, D)``, the first features fixed to ``given``."""
+        """Draws ``(*sample_shape, *batch, D)``, the first features ``given``; a temperature
+        below 1 draws from a narrower density than that of :meth:`log_prob`."""
 
     @abstractmethod
     def mean(

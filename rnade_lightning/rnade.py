@@ -223,6 +223,7 @@ class RNADE(FrameDensity):
         biases: Params | None = None,
         given: Tensor | None = None,
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Ancestral samples.
 
@@ -231,15 +232,19 @@ class RNADE(FrameDensity):
             biases: (alpha, mu, sigma), each ``(*batch, D, K)``, in place of the static ones.
             given: first features ``(..., d)``, fixed; broadcast to ``(*sample_shape, *batch)``.
             generator: source of randomness, on the model's device.
+            temperature: at 1 the draws are the density's; otherwise scales are multiplied by it and
+                log weights divided by it.
 
         Returns:
             ``(*sample_shape, *batch, D)``.
         """
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
         with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
             batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
             noise = self._noise((*sample_shape, *batch, self.n_features), generator)
-            return self._ancestral(noise, biases, given)[0]
+            return self._ancestral(noise, biases, given, temperature)[0]
 
     def mean(
         self,
@@ -274,7 +279,11 @@ class RNADE(FrameDensity):
         return uniform, torch.randn(*shape, generator=generator, **like)  # type: ignore[call-overload]
 
     def _ancestral(
-        self, noise: tuple[Tensor, Tensor], biases: Params, given: Tensor | None = None
+        self,
+        noise: tuple[Tensor, Tensor],
+        biases: Params,
+        given: Tensor | None = None,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Draws, and each feature's conditional mean given its drawn prefix, both ``(..., D)``."""
         uniform, value = noise
@@ -292,7 +301,7 @@ class RNADE(FrameDensity):
                 p[..., 0, :]
                 for p in self._mixtures(a[..., None, :], slice(d, d + 1), biases, shift)
             )  # (..., K)
-            weights = log_weights.exp()
+            weights = torch.softmax(log_weights / temperature, -1)
             if given is not None and d < n_given:
                 x_d = given[..., d].to(a.dtype).expand(uniform.shape[:-1])
                 mean_d = x_d
@@ -300,7 +309,7 @@ class RNADE(FrameDensity):
                 above = uniform[..., d, None] >= weights.cumsum(-1)
                 k = above.sum(-1, keepdim=True).clamp(max=self.n_components - 1)
                 chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
-                x_d = chosen_mu + chosen_log_sigma.exp() * value[..., d]
+                x_d = chosen_mu + temperature * chosen_log_sigma.exp() * value[..., d]
                 mean_d = (weights * mu).sum(-1)
             x.append(x_d)
             means.append(mean_d)

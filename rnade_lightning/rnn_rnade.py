@@ -250,6 +250,7 @@ class SequenceModel(nn.Module, ABC):
         prefix: Tensor | None = None,
         u: Tensor | None = None,
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """New sequences, or continuations of given ones.
 
@@ -259,6 +260,7 @@ class SequenceModel(nn.Module, ABC):
             prefix: ``(B, T0, D)``, frames that came before (not returned).
             u: state ``(B, S)`` before the prefix, or before the first new frame; None for u_0.
             generator: source of randomness, on the model's device.
+            temperature: of every draw; 1 for the model's own density.
 
         Returns:
             ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix nor u.
@@ -271,7 +273,8 @@ class SequenceModel(nn.Module, ABC):
         u = u.repeat_interleave(n_samples, 0)
         frames = []
         for _ in range(n_frames):
-            x = self.density.sample((), self._batched_params(u), generator=generator)
+            params = self._batched_params(u)
+            x = self.density.sample((), params, generator=generator, temperature=temperature)
             x = x + self.shift(u)
             u = self.step(x, u)
             frames.append(x)

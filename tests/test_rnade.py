@@ -403,3 +403,22 @@ def test_parameter_names_and_shapes() -> None:
         "W": (n_features, n_hidden), "c": (n_hidden,), "rho": (n_features,),
         "V_alpha": V, "V_mu": V, "V_sigma": V, "b_alpha": b, "b_mu": b, "b_sigma": b,
     }  # fmt: skip
+
+
+@both_components
+def test_temperature_scales_the_draws(component: str) -> None:
+    model = rnade(1, 0, 1, component=component)
+    warm = model.sample((50,), generator=seed())
+    cool = model.sample((50,), generator=seed(), temperature=0.25)
+    torch.testing.assert_close(cool - model.b_mu[0, 0], 0.25 * (warm - model.b_mu[0, 0]))
+    with pytest.raises(ValueError, match="temperature"):
+        model.sample(temperature=0.0)
+
+
+def test_temperature_sharpens_the_weights() -> None:
+    model = rnade(1, 0, 2)
+    with torch.no_grad():
+        model.b_alpha.copy_(torch.tensor([[0.0, 1.0]]))
+        model.b_mu.copy_(torch.tensor([[-100.0, 100.0]]))
+    share = (model.sample((20000, 1), generator=seed(), temperature=0.5) > 0).double().mean()
+    assert abs(share - torch.sigmoid(torch.tensor(2.0)).item()) < 0.01
