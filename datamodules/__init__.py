@@ -1,7 +1,20 @@
-"""Data modules: files to batches of frames, and frames back to files."""
+"""Data modules: files of sound and motion to batches of frames, and frames back to files."""
 
+from datamodules.arrays import ArrayDataModule
+from datamodules.audio import AudioDataModule
+from datamodules.balls import BallsDataModule
 from datamodules.files import DataError
 from datamodules.frames import FrameDataModule, FrameSequence
 from datamodules.mocap import MocapDataModule
+from datamodules.trajectory import TrajectoryDataModule
 
-__all__ = ["DataError", "FrameDataModule", "FrameSequence", "MocapDataModule"]
+__all__ = [
+    "ArrayDataModule",
+    "AudioDataModule",
+    "BallsDataModule",
+    "DataError",
+    "FrameDataModule",
+    "FrameSequence",
+    "MocapDataModule",
+    "TrajectoryDataModule",
+]

@@ -1,7 +1,7 @@
 """Pictures of motion: an animated GIF, a page with a skeleton to turn, a plot of features.
 
 Conventions:
-    Points are ``(T, P, 3)``: joints, then end sites, with y up (see `Motion.points`).
+    Points are ``(T, P, 3)``: joints, then end sites (see `Motion.points`), or markers, with y up.
 """
 
 import json
@@ -25,17 +25,33 @@ _GRID, _SHADOW = "#c9d1d9", "#aab4bf"
 _AZIMUTH, _ELEVATION, _DISTANCE = np.radians(35), np.radians(14), 4.0  # distance in figure heights
 
 
-def write_gif(path: Path, points: Array, skeleton: Skeleton, fps: float) -> None:
+Lines = list[tuple[int, int, str]]
+"""Points to join, the one nearer to the root first, and a name that tells the side."""
+
+
+def bones_of(skeleton: Skeleton) -> Lines:
+    """The lines of a skeleton, for points as in `Motion.points`."""
+    names = skeleton.names + [skeleton.names[parent] for parent in skeleton.end_parents]
+    return [(a, b, names[b]) for a, b in skeleton.bones]
+
+
+def dots_of(names: list[str]) -> Lines:
+    """Dots for markers."""
+    return [(i, i, name) for i, name in enumerate(names)]
+
+
+def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> None:
     """Draws the skeleton on a ground grid; the camera follows it; at most 15 frames a second.
 
     Args:
         path: File to write.
         points: World positions, ``(T, P, 3)``.
-        skeleton: What joins them.
+        lines: What joins them.
         fps: Frames per second of ``points``.
     """
     step = max(round(fps / _GIF_FPS), 1)
-    bones = np.array(skeleton.bones)
+    bones = np.array([line[:2] for line in lines])
+    dots = bool((bones[:, 0] == bones[:, 1]).all())
     centre, floor, height = _stage(points, fps)
     figure = Figure(figsize=(_PIXELS / 100, _PIXELS / 100), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
@@ -44,21 +60,24 @@ def write_gif(path: Path, points: Array, skeleton: Skeleton, fps: float) -> None
     axes.set_axis_off()
     grid = LineCollection([], colors=_GRID, linewidths=0.8)
     shadow = LineCollection([], colors=_SHADOW, linewidths=3, alpha=0.6)
-    body = LineCollection([], linewidths=3.2, capstyle="round")
-    for lines in (grid, shadow, body):
-        axes.add_collection(lines)
-    colours = np.array(_bone_colours(skeleton))
+    body = LineCollection([], linewidths=6 if dots else 3.2, capstyle="round")
+    for drawn in (grid, shadow, body):
+        axes.add_collection(drawn)
+    colours = np.array([_colour(name) for *_, name in lines])
     images: list[Image.Image] = []
     for t in range(0, len(points), step):
         camera = np.array([centre[t, 0], floor + 0.5 * height, centre[t, 1]])
         flat = np.where([False, True, False], floor, points[t])
         far_first = np.argsort(-_project(points[t][bones].mean(axis=1), camera, height)[:, 2])
-        for lines, segments in (
+        for drawn, segments in (
             (grid, _grid_lines(centre[t], floor, height)),
             (shadow, flat[bones]),
             (body, points[t][bones[far_first]]),
         ):
-            lines.set_segments(list(_project(segments, camera, height)[..., :2]))
+            ends = _project(segments, camera, height)[..., :2]
+            if dots:
+                ends[:, 1] += 1e-4  # lines without length are not drawn
+            drawn.set_segments(list(ends))
         body.set_color(colours[far_first].tolist())
         canvas.draw()
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
@@ -76,20 +95,20 @@ def write_gif(path: Path, points: Array, skeleton: Skeleton, fps: float) -> None
         )
 
 
-def write_html(path: Path, points: Array, skeleton: Skeleton, fps: float) -> None:
+def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
     """Writes one page, with nothing to load, that plays the motion; the mouse turns it.
 
     Args:
         path: File to write.
         points: World positions, ``(T, P, 3)``.
-        skeleton: What joins them.
+        lines: What joins them.
         fps: Frames per second of ``points``.
     """
     centre, floor, height = _stage(points, fps)
     scene = {
         "fps": fps,
-        "bones": skeleton.bones,
-        "colours": _bone_colours(skeleton),
+        "bones": [line[:2] for line in lines],
+        "colours": [_colour(name) for *_, name in lines],
         "points": np.round((points - [0, floor, 0]) / height, 4).reshape(len(points), -1).tolist(),
         "centre": np.round(centre / height, 4).tolist(),
     }
@@ -123,13 +142,43 @@ def write_plot(path: Path, frames: Array, fps: float) -> None:
         FigureCanvasAgg(figure).print_png(part)
 
 
+def write_path(path: Path, frames: Array) -> None:
+    """Draws a trajectory in the plane, ``(T, 2)``: over time, and in the plane, as an image."""
+    figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
+    over_time, plane = figure.subplots(1, 2, width_ratios=(2, 1))
+    for name, values in zip("xy", frames.T, strict=True):
+        over_time.plot(values, label=name, linewidth=1)
+    over_time.set(xlabel="t (frames)")
+    over_time.legend()
+    plane.plot(*frames.T, ".", markersize=3)
+    plane.set(xlabel="x", ylabel="y")
+    with whole_file(path) as part:
+        FigureCanvasAgg(figure).print_png(part)
+
+
+def write_pictures(path: Path, pictures: Array, fps: float) -> None:
+    """Plays pictures of intensities from 0 to 1, ``(T, height, width)``, as a grey GIF."""
+    scale = max(_PIXELS // (2 * pictures.shape[1]), 1)
+    grey = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
+    images = [Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)) for image in grey]
+    with whole_file(path) as part:
+        images[0].save(
+            part,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=10 * max(round(100 / fps), 2),
+            loop=0,
+        )
+
+
 def _stage(points: Array, fps: float) -> tuple[Array, float, float]:
     """Where the camera looks ``(T, 2)``, the level of the ground, the height of the figure."""
     low, high = points[..., 1].min(axis=1), points[..., 1].max(axis=1)
     floor = float(np.percentile(low, 5))
     height = max(float(np.percentile(high - low, 90)), 1e-6)
     half = max(round(fps / 3), 1)
-    root = np.pad(points[:, 0, ::2], ((half, half), (0, 0)), mode="edge")
+    root = np.pad(points.mean(axis=1)[:, ::2], ((half, half), (0, 0)), mode="edge")
     kernel = np.ones(2 * half + 1) / (2 * half + 1)
     centre = np.stack([np.convolve(axis, kernel, mode="valid") for axis in root.T], axis=-1)
     return centre, floor, height
@@ -165,12 +214,8 @@ def _grid_lines(centre: Array, floor: float, height: float, n_cells: int = 5) ->
     return np.concatenate([across, np.stack([z + start[0], level, x + start[1]], axis=-1)])
 
 
-def _bone_colours(skeleton: Skeleton) -> list[str]:
-    """A colour for each bone by the side that its name tells."""
-    ends = [skeleton.names[parent] for parent in skeleton.end_parents]
-    colours = []
-    for name in skeleton.names[1:] + ends:
-        side = re.match(r"(left|right|l_|r_|L(?=[A-Z])|R(?=[A-Z]))", name, re.IGNORECASE)
-        left_right = {"l": "left", "r": "right"}
-        colours.append(_COLOURS[left_right[side[1][0].lower()] if side else "middle"])
-    return colours
+def _colour(name: str) -> str:
+    """The colour of the side that a name tells."""
+    side = re.match(r"(left|right|l_|r_|L(?=[A-Z])|R(?=[A-Z]))", name, re.IGNORECASE)
+    left_right = {"l": "left", "r": "right"}
+    return _COLOURS[left_right[side[1][0].lower()] if side else "middle"]

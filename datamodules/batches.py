@@ -1,12 +1,20 @@
 """Sequences to padded batches: each frame once per device count, in an order that can be repeated.
 
+Two kinds of order. `Deal` shares out items that stand for themselves: shuffled windows, or whole
+sequences by length. `Lanes` lays whole sequences end to end, a lane a row of the batch, for
+training that carries the state from window to window.
+
 Conventions:
     A batch is a dictionary: ``frames (B, T, D)`` float32, ``mask (B, T)`` true on valid frames
     (padding is on the right), ``scored (B, T)`` true on the valid frames that count. An item dealt
-    only to give every rank equal work is all zeros and fully masked.
+    only to give every rank equal work is all zeros and fully masked. In batches of `Lanes` there is
+    also ``continues (B,)``, true where a row goes on from the same row of the batch before, and all
+    batches of an epoch have the same number of rows.
 """
 
-from collections.abc import Iterator, Sequence
+import heapq
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,31 +40,43 @@ def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
 
 
 class Spans(Dataset[Batch]):
-    """Spans of sequences as items.
+    """Spans of sequences as items, read and standardised when they are asked for.
 
     Args:
-        sequences: Standardised sequences, each ``(T, D)``.
+        sequences: Raw sequences, each ``(T, D_raw)``: arrays, or frames on disk.
+        standardise: Raw frames to standardised ones ``(T, D)``.
         spans: Sequence, first frame and one past the last frame of each item.
-        warmup: Number of frames at the start of each item that are not scored.
+        n_features: D.
+        warmup: Number of frames at the start of each sequence that are not scored.
+        stateful: Items say whether they continue the one before.
     """
 
     def __init__(
-        self, sequences: Sequence[torch.Tensor], spans: Sequence[Span], warmup: int
+        self,
+        sequences: Sequence[Any],
+        standardise: Callable[[Any], torch.Tensor],
+        spans: Sequence[Span],
+        n_features: int,
+        warmup: int,
+        stateful: bool = False,
     ) -> None:
-        self.sequences, self.spans, self.warmup = sequences, spans, warmup
+        self.sequences, self.standardise, self.spans = sequences, standardise, spans
+        self.n_features, self.warmup, self.stateful = n_features, warmup, stateful
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, index: int) -> Batch:
         if index == _NOTHING:
-            nothing = torch.zeros(1, dtype=torch.bool)
-            frames = self.sequences[0].new_zeros(1, self.sequences[0].shape[-1])
-            return {"frames": frames, "mask": nothing, "scored": nothing}
-        sequence, start, stop = self.spans[index]
-        frames = self.sequences[sequence][start:stop]  # (T, D)
-        mask = torch.ones(len(frames), dtype=torch.bool)
-        return {"frames": frames, "mask": mask, "scored": torch.arange(len(frames)) >= self.warmup}
+            start, frames = 0, torch.zeros(1, self.n_features)
+            mask = torch.zeros(1, dtype=torch.bool)
+        else:
+            sequence, start, stop = self.spans[index]
+            frames = self.standardise(self.sequences[sequence][start:stop])  # (T, D)
+            mask = torch.ones(len(frames), dtype=torch.bool)
+        scored = mask & (torch.arange(start, start + len(mask)) >= self.warmup)
+        item = {"frames": frames, "mask": mask, "scored": scored}
+        return item | ({"continues": torch.tensor(start > 0)} if self.stateful else {})
 
 
 class Collate:
@@ -69,17 +89,51 @@ class Collate:
         n_frames = self.n_frames or max(len(item["mask"]) for item in items)
         batch = {}
         for key, value in items[0].items():
+            if not value.ndim:
+                batch[key] = torch.stack([item[key] for item in items])
+                continue
             batch[key] = value.new_zeros(len(items), n_frames, *value.shape[1:])
             for row, item in zip(batch[key], items, strict=True):
                 row[: len(item[key])] = item[key]
         return batch
 
 
-class Deal(Sampler[int]):
-    """Deals items to ranks like cards: all of them, once, the same number to each.
+class Dealt(Sampler[int]):
+    """An order of items for one rank, a function of ``seed`` and the epoch alone.
 
-    The order is a function of ``seed`` and the epoch alone, so that a run can be repeated or taken
-    up again, and the union of the ranks' k-th batches does not depend on how the frames are read.
+    So a run can be repeated or taken up again, and the union of the ranks' k-th batches does not
+    depend on how the frames are read, nor on the number of ranks if they share one batch size.
+
+    Args:
+        world_size: Number of ranks.
+        rank: This rank.
+        seed: Shuffles the order anew each epoch; None keeps the order of the items.
+    """
+
+    def __init__(self, world_size: int, rank: int, seed: int | None) -> None:
+        self.world_size, self.rank, self.seed = world_size, rank, seed
+        self.epoch = 0
+        self.skip = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before every epoch."""
+        self.epoch = epoch
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def order(self, rng: np.random.Generator | None) -> list[int]:
+        """The items of this rank, as many as every rank has."""
+
+    def __iter__(self) -> Iterator[int]:
+        rng = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+        skip, self.skip = self.skip, 0
+        return iter(self.order(rng)[skip:])
+
+
+class Deal(Dealt):
+    """Deals items to ranks like cards: all of them, once, the same number to each.
 
     Args:
         n_items: Number of items over all ranks.
@@ -89,37 +143,91 @@ class Deal(Sampler[int]):
     """
 
     def __init__(self, n_items: int, world_size: int, rank: int, seed: int | None = None) -> None:
-        self.n_items, self.world_size, self.rank, self.seed = n_items, world_size, rank, seed
-        self.epoch = 0
-        self.skip = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before every epoch."""
-        self.epoch = epoch
+        super().__init__(world_size, rank, seed)
+        self.n_items = n_items
 
     def __len__(self) -> int:
         return -(-self.n_items // self.world_size)
 
-    def __iter__(self) -> Iterator[int]:
+    def order(self, rng: np.random.Generator | None) -> list[int]:
         order = np.arange(self.n_items)
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        mine = order[self.rank :: self.world_size].tolist()
-        mine += [_NOTHING] * (len(self) - len(mine))
-        skip, self.skip = self.skip, 0
-        return iter(mine[skip:])
+        if rng is not None:
+            order = rng.permutation(order)
+        mine: list[int] = order[self.rank :: self.world_size].tolist()
+        return mine + [_NOTHING] * (len(self) - len(mine))
+
+
+class Lanes(Dealt):
+    """Lays sequences end to end in lanes, one for each row of the batches of all ranks.
+
+    A lane holds whole sequences, and a sequence's windows stand one below the other, so that row i
+    of a batch goes on where row i of the batch before stopped. The longest sequences are laid
+    first, each into the lane that is shortest; where lanes end early, nothing fills them up. The
+    lengths of the lanes, and with them the number of batches, are the same in every epoch: what is
+    shuffled is which of equally long sequences goes where, and the order inside a lane.
+
+    Args:
+        n_windows: Number of windows of each sequence; they are numbered through.
+        n_rows: Rows of a batch on one rank.
+        world_size: Number of ranks.
+        rank: This rank.
+        seed: Shuffles the order anew each epoch; None keeps it.
+    """
+
+    def __init__(
+        self,
+        n_windows: Sequence[int],
+        n_rows: int,
+        world_size: int,
+        rank: int,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(world_size, rank, seed)
+        self.n_windows, self.n_rows = np.asarray(n_windows, dtype=int), n_rows
+        self.first = np.cumsum(self.n_windows) - self.n_windows
+        self.n_batches = max((len(lane) for lane in self._lay(None)), default=0)
+
+    def __len__(self) -> int:
+        return self.n_batches * self.n_rows
+
+    def order(self, rng: np.random.Generator | None) -> list[int]:
+        mine = self._lay(rng)[self.rank :: self.world_size]
+        rows = [lane + [_NOTHING] * (self.n_batches - len(lane)) for lane in mine]
+        return [item for batch in zip(*rows, strict=True) for item in batch]
+
+    def _lay(self, rng: np.random.Generator | None) -> list[list[int]]:
+        """The windows of each lane of all ranks."""
+        n = len(self.n_windows)
+        ties = np.arange(n) if rng is None else rng.permutation(n)
+        n_lanes = self.n_rows * self.world_size
+        lanes: list[list[int]] = [[] for _ in range(n_lanes)]
+        shortest = [(0, lane) for lane in range(n_lanes)]
+        for i in np.lexsort((ties, -self.n_windows)).tolist():
+            length, lane = heapq.heappop(shortest)
+            lanes[lane].append(i)
+            heapq.heappush(shortest, (length + int(self.n_windows[i]), lane))
+        if rng is not None:
+            lanes = [[lane[k] for k in rng.permutation(len(lane))] for lane in lanes]
+        first, n_windows = self.first.tolist(), self.n_windows.tolist()
+        return [[first[i] + k for i in lane for k in range(n_windows[i])] for lane in lanes]
 
 
 class FrameLoader(DataLoader[Batch]):
-    """A loader that a checkpoint taken inside an epoch takes up at the next batch."""
+    """A loader that a checkpoint taken inside an epoch takes up at the next batch.
+
+    What workers draw at random depends on the sampler's seed, epoch and rank alone.
+    """
 
     n_done = 0
     _resume_after = 0
 
     def __iter__(self) -> Any:
         done, self._resume_after = self._resume_after, 0
-        if isinstance(self.sampler, Deal):
+        if isinstance(self.sampler, Dealt):
             self.sampler.skip = done * (self.batch_size or 1)
+            entropy = [self.sampler.seed or 0, self.sampler.epoch, self.sampler.rank]
+            (seed,) = np.random.SeedSequence(entropy).generate_state(1)
+            self.generator.manual_seed(int(seed))  # workers', not the global one
         self.n_done = done
         for batch in super().__iter__():
             self.n_done += 1

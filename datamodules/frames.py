@@ -1,17 +1,20 @@
 """Files to frames to batches, and back: what every kind of data has in common.
 
-files -> sequences -> splits -> standardised by training statistics -> windows -> padded batches,
+files -> frame store -> splits -> standardised by training statistics -> windows -> padded batches,
 and standardised frames -> files that can be played. A kind of data adds how its files are read and
 written.
 
 Conventions:
-    A sequence is ``(T, D)``, time first. Raw features are float64 in their own units, standardised
-    ones float32. Splits are ``"train"``, ``"val"`` and ``"test"``. Batches are as in `batches`.
+    A sequence is ``(T, D)``, time first. Raw features are in their own units, standardised ones
+    float32. Splits are ``"train"``, ``"val"`` and ``"test"``. Batches are as in `batches`. Frames
+    stay on disk (see `store`) until a batch or a caller asks for them.
 """
 
-from abc import ABC, abstractmethod
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,47 +22,23 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
 
-from datamodules.batches import Collate, Deal, FrameLoader, Spans, cut
+from datamodules.batches import Collate, Deal, Dealt, FrameLoader, Lanes, Spans, cut
+from datamodules.corpus import Corpus, Parts, code_of
 from datamodules.files import DataError, find_files, name_of
-from datamodules.splits import check_length, tail, whole_files
-from datamodules.standardise import RANK_TOLERANCE, Array, Standardiser
+from datamodules.recording import Recording
+from datamodules.standardise import RANK_TOLERANCE, Array, FrameSequence, Sequences, Standardiser
+
+__all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 
 Split = Literal["train", "val", "test"]
 
 
-class FrameSequence(NamedTuple):
-    """A standardised sequence.
-
-    Attributes:
-        name: Where it comes from: the file's name, and a number if the file holds several.
-        frames: ``(T, D)``, float32.
-    """
-
-    name: str
-    frames: torch.Tensor
-
-
-class Recording(NamedTuple):
-    """What one file holds.
-
-    Attributes:
-        frames: Raw sequences ``(T, D_raw)``, by what is added to the file's name to name them.
-        feature_names: Names of the raw features.
-        frame_rate: Frames per second.
-        layout: What it takes to write frames back, in plain types (for a checkpoint).
-    """
-
-    frames: dict[str, Array]
-    feature_names: list[str]
-    frame_rate: float
-    layout: dict[str, Any]
-
-
-class FrameDataModule(LightningDataModule, ABC):
+class FrameDataModule(LightningDataModule, Corpus):
     """Sequences of frames from files, in splits, windows and batches, and back to files.
 
     Args:
-        root: Folder, file or glob to read. Nothing means the data shipped with the package.
+        root: Folder, file or glob to read, also in object storage (``s3://`` and the like). Nothing
+            means the data shipped with the package.
         window: Length of a training window, in frames.
         stride: Frames from one training window to the next; half a window if not given.
         batch_size: Windows (in evaluation: sequences) in a batch, on each device.
@@ -74,13 +53,13 @@ class FrameDataModule(LightningDataModule, ABC):
             of its standard deviation.
         standardise: Scale features to mean 0 and deviation 1 on the training part; no leaves units
             as they are.
+        stateful: Batches carry on row by row, so that the model's state can be carried through
+            whole sequences, cut in windows that do not overlap.
+        group: Regular expression; files in whose names it finds the same (its first bracket, or all
+            of it) stay in one split.
+        on_error: What to do about files that cannot be used: refuse them all, or leave them out.
+        cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
     """
-
-    extensions: ClassVar[tuple[str, ...]]
-    """Endings of the files that can be read, in lower case."""
-
-    shipped: ClassVar[Path | None] = None
-    """Folder of the data shipped with the package."""
 
     def __init__(
         self,
@@ -96,104 +75,69 @@ class FrameDataModule(LightningDataModule, ABC):
         seed: int = 0,
         rank_tolerance: float = RANK_TOLERANCE,
         standardise: bool = True,
+        stateful: bool = False,
+        group: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.root, self.seed = root, seed
-        self.window, self.stride, self.warmup = window, stride or max(window // 2, 1), warmup
+        stride = stride or (window if stateful else max(window // 2, 1))
+        self.window, self.stride, self.warmup = window, stride, warmup
         self.batch_size, self.num_workers = batch_size, num_workers
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
+        self.stateful, self.group, self.on_error = stateful, group, on_error
+        self.cache_dir = cache_dir
         if min(window, self.stride, batch_size) < 1 or warmup < 0 or num_workers < 0:
             raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
         if self.stride > window:
             raise DataError(f"stride {self.stride} skips frames: make it at most window ({window})")
+        if stateful and self.stride != window:
+            raise DataError("stateful windows do not overlap: leave stride out")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
             raise DataError("val_fraction and test_fraction must be 0 or more and sum to below 1")
+        if group is not None:
+            self._check_group(group)
         self._reference: Recording | None = None  # without frames
         self._standardiser: Standardiser | None = None
-        self._raw: dict[str, list[tuple[str, Array]]] = {}
-        self._sequences: dict[str, list[FrameSequence]] = {}
+        self._raw: Parts = {}
+        self._left_out: dict[str, str] = {}
         self._n_files = 0
-
-    # What a kind of data fills in
-
-    @abstractmethod
-    def read(self, path: Path) -> Recording:
-        """Reads one file; raises DataError naming it when it cannot."""
 
     @abstractmethod
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Writes raw frames ``(T, D_raw)`` as files that a person can play; returns their paths."""
 
-    def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """How a recording differs from the first one read or the checkpoint's, if it does."""
-        ours, theirs = recording.feature_names, reference.feature_names
-        if ours != theirs:
-            extra = sorted(set(ours) - set(theirs))[:3] or "none"
-            missing = sorted(set(theirs) - set(ours))[:3] or "none"
-            return f"it has other features (in excess {extra}, missing {missing})"
-        if abs(recording.frame_rate - reference.frame_rate) > 1e-6 * reference.frame_rate:
-            return (
-                f"it has {recording.frame_rate:g} frames per second, not {reference.frame_rate:g}"
-            )
-        return None
-
     # Files to sequences
+
+    def settings(self) -> dict[str, Any]:
+        """What `read` depends on beside the file; a change reads every file anew."""
+        shared = inspect.signature(FrameDataModule.__init__).parameters
+        own = {k: v for k, v in self.hparams.items() if k not in shared and k[0] != "_"}
+        kinds = [kind for kind in type(self).__mro__ if kind not in FrameDataModule.__mro__]
+        return {"class": [k.__qualname__ for k in kinds], "code": code_of(kinds), "arguments": own}
+
+    def prepare_data(self) -> None:
+        """Reads all files into the frame store; Lightning calls it once on every machine."""
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads all files, splits them, and fits statistics unless a checkpoint gave them."""
         if self._raw:
             return
-        root, fractions = self._root(), (self.val_fraction, self.test_fraction)
-        files, by_file = find_files(root, self.extensions), self.split == "file"
-        try:
-            labels = whole_files(len(files), *fractions, self.seed) if by_file else None
-        except DataError as error:
-            raise DataError(f"{root}: {error}") from None
-        parts: dict[str, list[tuple[str, Array]]] = {"train": [], "val": [], "test": []}
-        reference, origin = self._reference, "the checkpoint"
-        for i, path in enumerate(files):
-            recording = self._read(path, reference, origin)
-            if reference is None:
-                reference, origin = recording._replace(frames={}), str(path)
-            name = name_of(path, root, self.extensions)
-            for suffix, frames in recording.frames.items():
-                spans = {labels[i]: slice(None)} if labels else tail(len(frames), *fractions)
-                for part, span in spans.items():
-                    try:
-                        check_length(len(frames[span]), part, self.window, self.warmup)
-                    except DataError as error:
-                        raise DataError(f"{path}: {len(frames)} frames leave {error}") from None
-                    parts[part].append((name + suffix, frames[span]))
-        assert reference is not None
+        parts, reference, store = self.collect(self._reference)
         if self._standardiser is None:
-            training = [frames for _, frames in parts["train"]]
+            statistics = store.moments([frames for _, frames in parts["train"]])
             names = reference.feature_names
-            standardiser = Standardiser.fit(training, names, self.rank_tolerance, self.rescale)
+            standardiser = Standardiser.of(statistics, names, self.rank_tolerance, self.rescale)
             if not standardiser.kept:
-                raise DataError(f"{root}: every feature is constant: nothing to model")
+                raise DataError(f"{self._root()}: every feature is constant: nothing to model")
             if standardiser.dropped:
                 rank_zero_info(standardiser.report())
             self._standardiser = standardiser
-        self._raw, self._n_files, self._reference = parts, len(files), reference
-
-    def _root(self) -> str | Path:
-        root = self.root or self.shipped
-        if root is None:
-            raise DataError("no data given: set root to a folder, file or glob")
-        return root
-
-    def _read(self, path: Path, reference: Recording | None, origin: str) -> Recording:
-        recording = self.read(path)
-        for frames in recording.frames.values():
-            for t, d in np.argwhere(~np.isfinite(frames))[:1]:
-                where = f"frame {t}, {recording.feature_names[d]}"
-                raise DataError(f"{path}: {where} is {frames[t, d]}: repair or remove the file")
-        difference = self.mismatch(recording, reference) if reference else None
-        if difference:
-            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind to a root")
-        return recording
+        self._raw, self._reference = parts, reference
 
     # Standardised frames and back
 
@@ -243,13 +187,10 @@ class FrameDataModule(LightningDataModule, ABC):
         """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64, all features."""
         return self._fitted()[0].backward(frames)
 
-    def sequences(self, split: Split) -> list[FrameSequence]:
-        """The standardised sequences of a split."""
+    def sequences(self, split: Split) -> Sequence[FrameSequence]:
+        """The standardised sequences of a split, each read when it is asked for."""
         self.setup()
-        if split not in self._sequences:
-            raw = self._raw[split]
-            self._sequences[split] = [FrameSequence(n, self.standardise(x)) for n, x in raw]
-        return self._sequences[split]
+        return Sequences(self._raw[split], self._fitted()[0])
 
     def score_inputs(self, path: str | Path) -> list[FrameSequence]:
         """Any files, whole and standardised with this module's statistics, to score or continue.
@@ -259,7 +200,7 @@ class FrameDataModule(LightningDataModule, ABC):
         """
         reference = self._fitted()[1]
         found = []
-        for file in find_files(path, self.extensions):
+        for file in find_files(path, self.extensions, self.beside, self._cache()):
             recording = self._read(file, reference, "the training data")
             name = name_of(file, path, self.extensions)
             for suffix, frames in recording.frames.items():
@@ -316,7 +257,6 @@ class FrameDataModule(LightningDataModule, ABC):
                 " the data it was trained on, or train anew"
             )
         self._standardiser, self._reference = standardiser, reference
-        self._sequences.clear()
 
     @staticmethod
     def from_checkpoint(checkpoint: dict[str, Any]) -> "FrameDataModule":
@@ -342,10 +282,11 @@ class FrameDataModule(LightningDataModule, ABC):
     def describe(self) -> dict[str, Any]:
         """A card of the data in plain types: where from, how much, what was left out."""
         self.setup()
-        root = Path(self._root())
+        root = self._root()
         card: dict[str, Any] = {
             "root": str(root),
             "n_files": self._n_files,
+            "left_out": self._left_out,
             "frame_rate": self.frame_rate,
             "n_features": self.n_features,
             "features": self.feature_names,
@@ -353,47 +294,54 @@ class FrameDataModule(LightningDataModule, ABC):
             "frames": {part: sum(len(x) for _, x in self._raw[part]) for part in self._raw},
             "sequences": {part: len(self._raw[part]) for part in self._raw},
         }
-        source = root / "SOURCE.md"
+        source = Path(root) / "SOURCE.md"
         return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})
 
     # Batches
 
-    def _loader(self, split: Split, batch_size: int) -> FrameLoader:
-        sequences = [sequence.frames for sequence in self.sequences(split)]
-        train = split == "train"
-        spans = [
-            (i, start, stop)
-            for i, frames in enumerate(sequences)
-            for start, stop in (
-                cut(len(frames), self.window, self.stride) if train else [(0, len(frames))]
-            )
+    def _loader(self, split: Split, batch_size: int, stateful: bool, train: bool) -> FrameLoader:
+        self.setup()
+        raw = [frames for _, frames in self._raw[split]]
+        whole = not (train or stateful)
+        cuts = [
+            [(0, len(frames))] if whole else cut(len(frames), self.window, self.stride)
+            for frames in raw
         ]
-        world_size, rank = 1, 0
+        if whole and batch_size > 1:  # neighbours of like length need little padding
+            order = sorted(range(len(raw)), key=lambda i: -len(raw[i]))
+            raw, cuts = [raw[i] for i in order], [cuts[i] for i in order]
+        spans = [(i, *span) for i, spans in enumerate(cuts) for span in spans]
+        world_size, rank, seed = 1, 0, self.seed if train else None
         if self.trainer is not None:
             world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        sampler: Dealt = Deal(len(spans), world_size, rank, seed)
+        if stateful:
+            batch_size = min(batch_size, -(-len(raw) // world_size))
+            sampler = Lanes(list(map(len, cuts)), batch_size, world_size, rank, seed)
+        warmup = 0 if train else self.warmup
         return FrameLoader(
-            Spans(sequences, spans, warmup=0 if train else self.warmup),
+            Spans(raw, self._fitted()[0].forward, spans, self.n_features, warmup, stateful),
             batch_size=batch_size,
-            sampler=Deal(len(spans), world_size, rank, self.seed if train else None),
+            sampler=sampler,
             collate_fn=Collate(self.window if train else None),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(self.seed),  # leaves the global one alone
+            generator=torch.Generator(),  # leaves the global one alone
         )
 
     def train_dataloader(self) -> FrameLoader:
-        """Windows, shuffled by seed and epoch."""
-        return self._loader("train", self.batch_size)
+        """Windows, shuffled by seed and epoch; whole sequences in windows if stateful."""
+        return self._loader("train", self.batch_size, self.stateful, True)
 
     def val_dataloader(self) -> FrameLoader:
-        """Whole validation sequences."""
-        return self._loader("val", self.batch_size)
+        """Whole validation sequences, long ones first; in windows if stateful."""
+        return self._loader("val", self.batch_size, self.stateful, False)
 
     def test_dataloader(self) -> FrameLoader:
-        """Whole test sequences."""
-        return self._loader("test", self.batch_size)
+        """Whole test sequences, long ones first; in windows if stateful."""
+        return self._loader("test", self.batch_size, self.stateful, False)
 
     def predict_dataloader(self) -> FrameLoader:
         """Whole test sequences, one at a time, in the order of ``sequences("test")``."""
-        return self._loader("test", 1)
+        return self._loader("test", 1, False, False)

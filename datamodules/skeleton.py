@@ -106,21 +106,45 @@ class Motion:
         A whole ratio keeps every n-th frame as it is. Otherwise positions are interpolated
         linearly, and rotations along the shortest arc between their two neighbours.
         """
-        ratio = self.fps / fps
-        step = round(ratio)
-        if step >= 1 and abs(ratio - step) < _SAME_RATIO * step:
-            return replace(
-                self, positions=self.positions[::step], rotations=self.rotations[::step], fps=fps
-            )
-        last = len(self.positions) - 1
-        time = np.arange(int(last / ratio + 1e-9) + 1) * ratio  # in frames of the source
-        before = np.minimum(time.astype(int), max(last - 1, 0))
-        after, part = np.minimum(before + 1, last), time - before
-        positions = self.positions[before]
-        positions = positions + part[:, None] * (self.positions[after] - positions)
+        before, after, part = neighbours(len(self.positions), self.fps, fps)
+        positions = between(self.positions, before, after, part)
+        if not part.any():
+            return replace(self, positions=positions, rotations=self.rotations[before], fps=fps)
         start = Rotation.from_quat(self.rotations[before].reshape(-1, 4))
         turn = start.inv() * Rotation.from_quat(self.rotations[after].reshape(-1, 4))
-        part = np.repeat(part, self.rotations.shape[1])
-        rotations = (start * Rotation.from_rotvec(part[:, None] * turn.as_rotvec())).as_quat()
-        rotations = rotations.reshape(len(time), -1, 4)
+        shares = np.repeat(part, self.rotations.shape[1])[:, None]
+        rotations = (start * Rotation.from_rotvec(shares * turn.as_rotvec())).as_quat()
+        rotations = rotations.reshape(len(before), -1, 4)
         return replace(self, positions=positions, rotations=rotations, fps=fps)
+
+    def renamed(self, names: dict[str, str]) -> "Motion":
+        """The motion with other names for some joints."""
+        skeleton = self.skeleton
+        return replace(
+            self, skeleton=replace(skeleton, names=[names.get(n, n) for n in skeleton.names])
+        )
+
+
+def neighbours(n_frames: int, source: float, target: float) -> tuple[Any, Any, Array]:
+    """For each frame at another rate: the frames before and after it, and how far between it is.
+
+    A whole ratio takes every n-th frame as it is.
+
+    >>> neighbours(5, source=100, target=200)[2]
+    array([0. , 0.5, 0. , 0.5, 0. , 0.5, 0. , 0.5, 1. ])
+    """
+    ratio = source / target
+    step = round(ratio)
+    if step >= 1 and abs(ratio - step) < _SAME_RATIO * step:
+        every = np.arange(0, n_frames, step)
+        return every, every, np.zeros(len(every))
+    last = n_frames - 1
+    time = np.arange(int(last / ratio + 1e-9) + 1) * ratio  # in frames of the source
+    before = np.minimum(time.astype(int), max(last - 1, 0))
+    return before, np.minimum(before + 1, last), time - before
+
+
+def between(values: Array, before: Any, after: Any, part: Array) -> Array:
+    """Values ``(T, ...)`` on the straight line between their neighbours; see `neighbours`."""
+    shares = part.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.asarray(values[before] + shares * (values[after] - values[before]))

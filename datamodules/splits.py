@@ -1,8 +1,11 @@
 """Training, validation and test parts, set apart so that nothing leaks.
 
 Either the end of every sequence (`tail`): the first part trains, then comes validation, then the
-test; or whole files by a seeded shuffle (`whole_files`).
+test; or whole files by a seeded shuffle (`whole_files`); or groups of files that belong together,
+such as readings of one sentence (`whole_groups`).
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,6 +42,27 @@ def whole_files(n_files: int, val_fraction: float, test_fraction: float, seed: i
     labels = ["test"] * n_test + ["val"] * n_val + ["train"] * n_train
     order = np.random.default_rng([seed, n_files]).permutation(n_files)
     return [labels[i] for i in order]
+
+
+def whole_groups(
+    groups: Sequence[str], val_fraction: float, test_fraction: float, seed: int
+) -> list[str]:
+    """The part of each file, given the group of each; the files of a group are in one part.
+
+    Fractions are those of the groups.
+
+    Raises:
+        DataError: Too few groups.
+    """
+    names = sorted(set(groups))
+    try:
+        parts = whole_files(len(names), val_fraction, test_fraction, seed)
+    except DataError as error:
+        if len(names) == len(groups):
+            raise
+        raise DataError(str(error).replace("files", "groups of files")) from None
+    part_of = dict(zip(names, parts, strict=True))
+    return [part_of[group] for group in groups]
 
 
 def check_length(n_frames: int, part: str, window: int, warmup: int) -> None:

@@ -9,9 +9,9 @@ Conventions:
     divisor. Standardised frames are float32 tensors, raw frames float64 arrays.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,96 @@ RANK_TOLERANCE = 1e-4
 """Residual, in standard deviations of the feature, below which it depends on others. In CMU motion
 (four sets of takes, 2 to 104) knees, elbows and toes leave at most 1.2e-5 (rounding of the angles
 in the file), every other feature leaves at least 1.1e-3."""
+
+_ROWS = 4096  # frames that are added to statistics at a time
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sufficient statistics of first and second order of a set of frames, which can be added.
+
+    With A = [1, X - shift] for the frames X, one a row, what is kept is the triangular R of A = QR,
+    so ``R'R = A'A``. The R of a union is that of the stacked R: one pass over frames in any pieces.
+    R and not the sums of products A'A, because forming those squares the condition number: a part
+    of 1e-5 that other features leave unexplained would be 1e-10 of a sum with rounding errors of
+    1e-12 and more.
+
+    Column 0 is that of the ones, so what stands right of and below the corner is the R of frames
+    about their own mean, whatever the shift; the shift only keeps digits.
+
+    Attributes:
+        n: Number of frames.
+        shift: A value near the mean of each feature, ``(D_raw,)``.
+        factor: R, at most ``(1 + D_raw, 1 + D_raw)``.
+    """
+
+    n: int
+    shift: Array
+    factor: Array
+
+    @classmethod
+    def of(cls, frames: npt.ArrayLike) -> "Moments":
+        """Statistics of frames ``(T, D_raw)``, one at least."""
+        raw = np.asarray(frames, dtype=np.float64)
+        shift = raw.mean(axis=0)
+        ones = np.ones((len(raw), 1))
+        return cls(len(raw), shift, _triangle(np.hstack([ones, raw - shift])))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        theirs = other.factor.copy()  # [1, X - b] to [1, X - a]: add b - a times the ones
+        theirs[:, 1:] += theirs[:, :1] * (other.shift - self.shift)
+        factor = _triangle(np.vstack([self.factor, theirs]))
+        return Moments(self.n + other.n, self.shift, factor)
+
+    @property
+    def mean(self) -> Array:
+        """Mean of each feature, ``(D_raw,)``."""
+        return self.shift + self.factor[0, 1:] / self.factor[0, 0]
+
+    @property
+    def centred(self) -> Array:
+        """R of the frames about their mean, over the root of their number: ``R'R`` is the
+        covariance."""
+        return self.factor[1:, 1:] / np.sqrt(self.n)
+
+    @property
+    def std(self) -> Array:
+        """Standard deviation of each feature, ``(D_raw,)``."""
+        return np.linalg.norm(self.centred, axis=0)
+
+
+def _triangle(rows: Array) -> Array:
+    """R of a matrix: its numbers of columns, or of rows if those are fewer, by its columns."""
+    factor: Any = np.linalg.qr(rows, mode="r")
+    return np.asarray(factor, dtype=np.float64)
+
+
+def moments(sequences: Iterable[npt.ArrayLike], n_rows: int = _ROWS) -> Moments:
+    """Statistics of sequences ``(T, D_raw)``, in one pass that holds ``n_rows`` frames at a time.
+
+    Args:
+        sequences: Sequences, or frames on disk that slice like them.
+        n_rows: Frames to add at a time.
+    """
+    total: Moments | None = None
+    pile: list[Array] = []
+
+    def add(size: int) -> None:
+        nonlocal total
+        if sum(map(len, pile)) >= size:
+            part = Moments.of(np.concatenate(pile))
+            total = part if total is None else total + part
+            pile.clear()
+
+    for sequence in sequences:
+        frames: Any = sequence
+        for start in range(0, len(frames), n_rows):
+            pile.append(np.asarray(frames[start : start + n_rows], dtype=np.float64))
+            add(n_rows)
+    add(1)
+    if total is None:
+        raise ValueError("no frames to take statistics of")
+    return total
 
 
 @dataclass(frozen=True)
@@ -55,28 +145,38 @@ class Standardiser:
     @classmethod
     def fit(
         cls,
-        frames: Sequence[Array],
+        frames: Iterable[npt.ArrayLike],
         names: list[str],
         rank_tolerance: float = RANK_TOLERANCE,
         rescale: bool = True,
     ) -> "Standardiser":
-        """Fits statistics to raw training sequences, each ``(T, D_raw)``.
+        """Fits statistics to raw training sequences, each ``(T, D_raw)``; see `of`."""
+        return cls.of(moments(frames), names, rank_tolerance, rescale)
+
+    @classmethod
+    def of(
+        cls,
+        statistics: Moments,
+        names: list[str],
+        rank_tolerance: float = RANK_TOLERANCE,
+        rescale: bool = True,
+    ) -> "Standardiser":
+        """The map for training frames with these statistics.
 
         Args:
-            frames: Training sequences.
+            statistics: Of the training frames.
             names: Names of the raw features.
             rank_tolerance: Residual below which a feature depends on those before it.
             rescale: False leaves the features kept in their own units.
         """
-        raw = np.concatenate(frames)  # (N, D_raw)
-        mean, std = raw.mean(axis=0), raw.std(axis=0)
+        mean, std = statistics.mean, statistics.std
         varies = std > np.maximum(_CONSTANT, 1e-12 * np.abs(mean))
-        scaled = (raw - mean) / np.where(varies, std, 1.0)
-        correlation = scaled.T @ scaled / len(raw)
+        scaled = statistics.centred / np.where(varies, std, 1.0)  # columns of length 1
 
-        # Cholesky's factor, row by row, of the features kept: the last entry of a row is the part
-        # of the feature, in its own deviations, that the features before it leave unexplained.
-        factor = np.zeros_like(correlation)
+        # Gram and Schmidt, of the features kept: what a column leaves when those before it are
+        # taken off is the part of the feature, in its own deviations, that they do not explain.
+        directions = np.zeros((len(scaled), len(names)))
+        factor = np.zeros((len(names), len(names)))
         kept: list[int] = []
         dropped: dict[str, str] = {}
         weights: dict[int, Array] = {}  # of dropped features, on those kept by then
@@ -85,10 +185,14 @@ class Standardiser:
                 dropped[name], weights[j] = "constant", np.zeros(0)
                 continue
             n = len(kept)
-            row = solve_triangular(factor[:n, :n], correlation[kept, j], lower=True)
-            residual = np.sqrt(max(1.0 - row @ row, 0.0))
+            basis, rest, row = directions[:, :n], scaled[:, j], np.zeros(n)
+            for _ in range(2):  # the second time takes off what rounding left
+                part = basis.T @ rest
+                row, rest = row + part, rest - basis @ part
+            residual = np.linalg.norm(rest)
             if residual > rank_tolerance:
                 factor[n, :n], factor[n, n] = row, residual
+                directions[:, n] = rest / residual
                 kept.append(j)
                 continue
             weights[j] = solve_triangular(factor[:n, :n], row, lower=True, trans="T")
@@ -121,8 +225,10 @@ class Standardiser:
 
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
         """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
-        kept = np.asarray(raw, dtype=np.float64)[..., self.kept]
-        return torch.from_numpy(((kept - self.mean) / self.std).astype(np.float32))
+        frames = np.asarray(raw, dtype=np.float64)
+        frames = (frames[..., self.kept] if self.dropped else frames) - self.mean
+        frames /= self.std
+        return torch.from_numpy(frames.astype(np.float32))
 
     def backward(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
         """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64."""
@@ -145,3 +251,37 @@ class Standardiser:
             k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()
         }
         return cls(**plain)
+
+
+class FrameSequence(NamedTuple):
+    """A standardised sequence.
+
+    Attributes:
+        name: Where it comes from: the file's name, and a number if the file holds several.
+        frames: ``(T, D)``, float32.
+    """
+
+    name: str
+    frames: torch.Tensor
+
+
+class Sequences(Sequence[FrameSequence]):
+    """Standardised sequences, read when they are asked for."""
+
+    def __init__(
+        self, raw: Sequence[tuple[str, npt.ArrayLike]], standardiser: Standardiser
+    ) -> None:
+        self._raw, self._standardiser = raw, standardiser
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    @overload
+    def __getitem__(self, index: int) -> FrameSequence: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Sequences": ...
+    def __getitem__(self, index: int | slice) -> "FrameSequence | Sequences":
+        if isinstance(index, slice):
+            return Sequences(self._raw[index], self._standardiser)
+        name, raw = self._raw[index]
+        return FrameSequence(name, self._standardiser.forward(raw))

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz import mutate, outcome, reader_of
 from scipy.io import savemat
+from test_formats import ASF, amc, c3d_bytes
+from test_mocap import tumble
 
 from datamodules import DataError, MocapDataModule
+from datamodules.arrays import ArrayDataModule
 from datamodules.bvh import read_bvh, write_bvh
 from datamodules.files import find_files, whole_file
+from datamodules.frames import Recording
 
 GOOD = """HIERARCHY
 ROOT Hips
@@ -239,6 +244,125 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_half()
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+# Random damage: `fuzz.py` does the same thousands of times, with real files
+
+
+def write_all(folder: Path) -> dict[str, Path]:
+    """A small good file for each reader."""
+    rng, folder = np.random.default_rng(0), Path(folder)
+    frames = rng.normal(size=(60, 4))
+    motion = tumble(40)
+    files = {k: folder / f"good.{k}" for k in ("bvh", "asf", "amc", "c3d", "mat", "npy", "csv")}
+    files |= {"bvh.gz": folder / "good.bvh.gz", "amass": folder / "amass.npz"}
+    files["npz"] = folder / "plain.npz"
+    for kind in ("bvh", "bvh.gz"):
+        write_bvh(files[kind], motion)
+    files["asf"].write_text(ASF)
+    files["amc"].write_text(amc(40))
+    files["c3d"].write_bytes(c3d_bytes(rng.normal(size=(60, 3, 3))))
+    savemat(files["mat"], {"batchdata": frames, "seqlengths": [[20, 40]]}, do_compression=True)
+    np.save(files["npy"], frames)
+    np.savetxt(files["csv"], frames, delimiter=",", header="a,b,c,d", comments="")
+    np.savez(files["npz"], one=frames, two=frames, fps=30.0, feature_names=list("abcd"))
+    poses, trans = rng.normal(size=(40, 66)), rng.normal(size=(40, 3))
+    np.savez(files["amass"], poses=poses, trans=trans, mocap_framerate=60.0)
+    return files
+
+
+KINDS = ["bvh", "bvh.gz", "asf", "amc", "c3d", "mat", "npy", "csv", "npz", "amass"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_are_refused_in_one_line_or_read(kind: str, tmp_path: Path) -> None:
+    files = write_all(tmp_path)
+    path, motion = files[kind], files["amc" if kind == "asf" else kind]
+    whole, read = path.read_bytes(), reader_of(path)
+    assert outcome(motion, read) == "read"
+    found = set()
+    for seed in range(60):
+        path.write_bytes(mutate(whole, np.random.default_rng(seed)))
+        found.add(outcome(motion, read))
+    assert found <= {"read", "refused"}, found
+    assert "refused" in found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_end_early_are_refused(kind: str, tmp_path: Path) -> None:
+    files = write_all(tmp_path)
+    path, motion = files[kind], files["amc" if kind == "asf" else kind]
+    whole, read = path.read_bytes(), reader_of(path)
+    for share in (0, 0.01, 0.1, 0.3, 0.5, 0.9):
+        path.write_bytes(whole[: int(share * len(whole))])
+        if kind == "csv" and share > 0.05 and whole[: int(share * len(whole))].endswith(b"\n"):
+            continue  # nothing in such a file says how long it is
+        assert outcome(motion, read) == "refused" or kind == "csv", share
+
+
+def test_a_reader_that_lets_damage_through_is_seen(tmp_path: Path) -> None:
+    path = write_all(tmp_path)["npy"]
+
+    def careless(path: Path) -> Recording:
+        return Recording({"": np.load(path)}, ["a", "b"], 30.0, {})
+
+    assert outcome(path, careless) == "frames (60, 4) of 2 features"
+    path.write_bytes(b"")
+    assert "Error" in outcome(path, careless)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (("shin ", "shank "), r"07_01\.amc, line \d+: 'shank' is no bone"),
+        (("thigh ", "thigh 1 "), r"line 6: 4 angles of thigh where 3"),
+        (("\n7\n", "\n8\n"), r"line 28: frame 8 follows frame 6"),
+        (("root ", "root x"), r"line 5: 'x.*' is not a finite number"),
+    ],
+)
+def test_faults_of_acclaim_motions_are_placed(
+    change: tuple[str, str], match: str, tmp_path: Path
+) -> None:
+    (tmp_path / "07.asf").write_text(ASF)
+    (tmp_path / "07_01.amc").write_text(amc(40).replace(*change, 1))
+    refused(tmp_path, match)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (("thigh shin", "thigh foot"), r"07\.asf, line \d+: no bone is called 'foot'"),
+        (("    thigh shin\n", ""), r"07\.asf: nothing holds the bones \['shin'\]"),
+        (("dof rx ry rz", "dof rx tx"), r"line 12: thigh has a dof other than"),
+        (("length 5", "length five"), r"line 23: a bone without a good name"),
+        (("axis 30 -20 10 XYZ", "axis 30 -20 10 XXZ"), r"line 23: a bone without.*axis"),
+        (("order TX TY TZ", "order TX TY"), r":root is not understood"),
+        ((":hierarchy", ":h"), r"not a whole ASF file"),
+        (("angle deg", "angle grad"), r"angles in grad"),
+    ],
+)
+def test_faults_of_acclaim_skeletons_are_placed(
+    change: tuple[str, str], match: str, tmp_path: Path
+) -> None:
+    (tmp_path / "07.asf").write_text(ASF.replace(*change, 1))
+    (tmp_path / "07_01.amc").write_text(amc(40))
+    refused(tmp_path, match)
+
+
+def test_a_header_that_asks_for_all_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((60, 4)))
+    path.write_bytes(path.read_bytes().replace(b"(60, 4), ", b"(10**9,4)"))
+    assert outcome(path, ArrayDataModule().read) == "refused"
+    np.save(path, np.zeros((60, 4)))
+    path.write_bytes(path.read_bytes().replace(b"(60, 4),   ", b"(60000000, 4),")[:-5])
+    assert outcome(path, ArrayDataModule().read) == "refused"
+
+
+def test_objects_in_arrays_are_not_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"a\.npy: not a whole NumPy file"):
+        ArrayDataModule().read(tmp_path / "a.npy")
 
 
 def test_a_written_bvh_is_a_good_file(tmp_path: Path) -> None:

@@ -113,8 +113,9 @@ def test_gradcheck_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
-    """One batch of everything; data that a config does not ship is replaced."""
-    more = [] if path.stem == "base" else ["--data=toy.ToyDataModule", f"--data.root={root}"]
+    """One batch of everything; data that are not shipped, or take long, are replaced."""
+    toy = ["--data=toy.ToyDataModule", f"--data.root={root}", "--data.split=tail"]
+    more = [] if path.stem in ("base", "trajectory") else [*toy, "--data.group=null"]
     main([
         "fit", f"--config={path}", *more, "--data.window=16", "--trainer.fast_dev_run=true",
         "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}",
@@ -137,7 +138,7 @@ def test_help_of_fit_fits_the_model_and_the_data_on_a_page(
     text = capsys.readouterr().out
     for option in ("--model.n_hidden", "--data.root", "--trainer.devices", "--ckpt_path"):
         assert option in text
-    assert len(text.splitlines()) < 150
+    assert len(text.splitlines()) < 200
 
 
 @pytest.mark.parametrize("command", ["sample", "score", "gradcheck"])

@@ -15,7 +15,8 @@ from scipy.spatial.transform import Rotation
 
 from datamodules import FrameDataModule, MocapDataModule
 from datamodules.bvh import read_bvh, write_bvh
-from datamodules.expmap import about_vertical, decode, encode, feature_names, swing_twist, unwrap
+from datamodules.expmap import about_vertical, swing_twist, unwrap
+from datamodules.representation import decode, encode, feature_names
 from datamodules.skeleton import Motion, Skeleton
 
 SAMPLES = MocapDataModule.shipped
