@@ -3,6 +3,7 @@ gradcheck``."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -14,15 +15,15 @@ from pydoc import locate
 from typing import Any, NoReturn
 
 import jsonargparse
+import pytorch_lightning as pl
 import torch
-from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
-from datamodules import FrameDataModule
+from datamodules import DataError, FrameDataModule
 from rnade_lightning import commands
 from rnade_lightning.callbacks import GradientError
 from rnade_lightning.lightning_module import SequenceModule, load_checkpoint, module_class
@@ -82,6 +83,21 @@ class Parser(LightningArgumentParser):
         sys.exit(2)
 
 
+class Trainer(pl.Trainer):
+    """Lightning's, with one command more."""
+
+    def prepare(self, model: pl.LightningModule, datamodule: FrameDataModule) -> None:
+        """Read all files into the frame store, and say what was found.
+
+        Args:
+            model: not used.
+            datamodule: the data to prepare.
+        """
+        datamodule.prepare_data()
+        if self.is_global_zero:
+            print(json.dumps(datamodule.describe(), indent=2))
+
+
 class CLI(LightningCLI):
     """Lightning's command line with our defaults; ``fit`` ends in a ``test`` of the best."""
 
@@ -109,7 +125,11 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Done in :meth:`parse_arguments`, with clear errors."""
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return LightningCLI.subcommands() | {"prepare": {"model", "datamodule"}}
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         trainer = super().instantiate_trainer(**kwargs)
         for (
             logger
@@ -178,7 +198,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("RNADE_TRACEBACK"):
             raise
         if _on_rank_zero():
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            said = str(error) if isinstance(error, DataError) else _one_line(error)
+            print(f"error: {said}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -190,6 +211,7 @@ def _lightning(argv: list[str]) -> None:
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
+        trainer_class=Trainer,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,  # hyperparameters are what the class was given
         parser_class=Parser,

@@ -2,7 +2,9 @@
 
 Conventions:
     A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
-    ``scored (B, T)``, the valid frames that count (all of them if missing). ``*/nll`` is in nats
+    ``scored (B, T)``, the valid frames that count (all of them if missing). With ``continues (B,)``
+    the rows so marked go on from the state in which the batch before left them (truncated
+    back-propagation through time), the others start at u_0. ``*/nll`` is in nats
     per frame, lower is better: the true mean over all scored frames, whatever their batch
     or device.
 """
@@ -26,6 +28,10 @@ class SequenceModule(pl.LightningModule):
     """Trains a :class:`SequenceModel` by maximum likelihood; a subclass sets ``self.model``."""
 
     model: SequenceModel
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density of every frame, ``(B, T)``."""
@@ -59,7 +65,11 @@ class SequenceModule(pl.LightningModule):
         """Nats per scored frame of a batch, logged, and the number of those frames."""
         scored = batch.get("scored", batch["mask"])
         n_frames = scored.sum()
-        nll = -(self(batch["frames"], batch["mask"]) * scored).sum() / n_frames.clamp(min=1)
+        if "continues" in batch:
+            log_p = self._carried(batch, stage)
+        else:
+            log_p = self(batch["frames"], batch["mask"])
+        nll = -(log_p * scored).sum() / n_frames.clamp(min=1)
         self.log(
             f"{stage}/nll",
             nll,
@@ -70,6 +80,15 @@ class SequenceModule(pl.LightningModule):
             batch_size=int(n_frames),
         )
         return nll, n_frames
+
+    def _carried(self, batch: Batch, stage: str) -> Tensor:
+        """Log density of windows whose rows go on from the batch before, ``(B, T)``."""
+        u = self.model.initial_state(len(batch["frames"]))
+        if stage in self._states:
+            u = torch.where(batch["continues"][:, None], self._states[stage].to(u), u)
+        log_p, after = self.model.log_prob_and_state(batch["frames"], batch["mask"], u)
+        self._states[stage] = after.detach()
+        return log_p
 
     def _mean_over_devices(self, value: Tensor) -> Tensor:
         if self.trainer.world_size == 1:
@@ -104,9 +123,11 @@ class SequenceModule(pl.LightningModule):
                 f"the checkpoint does not fit the data: it was trained on {theirs} features a "
                 f"frame, the data have {self.model.n_features}; give the data it was trained on"
             )
+        self._states = dict(checkpoint["states"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["module_class"] = type(self).__name__
+        checkpoint["states"] = self._states
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at 1e-3; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,36 +29,49 @@ class Comparison(pl.Callback):
     frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``.
 
     The baselines are fitted on the training and validation frames (they have nothing to select).
-    Errors are squared, summed over features and averaged over frames; copy and VAR are given their
-    exact expected error of a draw.
+    At most ``max_frames`` are used of the training and of the test part, whole sequences while they
+    last. Errors are squared, summed over features and averaged over frames; copy and VAR are given
+    their exact expected error of a draw.
 
     Args:
         order: p of the VAR.
         ridge: its ridge penalty.
         n_samples: draws of each frame for the model's error of samples.
         n_mean: draws of each frame's prefix behind the model's predictive mean.
+        max_frames: frames of either part; the table says how many it is of.
     """
 
     def __init__(
-        self, order: int = 3, ridge: float = 0.1, n_samples: int = 10, n_mean: int = 100
+        self,
+        order: int = 3,
+        ridge: float = 0.1,
+        n_samples: int = 10,
+        n_mean: int = 100,
+        max_frames: int = 20_000,
     ) -> None:
         self.order, self.ridge, self.n_samples, self.n_mean = order, ridge, n_samples, n_mean
+        self.max_frames = max_frames
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or log_dir is None:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        seen = [s.frames for split in ("train", "val") for s in data.sequences(split)]
-        test = [s.frames for s in data.sequences("test")]
+        known = itertools.chain(data.sequences("train"), data.sequences("val"))
+        seen = _first(known, self.max_frames)
+        test = _first(data.sequences("test"), self.max_frames)
         first = max(data.hparams.warmup, self.order)  # the frames that every row scores
+        test = [frames for frames in test if len(frames) > first]
         rows = [
             self._model_row(pl_module, test, first),
             _baseline_row(f"VAR({self.order})", VAR.fit(seen, self.order, self.ridge), test, first),
             _baseline_row("copy the last frame", VAR.copy_last(seen), test, first),
         ]
-        n_frames = sum(max(len(frames) - first, 0) for frames in test)
-        self._write(Path(log_dir), rows, n_frames)
+        n_frames = sum(len(frames) - first for frames in test)
+        units = (
+            "standardised units" if data.hparams.get("standardise", True) else "the data's units"
+        )
+        self._write(Path(log_dir), rows, n_frames, units)
         for logger in trainer.loggers:
             for row in rows:
                 key = row.name.replace(" ", "_")
@@ -83,7 +98,7 @@ class Comparison(pl.Callback):
             name, *(torch.cat(v).double().mean().item() for v in (log_p, of_samples, of_mean))
         )
 
-    def _write(self, folder: Path, rows: list[Row], n_frames: int) -> None:
+    def _write(self, folder: Path, rows: list[Row], n_frames: int, units: str) -> None:
         with open(folder / "comparison.csv", "w", newline="") as file:
             csv.writer(file).writerows([Row._fields, *rows])
         lines = [
@@ -92,12 +107,23 @@ class Comparison(pl.Callback):
             *(f"| {r.name} | {r[1]:.2f} | {r[2]:.2f} | {r[3]:.2f} |" for r in rows),
         ]
         note = (
-            f"{n_frames} test frames, one step ahead, standardised units. log p: higher is better; "
+            f"{n_frames} test frames, one step ahead, {units}. log p: higher is better; "
             f"errors are squared, summed over features. Model: {self.n_samples} draws a frame, "
             f"mean of {self.n_mean}."
         )
         (folder / "comparison.md").write_text("\n".join([*lines, "", note, ""]))
         print("\n" + "\n".join(_aligned(rows)) + "\n" + note)
+
+
+def _first(sequences: Iterable[Any], n_frames: int) -> list[Tensor]:
+    """Frames of the first sequences, the last one cut where there are enough."""
+    found: list[Tensor] = []
+    for sequence in sequences:
+        if n_frames <= 0:
+            break
+        found.append(sequence.frames[:n_frames])
+        n_frames -= len(found[-1])
+    return found
 
 
 def _baseline_row(name: str, baseline: VAR, test: list[Tensor], first: int) -> Row:

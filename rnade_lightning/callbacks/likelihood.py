@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 
 class Likelihood(pl.Callback):
-    """Logs ``val/nll_raw``, nats per frame in the data's own units, at every validation; after
+    """Logs ``val/nll_raw``, nats per frame in the data's own units, at every validation, and for
+    integer sound ``val/bits_per_sample``; after
     ``test`` writes, into the run folder's ``likelihood/``, log p of every frame and of every
     feature as CSV, and both as a picture.
 
@@ -29,6 +30,9 @@ class Likelihood(pl.Callback):
         if nll is not None and not trainer.sanity_checking:
             raw = nll + trainer.datamodule.log_scale  # type: ignore[attr-defined]
             pl_module.log("val/nll_raw", raw, sync_dist=True)
+            to_bits = getattr(trainer.datamodule, "bits_per_sample", None)  # type: ignore[attr-defined]
+            if to_bits and (bits := to_bits(-float(nll))) is not None:
+                pl_module.log("val/bits_per_sample", bits, sync_dist=True)
 
     @torch.no_grad()
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

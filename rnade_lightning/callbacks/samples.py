@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class Samples(pl.Callback):
         free = model.sample(self.n_frames, generator=generator)[0, 0]
         more = model.sample(self.n_frames, prefix=prefix[None], generator=generator)[0, 0]
         model.train(was_training)
+        figures = {}
         for kind, frames in (
             ("free", free),
             ("continuation", torch.cat((prefix, more))),
@@ -61,3 +63,7 @@ class Samples(pl.Callback):
                 pl.utilities.rank_zero_warn(f"the {kind} sample diverged; it is not written")
                 continue
             data.render(frames.cpu(), folder / f"{stem}_{kind}")
+            if hasattr(data, "figures"):  # what this kind of data measures of itself
+                figures[kind] = data.figures(frames.cpu())
+        if figures:
+            (folder / f"{stem}_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
