@@ -77,7 +77,8 @@ class SequenceModule(pl.LightningModule):
             on_epoch=True,
             prog_bar=True,
             sync_dist=True,
-            batch_size=int(n_frames),
+            # Lightning averages the counts of all devices and rounds down: a multiple stays whole
+            batch_size=int(n_frames) * self.trainer.world_size,
         )
         return nll, n_frames
 
