@@ -106,10 +106,9 @@ class SequenceModule(pl.LightningModule):
         grads = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
         if not torch.isfinite(norm):
-            culprit = next(
-                n for n, p in self.model.named_parameters()
-                if p.grad is not None and not torch.isfinite(p.grad).all()
-            )  # fmt: skip
+            named = self.model.named_parameters()
+            bad = [n for n, p in named if p.grad is not None and not p.grad.isfinite().all()]
+            culprit = bad[0] if bad else "all parameters together"  # each finite, their norm not
             raise FloatingPointError(
                 f"the gradient of {culprit} is not finite at step {self.global_step}; training "
                 "stopped before this step, the last checkpoint is good. Raise model.floor"

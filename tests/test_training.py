@@ -243,3 +243,15 @@ def test_the_module_trains_without_the_command_line(root: Path, tmp_path: Path) 
     )  # fmt: skip
     trainer.fit(module, data)
     assert trainer.validate(module, data, verbose=False)[0]["val/nll"] < 20
+
+
+@pytest.mark.parametrize(("size", "named"), [(torch.inf, "W_rec"), (1e38, "all parameters")])
+def test_a_gradient_that_is_not_finite_is_named(size: float, named: str) -> None:
+    module = RNNRNADEModule(3, n_hidden=4, n_recurrent=5, cell="tanh")
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    module.model.W_rec.grad = torch.full_like(module.model.W_rec, size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RNNRNADEModule, "global_step", 7)
+        with pytest.raises(FloatingPointError, match=f"gradient of {named}.* at step 7"):
+            module.configure_gradient_clipping(module.configure_optimizers(), 1.0)
