@@ -11,12 +11,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 Params = Sequence[Tensor]
 """One tensor per entry of ``param_shapes``, in that order, each ``(..., *shape)``."""
+
+
+class StateParams(Sequence[Tensor]):
+    """Parameters that a state sets, ``b + W u``, each computed when it is asked for: a density that
+    needs only their products with something never holds them for all frames.
+
+    Args:
+        static: b of each parameter, of its own shape.
+        weights: W of each, ``(prod(shape), R)``; None for one that the state does not reach.
+        state: u ``(..., R)``.
+    """
+
+    def __init__(
+        self, static: Sequence[Tensor], weights: Sequence[Tensor | None], state: Tensor
+    ) -> None:
+        self.static, self.weights, self.state = tuple(static), tuple(weights), state
+
+    def __len__(self) -> int:
+        return len(self.static)
+
+    def __getitem__(self, i: Any) -> Any:
+        b, W = self.static[i], self.weights[i]
+        return b if W is None else b + (self.state @ W.T).unflatten(-1, b.shape)
 
 
 def full_precision(x: Tensor) -> torch.autocast:

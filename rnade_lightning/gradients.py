@@ -2,8 +2,8 @@ r"""Algorithms 1 and 2: the gradients of RNADE and RNN-RNADE, line by line.
 
 This is the supplement of the RNN-RNADE paper with its misprints corrected; ``docs/derivation.md``
 derives every line and says what goes wrong when a misprint is followed. It uses no autograd and
-none of the model's code: it is the yardstick of every gradient check, and the backward pass of
-models built with ``gradient="algorithm"``.
+none of the model's code: it is the yardstick of every gradient check, and what the fast paths of
+:mod:`rnade_lightning.kernels` do, in the order in which it is easiest to read.
 
 Conventions:
     Gradients of **plus** the log density, in nats. ``x (N, D)``, N frames at once: where the

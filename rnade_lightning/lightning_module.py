@@ -18,7 +18,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from rnade_lightning.rnade import Activation, Component, Gradient
+from rnade_lightning.rnade import Activation, Component, Path
 from rnade_lightning.rnn_rnade import RNNRNADE, Cell, SequenceModel
 
 Batch = dict[str, Tensor]
@@ -152,7 +152,7 @@ class RNNRNADEModule(SequenceModule):
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        gradient: ``autograd``, or ``algorithm`` (Algorithm 1 as RNADE's backward pass).
+        path: ``fast``, or ``plain``: torch operations as the equations are written.
     """
 
     def __init__(
@@ -170,14 +170,14 @@ class RNNRNADEModule(SequenceModule):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        gradient: Gradient = "autograd",
+        path: Path = "fast",
     ) -> None:
         super().__init__()
         conditioned = list(conditioned)
         self.save_hyperparameters()
         self.model = RNNRNADE(
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
-            component, activation, floor, linear, n_past, learn_past, dropout, gradient,
+            component, activation, floor, linear, n_past, learn_past, dropout, path,
         )  # fmt: skip
 
 

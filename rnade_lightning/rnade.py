@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from rnade_lightning import gradients
-from rnade_lightning.density import FrameDensity, Params, full_precision
+from rnade_lightning.density import FrameDensity, Params, StateParams, full_precision
+from rnade_lightning.kernels import fused
 
 Component = Literal["gaussian", "laplace"]
 Activation = Literal["sigmoid", "relu"]
-Gradient = Literal["autograd", "algorithm"]
+Path = Literal["fast", "plain"]
 
 
 class RNADE(FrameDensity):
@@ -50,8 +50,9 @@ class RNADE(FrameDensity):
         floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.
         linear: a linear path from the features before, ``mu_dk += sum_{e<d} L_de x_e``; with no
             hidden units and K = 1 the density is then a Gaussian with full covariance.
-        gradient: ``autograd``, or ``algorithm``: backward is Algorithm 1, storing no activations
-            (O(N H) extra memory); the same gradient.
+        path: ``fast``: log_prob is one operation whose backward is Algorithm 1, which stores no
+            activations, and samples are drawn by compiled code (`rnade_lightning.kernels`);
+            ``plain``: torch operations as the equations are written. The same numbers.
 
     Example:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
@@ -69,7 +70,7 @@ class RNADE(FrameDensity):
         activation: Activation = "sigmoid",
         floor: float = 0.0,
         linear: bool = False,
-        gradient: Gradient = "autograd",
+        path: Path = "fast",
     ) -> None:
         super().__init__()
         if min(n_features, n_components) < 1 or n_hidden < 0:
@@ -77,7 +78,7 @@ class RNADE(FrameDensity):
         for value, allowed in (
             (component, Component),
             (activation, Activation),
-            (gradient, Gradient),
+            (path, Path),
         ):
             if value not in get_args(allowed):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
@@ -85,7 +86,7 @@ class RNADE(FrameDensity):
             raise ValueError(f"floor must be at least 0, got {floor}")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
         self.component, self.activation, self.floor = component, activation, float(floor)
-        self.gradient = gradient
+        self.path = path
         D, H, K = n_features, n_hidden, n_components
         self.param_shapes = {"alpha": (D, K), "mu": (D, K), "sigma": (D, K)}
         self.W = nn.Parameter(torch.empty(D, H))
@@ -123,7 +124,7 @@ class RNADE(FrameDensity):
             f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
             f"n_components={self.n_components}, component={self.component!r}, "
             f"activation={self.activation!r}, floor={self.floor}, linear={self.L is not None}, "
-            f"gradient={self.gradient!r}"
+            f"path={self.path!r}"
         )
 
     # ------------------------------------------------------------------ density
@@ -153,8 +154,11 @@ class RNADE(FrameDensity):
 
         With only the first d < D features in ``x``, the exact log marginal of that prefix.
         """
-        if self.gradient == "algorithm" and x.shape[-1] == self.n_features:
-            return self._log_prob_algorithm(x, biases)
+        if self.path == "fast" and x.shape[-1] == self.n_features:
+            with full_precision(x):
+                x, shift = x.to(self.W.dtype), self._linear(x.to(self.W.dtype))
+                y = x if shift is None else x - shift
+                return fused.log_prob(self, x, y, self._in_dtype(biases))
         return self.feature_log_prob(x, biases).sum(-1)
 
     def feature_log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
@@ -195,25 +199,14 @@ class RNADE(FrameDensity):
         return -0.5 * r.square() - log_scales - 0.5 * math.log(2 * math.pi)
 
     def _biases(self, biases: Params | None) -> tuple[Tensor, ...]:
+        return tuple(self._in_dtype(biases))
+
+    def _in_dtype(self, biases: Params | None) -> Params:
         if biases is None:
             return self.static_params()
+        if isinstance(biases, StateParams):
+            return biases
         return tuple(b.to(self.b_mu.dtype) for b in biases)
-
-    def _log_prob_algorithm(self, x: Tensor, biases: Params | None) -> Tensor:
-        with full_precision(x):
-            x, biases = x.to(self.W.dtype), self._biases(biases)
-            shift = self._linear(x)
-            if shift is not None:
-                biases = (biases[0], biases[1] + shift[..., None], biases[2])
-            batch = torch.broadcast_shapes(x.shape[:-1], *(b.shape[:-2] for b in biases))
-            flat_x = x.expand(*batch, -1).reshape(-1, self.n_features)
-            flat_biases = (
-                b.expand(*batch, -1, -1).reshape(-1, *b.shape[-2:]) if b.dim() > 2 else b
-                for b in biases
-            )
-            V = (self.V_alpha, self.V_mu, self.V_sigma)
-            out = _Algorithm1.apply(self, flat_x, *flat_biases, self.W, self.c, self.rho, *V)
-            return out.view(batch)
 
     # ------------------------------------------------------------------ sampler
 
@@ -353,32 +346,3 @@ class RNADEDistribution(Distribution):
     @property
     def mean(self) -> Tensor:
         return self.rnade.mean(self.biases)
-
-
-class _Algorithm1(torch.autograd.Function):
-    """``log_prob`` of frames ``(N, D)`` whose backward is Algorithm 1; nothing of size N D H or
-    N D K is kept between the passes beyond the biases themselves."""
-
-    @staticmethod
-    def forward(ctx, rnade, x, b_alpha, b_mu, b_sigma, W, c, rho, *V):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x, b_alpha, b_mu, b_sigma, W, c, rho, *V)
-        ctx.options = rnade.gradient_options
-        log_p = x.new_zeros(len(x))
-        a = c.expand(len(x), -1)
-        for d in range(x.shape[1]):
-            mixture = rnade._mixtures(
-                a[:, None, :], slice(d, d + 1), (b_alpha, b_mu, b_sigma)
-            )  # (N, 1, K) each
-            log_phi = rnade._component_log_prob(x[:, d, None, None], *mixture[1:])
-            log_p += torch.logsumexp(mixture[0] + log_phi, -1)[:, 0]
-            a = a + x[:, d, None] * W[d]
-        return log_p
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        x, *biases, W, c, rho, V_alpha, V_mu, V_sigma = ctx.saved_tensors
-        parameters = dict(W=W, c=c, rho=rho, V_alpha=V_alpha, V_mu=V_mu, V_sigma=V_sigma)
-        g, dx = gradients.rnade_gradients(parameters, x, biases, weight=grad, **ctx.options)
-        names = ("b_alpha", "b_mu", "b_sigma", "W", "c", "rho", "V_alpha", "V_mu", "V_sigma")
-        return (None, dx, *(g[name] for name in names))

@@ -31,8 +31,8 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import FrameDensity, full_precision
-from rnade_lightning.rnade import RNADE, Activation, Component, Gradient
+from rnade_lightning.density import FrameDensity, StateParams, full_precision
+from rnade_lightning.rnade import RNADE, Activation, Component, Path
 
 Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
 
@@ -173,19 +173,16 @@ class SequenceModel(nn.Module, ABC):
             after, last = (after + 1) / 2, (last + 1) / 2
         return after, last[0]
 
-    def frame_params(self, seen: Tensor) -> tuple[Tensor, ...]:
+    def frame_params(self, seen: Tensor) -> StateParams:
         """The density's parameters in states ``seen (..., R + p D)``, in the order of
         ``param_shapes``; one that the state does not set stays of its static shape."""
-        params = []
+        weights = [
+            cast(Tensor, getattr(self, f"W_{name}")) if name in self.conditioned else None
+            for name in self.density.param_shapes
+        ]
         with full_precision(seen):
             u = nn.functional.dropout(seen[..., : self.n_recurrent], self.dropout, self.training)
-            static = self.density.static_params()
-            for (name, shape), b in zip(self.density.param_shapes.items(), static, strict=True):
-                if name in self.conditioned:
-                    W = cast(Tensor, getattr(self, f"W_{name}"))
-                    b = b + (u.to(W.dtype) @ W.T).unflatten(-1, shape)
-                params.append(b)
-        return tuple(params)
+            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype))
 
     def shift(self, seen: Tensor) -> Tensor | float:
         """What the last p frames explain of the next, ``(..., D)``; 0 without that path."""
@@ -332,7 +329,7 @@ class RNNRNADE(SequenceModel):
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        gradient: ``autograd``, or ``algorithm`` (Algorithm 1 as RNADE's backward pass).
+        path: ``fast`` or ``plain``, the same numbers; see :class:`~rnade_lightning.rnade.RNADE`.
 
     Example:
         >>> model = RNNRNADE(n_features=3, n_hidden=8, n_recurrent=16, n_components=2)
@@ -356,11 +353,11 @@ class RNNRNADE(SequenceModel):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        gradient: Gradient = "autograd",
+        path: Path = "fast",
     ) -> None:
         super().__init__(n_features, n_recurrent, cell, n_past, learn_past, dropout)
         self.rnade = RNADE(
-            n_features, n_hidden, n_components, component, activation, floor, linear, gradient
+            n_features, n_hidden, n_components, component, activation, floor, linear, path
         )
         self._add_state_paths(conditioned)
 

@@ -170,7 +170,7 @@ def _logistic(z: Array) -> Array:
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """||difference|| over max(||expected||, 1e-8); infinite where a NaN stands."""
     error = (found.double() - expected.double()).norm() / max(expected.double().norm(), 1e-8)
-    return math.inf if error.isnan() else float(error)
+    return math.inf if error.isnan() else error.item()
 
 
 def slope(

@@ -119,8 +119,8 @@ def test_algorithm_1_equals_autograd_and_central_differences(
 @every_option
 def test_backward_by_algorithm_1_equals_autograd(options: dict[str, Any], linear: bool) -> None:
     model, other = (  # 20 features: more than one block
-        spread(RNADE(20, 4, 3, gradient=gradient, linear=linear, **options).double())
-        for gradient in ("autograd", "algorithm")
+        spread(RNADE(20, 4, 3, path=path, linear=linear, **options).double())
+        for path in ("plain", "fast")
     )
     x, own = randn(2, 5, 20).requires_grad_(), randn(5, 20, 3).requires_grad_()
     weight = randn(2, 5, n=2)
@@ -138,17 +138,17 @@ def test_backward_by_algorithm_1_equals_autograd(options: dict[str, Any], linear
 def test_backward_by_algorithm_1_keeps_no_activation() -> None:
     n_frames, n_features, n_hidden = 50, 20, 30
     kept: dict[str, int] = {}
-    for gradient in ("autograd", "algorithm"):
-        model = RNADE(n_features, n_hidden, 4, gradient=gradient)
+    for path in ("plain", "fast"):
+        model = RNADE(n_features, n_hidden, 4, path=path)
 
-        def count(t: Tensor, gradient: str = gradient) -> Tensor:
-            kept[gradient] = max(kept.get(gradient, 0), t.numel() if t.shape[0] == 50 else 0)
+        def count(t: Tensor, path: str = path) -> Tensor:
+            kept[path] = max(kept.get(path, 0), t.numel() if t.shape[0] == 50 else 0)
             return t
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
             model.log_prob(torch.zeros(n_frames, n_features))
-    assert kept["algorithm"] == n_frames * n_features  # the frames themselves
-    assert kept["autograd"] >= n_frames * n_features * n_hidden
+    assert kept["fast"] == n_frames * n_features  # the frames themselves
+    assert kept["plain"] >= n_frames * n_features * n_hidden
 
 
 def test_recomputing_a_keeps_float32_digits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +222,8 @@ def test_algorithm_2_for_every_option(cell: Any, options: dict[str, Any]) -> Non
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
 def test_training_by_the_algorithm_follows_autograd(cell: Any) -> None:
     frames, runs = randn(3, 4, 20), []
-    for gradient in ("autograd", "algorithm"):
-        model = spread(RNNRNADE(20, 4, 5, 2, cell, gradient=gradient).double(), std=0.2)
+    for path in ("plain", "fast"):
+        model = spread(RNNRNADE(20, 4, 5, 2, cell, path=path).double(), std=0.2)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         losses = []
         for _ in range(20):

@@ -25,7 +25,7 @@ OPTION_IDS = ["-".join(str(value) for value in options.values()) for options in 
 every_option = pytest.mark.parametrize("options", OPTIONS, ids=OPTION_IDS)
 both_components = pytest.mark.parametrize("component", ["gaussian", "laplace"])
 with_and_without_linear_path = pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
-both_gradients = pytest.mark.parametrize("gradient", ["autograd", "algorithm"])
+both_paths = pytest.mark.parametrize("path", ["plain", "fast"])
 
 
 def seed(n: int = 0) -> torch.Generator:
@@ -56,10 +56,10 @@ def mesh(n_features: int, half_width: float, n: int) -> tuple[torch.Tensor, floa
 
 
 @with_and_without_linear_path
-@both_gradients
+@both_paths
 @every_option
-def test_log_prob_equals_the_loop(options: dict[str, Any], gradient: str, linear: bool) -> None:
-    model, x = rnade(5, 4, 3, gradient=gradient, linear=linear, **options), 2 * randn(2, 4, 5)
+def test_log_prob_equals_the_loop(options: dict[str, Any], path: str, linear: bool) -> None:
+    model, x = rnade(5, 4, 3, path=path, linear=linear, **options), 2 * randn(2, 4, 5)
     biases = [randn(2, 4, 5, 3, n=n) for n in range(3)]
     p = parameters(model)
     for i, j in itertools.product(range(2), range(4)):
@@ -85,9 +85,9 @@ def test_conditionals_equal_the_loop(options: dict[str, Any]) -> None:
             np.testing.assert_allclose(found.detach().numpy(), value, rtol=1e-12)
 
 
-@both_gradients
-def test_static_and_own_biases_mix_and_broadcast(gradient: str) -> None:
-    model, x = rnade(gradient=gradient), randn(4, 1, 3)
+@both_paths
+def test_static_and_own_biases_mix_and_broadcast(path: str) -> None:
+    model, x = rnade(path=path), randn(4, 1, 3)
     own = randn(2, 3, 2)
     mixed = model.log_prob(x, (model.b_alpha, own, model.b_sigma))
     assert mixed.shape == (4, 2)
@@ -135,9 +135,9 @@ def test_autoregressive(activation: str) -> None:
     assert torch.equal(depends, torch.ones(3, 5, 5).tril(-1).bool())
 
 
-@both_gradients
-def test_features_add_up_to_their_frame(gradient: str) -> None:
-    model, x = rnade(5, gradient=gradient), randn(4, 5)
+@both_paths
+def test_features_add_up_to_their_frame(path: str) -> None:
+    model, x = rnade(5, path=path), randn(4, 5)
     terms = model.feature_log_prob(x)
     prefixes = torch.stack([model.log_prob(x[:, : d + 1]) for d in range(5)], -1)
     torch.testing.assert_close(terms.cumsum(-1), prefixes)
@@ -290,12 +290,12 @@ def test_distribution_composes() -> None:
 
 
 @pytest.mark.parametrize(("activation", "floor"), [("sigmoid", 0.0), ("relu", 0.1)])
-@both_gradients
+@both_paths
 @both_components
 def test_finite_in_float32_far_from_the_data(
-    component: str, gradient: str, activation: str, floor: float
+    component: str, path: str, activation: str, floor: float
 ) -> None:
-    model = spread(RNADE(6, 8, 3, component, activation, floor, gradient))
+    model = spread(RNADE(6, 8, 3, component, activation, floor, path=path))
     x = torch.tensor([1e4, -1e4]).repeat(20, 3)[:, torch.arange(6)]
     x = (x * torch.sign(randn(20, 6)).float()).requires_grad_()
     log_p = model.log_prob(x)
@@ -307,10 +307,10 @@ def test_finite_in_float32_far_from_the_data(
         assert t.grad.isfinite().all()
 
 
-@both_gradients
+@both_paths
 @both_components
-def test_component_of_vanishing_weight(component: str, gradient: str) -> None:
-    model, x = spread(RNADE(3, 4, 3, component, gradient=gradient)), randn(5, 3)
+def test_component_of_vanishing_weight(component: str, path: str) -> None:
+    model, x = spread(RNADE(3, 4, 3, component, path=path)), randn(5, 3)
     with torch.no_grad():
         model.b_alpha[:, 0] = -1e4
     log_p = model.log_prob(x.float())
@@ -321,9 +321,9 @@ def test_component_of_vanishing_weight(component: str, gradient: str) -> None:
     assert model.sample((1000,), generator=seed()).isfinite().all()
 
 
-@both_gradients
-def test_bf16_autocast_keeps_the_density_in_float32(gradient: str) -> None:
-    model, x = spread(RNADE(6, 8, 3, gradient=gradient)), randn(10, 6).float()
+@both_paths
+def test_bf16_autocast_keeps_the_density_in_float32(path: str) -> None:
+    model, x = spread(RNADE(6, 8, 3, path=path)), randn(10, 6).float()
     with torch.autocast("cpu", torch.bfloat16):
         inside = model.log_prob(x)
         draws = model.sample((4,), generator=seed())
@@ -333,10 +333,10 @@ def test_bf16_autocast_keeps_the_density_in_float32(gradient: str) -> None:
     torch.testing.assert_close(from_bf16, model.log_prob(x.bfloat16().float()))
 
 
-@both_gradients
+@both_paths
 @every_option
-def test_runs_on_the_meta_device(options: dict[str, Any], gradient: str) -> None:
-    model = RNADE(3, 4, 2, gradient=gradient, **options).to("meta")
+def test_runs_on_the_meta_device(options: dict[str, Any], path: str) -> None:
+    model = RNADE(3, 4, 2, path=path, **options).to("meta")
     x = torch.empty(5, 3, device="meta", requires_grad=True)
     own = [torch.empty(5, 3, 2, device="meta", requires_grad=True) for _ in range(3)]
     with reference.MetaOnly():
@@ -375,7 +375,7 @@ def test_the_meta_test_sees_a_cpu_operand() -> None:
         ({"n_hidden": -1}, "n_hidden at least 0"),
         ({"component": "cauchy"}, "'cauchy' is none of gaussian, laplace"),
         ({"activation": "tanh"}, "'tanh' is none of sigmoid, relu"),
-        ({"gradient": "exact"}, "'exact' is none of autograd, algorithm"),
+        ({"path": "exact"}, "'exact' is none of fast, plain"),
         ({"floor": -0.1}, "floor must be at least 0, got -0.1"),
         ({"floor": float("nan")}, "floor must be at least 0, got nan"),
     ],
@@ -385,9 +385,9 @@ def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> Non
         RNADE(**{"n_features": 3, "n_hidden": 4, "n_components": 2, **arguments})
 
 
-@both_gradients
-def test_wrong_number_of_features_raises(gradient: str) -> None:
-    model = rnade(gradient=gradient)
+@both_paths
+def test_wrong_number_of_features_raises(path: str) -> None:
+    model = rnade(path=path)
     with pytest.raises(ValueError, match="x has 4 features, the model 3"):
         model.log_prob(randn(5, 4))
     with pytest.raises(ValueError, match="x has 0 features, the model 3"):

@@ -20,7 +20,7 @@ CELLS = ("sigmoid", "tanh", "gru", "lstm")
 SUBSETS = [s for n in range(4) for s in itertools.combinations(reference.NAMES, n)]
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_subset = pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")
-both_gradients = pytest.mark.parametrize("gradient", ["autograd", "algorithm"])
+both_paths = pytest.mark.parametrize("path", ["plain", "fast"])
 
 
 with_and_without_linear_paths = pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def lengths(*n_valid: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("options", [{}, {"component": "laplace", "activation": "relu"}])
 @with_and_without_linear_paths
-@both_gradients
+@both_paths
 @every_cell
 def test_log_prob_and_states_equal_the_loop(
-    cell: str, gradient: str, paths: dict[str, Any], options: dict[str, Any]
+    cell: str, path: str, paths: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    model = rnn_rnade(cell, gradient=gradient, floor=0.1, **paths, **options)
+    model = rnn_rnade(cell, path=path, floor=0.1, **paths, **options)
     frames, u = 2 * randn(2, 6, 3), randn(2, len(model.u_0), n=2)
     for start in (None, *(() if paths else (u,))):
         log_p, last = model.log_prob_and_state(frames, u=start)
@@ -171,12 +171,12 @@ def test_chunks_equal_the_whole(
 
 @pytest.mark.parametrize("padding", [0.0, 1e30, torch.nan, torch.inf])
 @with_and_without_linear_paths
-@both_gradients
+@both_paths
 @every_cell
 def test_padding_changes_nothing(
-    cell: str, gradient: str, paths: dict[str, Any], padding: float
+    cell: str, path: str, paths: dict[str, Any], padding: float
 ) -> None:
-    model, n_valid = rnn_rnade(cell, gradient=gradient, **paths), (6, 3, 1)
+    model, n_valid = rnn_rnade(cell, path=path, **paths), (6, 3, 1)
     frames, mask = randn(3, 6, 3), lengths(*n_valid)
     alone = [model.log_prob(frames[i : i + 1, :n])[0] for i, n in enumerate(n_valid)]
     expected = torch.autograd.grad(torch.cat(alone).sum(), list(model.parameters()))
@@ -321,10 +321,10 @@ def test_finite_in_float32_far_from_the_data(cell: str) -> None:
         assert t.grad.isfinite().all()
 
 
-@both_gradients
+@both_paths
 @every_cell
-def test_bf16_autocast_keeps_the_density_in_float32(cell: str, gradient: str) -> None:
-    model, frames = spread(RNNRNADE(3, 4, 5, 2, cell, gradient=gradient)), randn(2, 6, 3).float()
+def test_bf16_autocast_keeps_the_density_in_float32(cell: str, path: str) -> None:
+    model, frames = spread(RNNRNADE(3, 4, 5, 2, cell, path=path)), randn(2, 6, 3).float()
     with torch.autocast("cpu", torch.bfloat16):
         log_p = model.log_prob(frames, lengths(6, 4))
     log_p.sum().backward()
@@ -333,10 +333,10 @@ def test_bf16_autocast_keeps_the_density_in_float32(cell: str, gradient: str) ->
     assert all(t.grad is not None and t.grad.dtype == torch.float32 for t in model.parameters())
 
 
-@both_gradients
+@both_paths
 @every_cell
-def test_runs_on_the_meta_device(cell: str, gradient: str) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell, gradient=gradient).to("meta")
+def test_runs_on_the_meta_device(cell: str, path: str) -> None:
+    model = RNNRNADE(3, 4, 5, 2, cell, path=path).to("meta")
     frames = torch.empty(2, 6, 3, device="meta", requires_grad=True)
     mask = torch.empty(2, 6, device="meta", dtype=torch.bool)
     with reference.MetaOnly():

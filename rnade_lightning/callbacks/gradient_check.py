@@ -55,7 +55,7 @@ def gradient_table(
     mask = None if mask is None else mask.cpu()
     by_algorithm = _algorithm_gradients(model, frames, mask)
     if isinstance(model, RNNRNADE):
-        model.rnade.gradient = "autograd"
+        model.rnade.path = "plain"
     by_autograd = _autograd_gradients(model, frames, mask)
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -158,7 +158,7 @@ def _algorithm_gradients(
         parameters = {name: p.detach() for name, p in model.named_parameters()}
         options = model.rnade.gradient_options
         return rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
-    model.rnade.gradient = "algorithm"
+    model.rnade.path = "fast"
     return _autograd_gradients(model, frames, mask)
 
 
