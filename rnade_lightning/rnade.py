@@ -115,6 +115,15 @@ class RNADE(FrameDensity):
             self.b_mu.copy_(torch.special.ndtri(levels).to(self.b_mu))
 
     @property
+    def compiled(self) -> bool:
+        """Whether samples are drawn by compiled code."""
+        return (
+            self.path == "fast"
+            and self.W.device.type == "cpu"
+            and self.W.dtype in (torch.float32, torch.float64)
+        )
+
+    @property
     def gradient_options(self) -> dict[str, Any]:
         """What Algorithm 1 has to know besides the parameters."""
         return {"component": self.component, "activation": self.activation, "floor": self.floor}
@@ -236,7 +245,7 @@ class RNADE(FrameDensity):
         with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
             batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
-            noise = self._noise((*sample_shape, *batch, self.n_features), generator)
+            noise = self.noise((*sample_shape, *batch, self.n_features), generator)
             return self._ancestral(noise, biases, given, temperature)[0]
 
     def mean(
@@ -255,11 +264,11 @@ class RNADE(FrameDensity):
             batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
             total = self.W.new_zeros(*batch, self.n_features)
             for _ in range(n_samples):
-                noise = self._noise((*batch, self.n_features), generator)
+                noise = self.noise((*batch, self.n_features), generator)
                 total += self._ancestral(noise, biases)[1]
             return total / n_samples
 
-    def _noise(
+    def noise(
         self, shape: Sequence[int], generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """What a draw needs: a uniform for the component, a standard draw for its value."""
@@ -283,6 +292,10 @@ class RNADE(FrameDensity):
         n_given = 0 if given is None else given.shape[-1]
         if n_given > self.n_features:
             raise ValueError(f"given has {n_given} features, the model {self.n_features}")
+        if self.compiled:
+            from rnade_lightning.kernels import sampler
+
+            return sampler.draw(self, noise, biases, given, temperature)
         a = self.c.expand(*uniform.shape[:-1], -1)
         x: list[Tensor] = []
         means = []

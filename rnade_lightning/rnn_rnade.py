@@ -23,9 +23,10 @@ Conventions:
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, cast, get_args
 
 import torch
@@ -262,22 +263,45 @@ class SequenceModel(nn.Module, ABC):
         Returns:
             ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix nor u.
         """
-        if prefix is not None:
-            u = self.states(prefix, u)[1]
-        elif u is None:
-            u = self.initial_state(1)
-        B = len(u)
-        u = u.repeat_interleave(n_samples, 0)
-        frames = []
-        for _ in range(n_frames):
-            params = self._batched_params(u)
-            x = self.density.sample((), params, generator=generator, temperature=temperature)
-            x = x + self.shift(u)
-            u = self.step(x, u)
-            frames.append(x)
+        B = 1 if prefix is None and u is None else len(u if prefix is None else prefix)  # type: ignore[arg-type]
+        frames = list(self.stream(n_frames, n_samples, prefix, u, generator, temperature))
         if not frames:
             return self.u_0.new_empty(B, n_samples, 0, self.n_features)
-        return torch.stack(frames, 1).unflatten(0, (B, n_samples))
+        return torch.stack(frames, 2)
+
+    def stream(
+        self,
+        n_frames: int | None = None,
+        n_samples: int = 1,
+        prefix: Tensor | None = None,
+        u: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Iterator[Tensor]:
+        """:meth:`sample`, each frame ``(B, n_samples, D)`` as soon as it is made; without
+        ``n_frames`` there is no last one."""
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        with torch.no_grad():
+            if prefix is not None:
+                u = self.states(prefix, u)[1]
+            elif u is None:
+                u = self.initial_state(1)
+            B = len(u)
+            u = u.repeat_interleave(n_samples, 0)
+        for _ in itertools.count() if n_frames is None else range(n_frames):
+            with torch.no_grad():  # not while the caller has the frame
+                x, u = self._generate(u, generator, temperature)
+            yield x.unflatten(0, (B, n_samples))
+
+    def _generate(
+        self, u: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """Frames ``(N, D)`` drawn in states ``u (N, S)``, and the states after them."""
+        params = self._batched_params(u)
+        x = self.density.sample((), params, generator=generator, temperature=temperature)
+        x = x + self.shift(u)
+        return x, self.step(x, u)
 
     def predictive_mean(
         self,
@@ -364,6 +388,17 @@ class RNNRNADE(SequenceModel):
     @property
     def density(self) -> RNADE:
         return self.rnade
+
+    def _generate(
+        self, u: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        if not self.rnade.compiled or (self.dropout and self.training):
+            return super()._generate(u, generator, temperature)
+        from rnade_lightning.kernels import sampler
+
+        noise = self.rnade.noise((len(u), self.n_features), generator)
+        u = u.to(self.u_0.dtype, copy=True)  # moved on in place
+        return sampler.next_frames(self, u, noise, temperature), u
 
 
 def _require_right_padding(mask: Tensor, frames: Tensor) -> None:

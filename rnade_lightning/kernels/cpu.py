@@ -320,10 +320,10 @@ def log_prob(problem: Any) -> Tensor:
     out = problem.x.new_empty(len(problem.x))
 
     def run(part: slice, width: int) -> None:
-        arrays = [_array(t[part]) for t in frames]
-        _log_prob(*arrays[:3], *shared, arrays[3], *options, _array(out[part]), width)
+        arrays = [as_array(t[part]) for t in frames]
+        _log_prob(*arrays[:3], *shared, arrays[3], *options, as_array(out[part]), width)
 
-    _in_parts(len(out), run)
+    in_parts(len(out), run)
     return out
 
 
@@ -335,15 +335,15 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
     by_part: dict[int, list[Tensor]] = {}
 
     def run(part: slice, width: int) -> None:
-        arrays, outs = ([_array(t[part]) for t in ts] for ts in (frames, by_frame))
+        arrays, outs = ([as_array(t[part]) for t in ts] for ts in (frames, by_frame))
         sums = by_part[part.start] = [torch.zeros(a.shape, dtype=weight.dtype) for a in shared]
-        totals = [_array(t) for t in sums]
+        totals = [as_array(t) for t in sums]
         _gradients(
-            *arrays[:3], *shared, arrays[3], *options, _array(weight[part]), width,
+            *arrays[:3], *shared, arrays[3], *options, as_array(weight[part]), width,
             *outs[:3], *totals, outs[3],
         )  # fmt: skip
 
-    _in_parts(len(weight), run)
+    in_parts(len(weight), run)
     first, *others = (by_part[start] for start in sorted(by_part))
     for other in others:
         for total, part in zip(first, other, strict=True):
@@ -353,19 +353,21 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
 
 def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any, ...]]:
     """What is by frame, what all frames share, and plain numbers, as the compiled code takes it."""
-    shared = [_array(t) for t in problem[3:8]]
+    shared = [as_array(t) for t in problem[3:8]]
     floor = shared[0].dtype.type(problem.options.floor)
     options = (problem.K, problem.first, problem.last, floor, *problem.options[:2])
     return [problem.x, problem.y, problem.u, problem.biases], shared, options
 
 
-def _array(t: Tensor) -> np.ndarray:
+def as_array(t: Tensor) -> np.ndarray:
+    """The tensor's numbers, contiguous; the same memory where they are so already."""
     return t.detach().contiguous().numpy()
 
 
-def _in_parts(n: int, run: Callable[[slice, int], None]) -> None:
-    """Calls ``run`` with runs of the n frames, one a thread, and the width of their blocks."""
-    n_parts = min(torch.get_num_threads(), max(n // SHARE, 1))
+def in_parts(n: int, run: Callable[[slice, int], None], share: int = SHARE) -> None:
+    """Calls ``run`` with runs of the n frames, one a thread and none below ``share`` frames, and
+    with the width of their blocks."""
+    n_parts = min(torch.get_num_threads(), max(n // share, 1))
     size = -(-n // n_parts)
     n_blocks = max(-(-size // WIDTH), 1)
     width = 16 * max(-(-size // (16 * n_blocks)), 1)

@@ -1,0 +1,300 @@
+r"""Draws from RNADE and RNN-RNADE, compiled for the CPU: one sequence after another on each thread,
+feature by feature, the recurrent step included.
+
+The randomness is drawn by torch and handed over, so that the same generator gives the same
+components and, to rounding, the same values as the plain path.
+
+Conventions:
+    Sizes as in `cpu`. Arrays keep the layout of the model's parameters. A state is laid out as in
+    :mod:`rnade_lightning.rnn_rnade`: R units, the last p frames, the LSTM's cell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rnade_lightning.kernels.cpu import as_array, in_parts
+from rnade_lightning.kernels.lanes import compiled, exp
+
+CELLS = ("sigmoid", "tanh", "gru", "lstm")
+
+
+@compiled
+def _add_products(out, M, s):  # type: ignore[no-untyped-def]
+    """out (r,) += M (r, m) s (m,)."""
+    rows, zero = len(out), out.dtype.type(0)
+    for i in range(0, rows - rows % 4, 4):
+        t0, t1, t2, t3 = zero, zero, zero, zero
+        for m in range(len(s)):
+            v = s[m]
+            t0 += M[i, m] * v
+            t1 += M[i + 1, m] * v
+            t2 += M[i + 2, m] * v
+            t3 += M[i + 3, m] * v
+        out[i] += t0
+        out[i + 1] += t1
+        out[i + 2] += t2
+        out[i + 3] += t3
+    for i in range(rows - rows % 4, rows):
+        t0 = zero
+        for m in range(len(s)):
+            t0 += M[i, m] * s[m]
+        out[i] += t0
+
+
+@compiled
+def _add_combination(out, h, V):  # type: ignore[no-untyped-def]
+    """out (K,) += h (H,) V (H, K)."""
+    H = len(h)
+    for i in range(0, H - H % 4, 4):
+        h0, h1, h2, h3 = h[i], h[i + 1], h[i + 2], h[i + 3]
+        for k in range(len(out)):
+            out[k] += h0 * V[i, k] + h1 * V[i + 1, k] + h2 * V[i + 2, k] + h3 * V[i + 3, k]
+    for i in range(H - H % 4, H):
+        for k in range(len(out)):
+            out[k] += h[i] * V[i, k]
+
+
+@compiled
+def _logistic(x):  # type: ignore[no-untyped-def]
+    one = x.dtype.type(1)
+    for i in range(len(x)):
+        x[i] = one / (one + exp(-x[i]))
+
+
+@compiled
+def _tanh(x):  # type: ignore[no-untyped-def]
+    one, two = x.dtype.type(1), x.dtype.type(2)
+    for i in range(len(x)):
+        x[i] = two / (one + exp(-two * x[i])) - one
+
+
+@compiled
+def _frame(  # type: ignore[no-untyped-def]
+    x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, W, c, rho, V_alpha, V_mu, V_sigma, L,
+    floor, relu, temperature, a, h, z,
+):  # fmt: skip
+    """One frame ``x (D,)``, of which the first ``n_given`` features stand already, and each
+    feature's mean given those before it. ``z`` (3, K) and ``a``, ``h`` (H,) are for work."""
+    K, zero = z.shape[1], x.dtype.type(0)
+    a[:] = c
+    for d in range(len(x)):
+        for i in range(len(a)):
+            h[i] = rho[d] * a[i]
+        if relu:
+            for i in range(len(a)):
+                h[i] = zero if h[i] < zero else h[i]
+        else:
+            _logistic(h)
+        z[0], z[1], z[2] = b_alpha[d], b_mu[d], b_sigma[d]
+        _add_combination(z[0], h, V_alpha[d])
+        _add_combination(z[1], h, V_mu[d])
+        _add_combination(z[2], h, V_sigma[d])
+        if len(L):
+            shift = zero
+            for e in range(d):
+                shift += L[d, e] * x[e]
+            for k in range(K):
+                z[1, k] += shift
+        top, total, centre = z[0].max(), zero, zero
+        for k in range(K):
+            z[0, k] = exp((z[0, k] - top) / temperature)
+            total += z[0, k]
+            centre += z[0, k] * z[1, k]
+        if d < n_given:
+            mean[d] = x[d]
+        else:
+            mean[d] = centre / total
+            k, below = 0, z[0, 0] / total
+            while uniform[d] >= below and k < K - 1:
+                k += 1
+                below += z[0, k] / total
+            sigma = floor + exp(z[2, k])
+            x[d] = z[1, k] + temperature * sigma * value[d]
+        for i in range(len(a)):
+            a[i] += x[d] * W[d, i]
+
+
+@compiled
+def _frames(  # type: ignore[no-untyped-def]
+    x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, first, W, c, rho, V_alpha, V_mu,
+    V_sigma, L, floor, relu, temperature,
+):  # fmt: skip
+    """Frames ``x (N, D)`` one by one; biases ``(B, D, K)`` are taken in turn, frame ``first`` of
+    all first."""
+    a, h = np.empty_like(c), np.empty_like(c)
+    z = np.empty((3, b_mu.shape[2]), x.dtype)
+    for n in range(len(x)):
+        i = first + n
+        _frame(
+            x[n], mean[n], uniform[n], value[n], n_given, b_alpha[i % len(b_alpha)],
+            b_mu[i % len(b_mu)], b_sigma[i % len(b_sigma)], W, c, rho, V_alpha, V_mu, V_sigma, L,
+            floor, relu, temperature, a, h, z,
+        )  # fmt: skip
+
+
+@compiled
+def _step(u, x, cell, R, W_in, W_rec, b_in, b_rec, g, g_rec):  # type: ignore[no-untyped-def]
+    """The state ``u (S,)`` after frame x. ``g``, ``g_rec`` are for work, as many as W has rows."""
+    D, hidden = len(x), u[:R]
+    g[:] = b_in
+    g_rec[:] = b_rec
+    _add_products(g, W_in, x)
+    _add_products(g_rec, W_rec, hidden)
+    one = u.dtype.type(1)
+    if cell == 2:  # GRU: reset, update, new
+        for i in range(2 * R):
+            g[i] += g_rec[i]
+        _logistic(g[: 2 * R])
+        for i in range(R):
+            g[2 * R + i] += g[i] * g_rec[2 * R + i]
+        _tanh(g[2 * R :])
+        for i in range(R):
+            hidden[i] = (one - g[R + i]) * g[2 * R + i] + g[R + i] * hidden[i]
+    elif cell == 3:  # LSTM: input, forget, cell, output
+        memory = u[len(u) - R :]
+        for i in range(4 * R):
+            g[i] += g_rec[i]
+        _logistic(g[: 2 * R])
+        _tanh(g[2 * R : 3 * R])
+        _logistic(g[3 * R :])
+        for i in range(R):
+            memory[i] = g[R + i] * memory[i] + g[i] * g[2 * R + i]
+            hidden[i] = memory[i]
+        _tanh(hidden)
+        for i in range(R):
+            hidden[i] *= g[3 * R + i]
+    else:
+        for i in range(R):
+            hidden[i] = g[i] + g_rec[i]
+        if cell == 0:
+            _logistic(hidden)
+        else:
+            _tanh(hidden)
+    n_past = (len(u) - (2 * R if cell == 3 else R)) // D
+    for i in range(n_past * D - 1, D - 1, -1):  # the latest first
+        u[R + i] = u[R + i - D]
+    if n_past:
+        u[R : R + D] = x
+
+
+@compiled
+def _next_frames(  # type: ignore[no-untyped-def]
+    frames, u, uniform, value, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, cell, W_in, W_rec,
+    b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, temperature,
+):  # fmt: skip
+    """The next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``, which become
+    those after it."""
+    N, D = frames.shape
+    R, kind = W_rec.shape[1], frames.dtype
+    a, h, mean, shift = np.empty_like(c), np.empty_like(c), np.empty(D, kind), np.empty(D, kind)
+    z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty_like(b_in), np.empty_like(b_in)
+    alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
+    for n in range(N):
+        x, hidden = frames[n], u[n, :R]
+        alpha[:], mu[:], sigma[:] = b_alpha, b_mu, b_sigma
+        if len(U_alpha):
+            _add_products(alpha.reshape(-1), U_alpha, hidden)
+        if len(U_mu):
+            _add_products(mu.reshape(-1), U_mu, hidden)
+        if len(U_sigma):
+            _add_products(sigma.reshape(-1), U_sigma, hidden)
+        shift[:] = 0
+        for i in range(len(A)):
+            _add_products(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
+        _frame(
+            x, mean, uniform[n], value[n], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu, V_sigma,
+            L, floor, relu, temperature, a, h, z,
+        )  # fmt: skip
+        for d in range(D):
+            x[d] += shift[d]
+        _step(u[n], x, cell, R, W_in, W_rec, b_in, b_rec, g, g_rec)
+
+
+# ------------------------------------------------------------------ from torch
+
+
+def draw(
+    rnade: Any, noise: tuple[Tensor, Tensor], biases: Any, given: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Draws ``(..., D)`` and each feature's conditional mean, as the plain path makes them.
+
+    Args:
+        rnade: The density, on the CPU.
+        noise: Uniforms and standard draws ``(..., D)``.
+        biases: (alpha, mu, sigma), each ``(*batch, D, K)``; the last dimensions of the noise before
+            D are those that the three batches broadcast to.
+        given: First features ``(..., d)``.
+        temperature: As in :meth:`rnade_lightning.rnade.RNADE.sample`.
+    """
+    uniform, value = (as_array(t.flatten(0, -2) if t.dim() > 1 else t[None]) for t in noise)
+    x = torch.empty(noise[0].shape, dtype=noise[0].dtype)
+    n_given = 0
+    if given is not None:
+        n_given = given.shape[-1]
+        x[..., :n_given] = given
+    mean = torch.empty_like(x)
+    outs = [t.view(-1, t.shape[-1]).numpy() for t in (x, mean)]
+    batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
+    b = [
+        as_array(t[None] if t.dim() == 2 else t.expand(*batch, -1, -1).reshape(-1, *t.shape[-2:]))
+        for t in biases
+    ]
+    weights, options = _weights(rnade), _options(rnade, temperature)
+
+    def run(part: slice, width: int) -> None:
+        rows = [array[part] for array in (*outs, uniform, value)]
+        _frames(*rows, n_given, *b, part.start, *weights, *options)
+
+    in_parts(len(uniform), run, share=1 if rnade.n_features * rnade.n_hidden > 5000 else 8)
+    return x, mean
+
+
+def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+    """Frames ``(N, D)`` in states ``u (N, S)``, which become, in place, those after them.
+
+    Args:
+        model: RNN-RNADE on the CPU.
+        u: States, contiguous.
+        noise: Uniforms and standard draws, each ``(N, D)``.
+        temperature: As in :meth:`rnade_lightning.rnade.RNADE.sample`.
+    """
+    rnade, (uniform, value) = model.rnade, map(as_array, noise)
+    frames = torch.empty(uniform.shape, dtype=u.dtype)
+    out, states, D = frames.numpy(), u.numpy(), rnade.n_features
+    names = ("alpha", "mu", "sigma")
+    static = [as_array(b) for b in rnade.static_params()]
+    nothing = np.empty((0, 0), out.dtype)
+    paths = [
+        as_array(getattr(model, f"W_{n}")) if n in model.conditioned else nothing for n in names
+    ]
+    A = as_array(model.A) if model.n_past else np.empty((0, D, D), out.dtype)
+    if model.cell in ("gru", "lstm"):
+        cell = [model.rnn.weight_ih_l0, model.rnn.weight_hh_l0]
+        cell += [model.rnn.bias_ih_l0, model.rnn.bias_hh_l0]
+    else:
+        cell = [model.W_in, model.W_rec, model.b_h, torch.zeros_like(model.b_h)]
+    recurrent = (CELLS.index(model.cell), *map(as_array, cell))
+    weights, options = _weights(rnade), _options(rnade, temperature)
+
+    def run(part: slice, width: int) -> None:
+        own = (out[part], states[part], uniform[part], value[part])
+        _next_frames(*own, *static, *paths, A, *recurrent, *weights, *options)
+
+    in_parts(len(out), run, share=1)
+    return frames
+
+
+def _weights(rnade: Any) -> list[np.ndarray]:
+    L = rnade.W.new_zeros(0, 0) if rnade.L is None else rnade.L
+    own = (rnade.W, rnade.c, rnade.rho, rnade.V_alpha, rnade.V_mu, rnade.V_sigma, L)
+    return [as_array(t) for t in own]
+
+
+def _options(rnade: Any, temperature: float) -> tuple[Any, ...]:
+    number = as_array(rnade.c).dtype.type
+    return number(rnade.floor), rnade.activation == "relu", number(temperature)
