@@ -43,6 +43,12 @@ class StateParams(Sequence[Tensor]):
         return b if W is None else b + (self.state @ W.T).unflatten(-1, b.shape)
 
 
+def batch_of(params: Params, event_dim: int = 2) -> torch.Size:
+    """The batch shape that parameters with ``event_dim`` dimensions of their own broadcast to."""
+    shapes = {p.shape[: p.dim() - event_dim] for p in params}
+    return shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)
+
+
 def full_precision(x: Tensor) -> torch.autocast:
     """Autocast off on the device of ``x``: a density stays in its parameters' dtype."""
     return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from rnade_lightning.density import FrameDensity, Params, StateParams, full_precision
+from rnade_lightning.density import FrameDensity, Params, StateParams, batch_of, full_precision
 from rnade_lightning.kernels import fused
 
 Component = Literal["gaussian", "laplace"]
@@ -244,7 +244,7 @@ class RNADE(FrameDensity):
             raise ValueError(f"temperature must be above 0, got {temperature}")
         with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
-            batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
+            batch = batch_of(biases)
             noise = self.noise((*sample_shape, *batch, self.n_features), generator)
             return self._ancestral(noise, biases, given, temperature)[0]
 
@@ -261,7 +261,7 @@ class RNADE(FrameDensity):
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
-            batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
+            batch = batch_of(biases)
             total = self.W.new_zeros(*batch, self.n_features)
             for _ in range(n_samples):
                 noise = self.noise((*batch, self.n_features), generator)
@@ -339,7 +339,7 @@ class RNADEDistribution(Distribution):
 
     def __init__(self, rnade: RNADE, biases: Params, validate_args: bool | None = None) -> None:
         self.rnade, self.biases = rnade, tuple(biases)
-        batch = torch.broadcast_shapes(*(b.shape[:-2] for b in self.biases))
+        batch = batch_of(self.biases)
         super().__init__(batch, torch.Size((rnade.n_features,)), validate_args=validate_args)
 
     def expand(

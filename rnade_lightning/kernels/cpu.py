@@ -49,7 +49,7 @@ _HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
 
 
 @compiled
-def _to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
+def to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
     """Frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
     n_rows = min(lanes.shape[1], rows.shape[0] - first)
     for n in range(n_rows):
@@ -59,7 +59,7 @@ def _to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
+def from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
     n_rows = min(lanes.shape[1], rows.shape[0] - first)
     for n in range(n_rows):
         for m in range(rows.shape[1]):
@@ -67,7 +67,7 @@ def _from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _advance(a, w, x, sign):  # type: ignore[no-untyped-def]
+def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
     """a += sign x_d W_d."""
     for i in range(a.shape[0]):
         w_i = sign * w[i]
@@ -76,7 +76,7 @@ def _advance(a, w, x, sign):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _units(h, a, rho, relu):  # type: ignore[no-untyped-def]
+def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
     """h = s(rho a)."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
     for i in range(a.shape[0]):
@@ -186,9 +186,9 @@ def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, 
     q, row, log_p = np.empty((K, width), kind), np.empty((4, width), kind), np.empty(width, kind)
     one = kind.type(1)
     for start in range(0, N, width):
-        _to_lanes(x_, x, start)
-        _to_lanes(y_, y, start)
-        _to_lanes(u_[: u.shape[1]], u, start)
+        to_lanes(x_, x, start)
+        to_lanes(y_, y, start)
+        to_lanes(u_[: u.shape[1]], u, start)
         log_p[:] = 0
         for i in range(H):
             a[i] = c[i]
@@ -196,9 +196,9 @@ def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, 
             _outputs(z, b[d], P[d], u_, K, first, last)
             for i in range(0, H, ROWS):
                 rows = slice(i, min(i + ROWS, H))
-                _units(h[: rows.stop - i], a[rows], rho[d], relu)
+                units(h[: rows.stop - i], a[rows], rho[d], relu)
                 add_product(z[: 3 * K], P[d, : 3 * K, rows], h[: rows.stop - i])
-                _advance(a[rows], W[d, rows], x_[d], one)
+                advance(a[rows], W[d, rows], x_[d], one)
             if biases.shape[0]:
                 for n in range(min(width, N - start)):
                     for k in range(3 * K):
@@ -254,9 +254,9 @@ def _gradients(  # type: ignore[no-untyped-def]
     one = kind.type(1)
     for start in range(0, N, width):
         n_rows = min(width, N - start)
-        _to_lanes(x_, x, start)
-        _to_lanes(y_, y, start)
-        _to_lanes(u_[: u.shape[1]], u, start)
+        to_lanes(x_, x, start)
+        to_lanes(y_, y, start)
+        to_lanes(u_[: u.shape[1]], u, start)
         w_[:] = 0
         w_[:n_rows] = weight[start : start + n_rows]
         delta[:] = 0
@@ -267,15 +267,15 @@ def _gradients(  # type: ignore[no-untyped-def]
         for d in range(D):
             if d % STRIDE == 0:
                 kept[d // STRIDE] = a
-            _advance(a, W[d], x_[d], one)
+            advance(a, W[d], x_[d], one)
         for d in range(D - 1, -1, -1):
             if (d + 1) % STRIDE == 0 and d + 1 < D:
                 a[:] = kept[(d + 1) // STRIDE]
             _outputs(z, b[d], P[d], u_, K, first, last)
             for i in range(0, H, ROWS):
                 rows = slice(i, min(i + ROWS, H))
-                _advance(a[rows], W[d, rows], x_[d], -one)  # now a_d
-                _units(h[rows], a[rows], rho[d], relu)
+                advance(a[rows], W[d, rows], x_[d], -one)  # now a_d
+                units(h[rows], a[rows], rho[d], relu)
                 add_product(z[: 3 * K], P[d, : 3 * K, rows], h[rows])
             if biases.shape[0]:
                 for n in range(n_rows):
@@ -309,9 +309,9 @@ def _gradients(  # type: ignore[no-untyped-def]
             for n in range(width):
                 total += delta[i, n]
             d_c[i] += total
-        _from_lanes(d_x, d_x_, start)
-        _from_lanes(d_y, d_y_, start)
-        _from_lanes(d_u, d_u_[: u.shape[1]], start)
+        from_lanes(d_x, d_x_, start)
+        from_lanes(d_y, d_y_, start)
+        from_lanes(d_u, d_u_[: u.shape[1]], start)
 
 
 def log_prob(problem: Any) -> Tensor:

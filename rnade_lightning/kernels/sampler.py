@@ -17,33 +17,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnade_lightning.kernels.cpu import as_array, in_parts
-from rnade_lightning.kernels.lanes import compiled, exp
+from rnade_lightning.density import batch_of
+from rnade_lightning.kernels.cpu import (
+    advance,
+    as_array,
+    from_lanes,
+    in_parts,
+    to_lanes,
+    units,
+)
+from rnade_lightning.kernels.lanes import add_product, compiled, exp
 
+LANES = 16
+"""Frames from which on they are drawn side by side."""
 CELLS = ("sigmoid", "tanh", "gru", "lstm")
 
 
 @compiled
 def _add_products(out, M, s):  # type: ignore[no-untyped-def]
-    """out (r,) += M (r, m) s (m,)."""
-    rows, zero = len(out), out.dtype.type(0)
-    for i in range(0, rows - rows % 4, 4):
-        t0, t1, t2, t3 = zero, zero, zero, zero
+    """out (r,) += M (r, m) s (m,); one row at a time, as fast as memory gives it."""
+    for i in range(len(out)):
+        total = out[i]
         for m in range(len(s)):
-            v = s[m]
-            t0 += M[i, m] * v
-            t1 += M[i + 1, m] * v
-            t2 += M[i + 2, m] * v
-            t3 += M[i + 3, m] * v
-        out[i] += t0
-        out[i + 1] += t1
-        out[i + 2] += t2
-        out[i + 3] += t3
-    for i in range(rows - rows % 4, rows):
-        t0 = zero
-        for m in range(len(s)):
-            t0 += M[i, m] * s[m]
-        out[i] += t0
+            total += M[i, m] * s[m]
+        out[i] = total
 
 
 @compiled
@@ -135,6 +132,82 @@ def _frames(  # type: ignore[no-untyped-def]
             b_mu[i % len(b_mu)], b_sigma[i % len(b_sigma)], W, c, rho, V_alpha, V_mu, V_sigma, L,
             floor, relu, temperature, a, h, z,
         )  # fmt: skip
+
+
+@compiled
+def _pack(P, V_alpha, V_mu, V_sigma):  # type: ignore[no-untyped-def]
+    D, H, K = V_mu.shape
+    for d in range(D):
+        for k in range(K):
+            for i in range(H):
+                P[d, k, i] = V_alpha[d, i, k]
+                P[d, K + k, i] = V_mu[d, i, k]
+                P[d, 2 * K + k, i] = V_sigma[d, i, k]
+
+
+@compiled
+def _frames_in_lanes(  # type: ignore[no-untyped-def]
+    x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, first, W, c, rho, P, L, floor, relu,
+    temperature, width,
+):  # fmt: skip
+    """`_frames` for many: blocks of frames in lanes, the units' weights ``P (D, 3 K, H)``, H a
+    multiple of 4."""
+    N, D = x.shape
+    H, K, kind = W.shape[1], b_mu.shape[2], x.dtype
+    x_, mean_ = np.empty((D, width), kind), np.empty((D, width), kind)
+    uniform_, value_ = np.empty((D, width), kind), np.empty((D, width), kind)
+    a, h, z = np.empty((H, width), kind), np.empty((H, width), kind), np.empty((3 * K, width), kind)
+    shift, top, total = np.empty(width, kind), np.empty(width, kind), np.empty(width, kind)
+    one = kind.type(1)
+    for start in range(0, N, width):
+        n_rows = min(width, N - start)
+        to_lanes(x_, x, start)
+        to_lanes(uniform_, uniform, start)
+        to_lanes(value_, value, start)
+        for i in range(H):
+            a[i] = c[i]
+        for d in range(D):
+            z[:, n_rows:] = 0
+            for n in range(n_rows):
+                i = first + start + n
+                alpha, mu = b_alpha[i % len(b_alpha), d], b_mu[i % len(b_mu), d]
+                sigma = b_sigma[i % len(b_sigma), d]
+                for k in range(K):
+                    z[k, n], z[K + k, n], z[2 * K + k, n] = alpha[k], mu[k], sigma[k]
+            units(h, a, rho[d], relu)
+            add_product(z, P[d], h)
+            shift[:] = 0
+            if len(L):
+                for e in range(d):
+                    for n in range(width):
+                        shift[n] += L[d, e] * x_[e, n]
+            top[:] = z[0]
+            for k in range(1, K):
+                for n in range(width):
+                    top[n] = max(top[n], z[k, n])
+            total[:] = 0
+            mean_[d] = 0
+            for k in range(K):
+                for n in range(width):
+                    z[k, n] = exp((z[k, n] - top[n]) / temperature)
+                    total[n] += z[k, n]
+                    mean_[d, n] += z[k, n] * z[K + k, n]
+            for n in range(width):
+                mean_[d, n] = mean_[d, n] / total[n] + shift[n]
+                total[n] = one / total[n]
+            if d < n_given:
+                mean_[d] = x_[d]
+            else:
+                for n in range(width):
+                    k, below = 0, z[0, n] * total[n]
+                    while uniform_[d, n] >= below and k < K - 1:
+                        k += 1
+                        below += z[k, n] * total[n]
+                    sigma_k = floor + exp(z[2 * K + k, n])
+                    x_[d, n] = z[K + k, n] + shift[n] + temperature * sigma_k * value_[d, n]
+            advance(a, W[d], x_[d], one)
+        from_lanes(x, x_, start)
+        from_lanes(mean, mean_, start)
 
 
 @compiled
@@ -239,18 +312,24 @@ def draw(
         x[..., :n_given] = given
     mean = torch.empty_like(x)
     outs = [t.view(-1, t.shape[-1]).numpy() for t in (x, mean)]
-    batch = torch.broadcast_shapes(*(b.shape[:-2] for b in biases))
+    batch = batch_of(biases)
     b = [
         as_array(t[None] if t.dim() == 2 else t.expand(*batch, -1, -1).reshape(-1, *t.shape[-2:]))
         for t in biases
     ]
     weights, options = _weights(rnade), _options(rnade, temperature)
+    in_lanes = len(uniform) >= LANES
+    if in_lanes:
+        weights = _packed(rnade)
 
     def run(part: slice, width: int) -> None:
         rows = [array[part] for array in (*outs, uniform, value)]
-        _frames(*rows, n_given, *b, part.start, *weights, *options)
+        if in_lanes:
+            _frames_in_lanes(*rows, n_given, *b, part.start, *weights, *options, width)
+        else:
+            _frames(*rows, n_given, *b, part.start, *weights, *options)
 
-    in_parts(len(uniform), run, share=1 if rnade.n_features * rnade.n_hidden > 5000 else 8)
+    in_parts(len(uniform), run, share=LANES)
     return x, mean
 
 
@@ -290,11 +369,22 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
 
 
 def _weights(rnade: Any) -> list[np.ndarray]:
-    L = rnade.W.new_zeros(0, 0) if rnade.L is None else rnade.L
-    own = (rnade.W, rnade.c, rnade.rho, rnade.V_alpha, rnade.V_mu, rnade.V_sigma, L)
+    p = rnade._parameters  # a module looks for its attributes in several places
+    L = p["W"].new_empty(0, 0) if p.get("L") is None else p["L"]
+    own = (p["W"], p["c"], p["rho"], p["V_alpha"], p["V_mu"], p["V_sigma"], L)
     return [as_array(t) for t in own]
 
 
+def _packed(rnade: Any) -> list[np.ndarray]:
+    """W, c, rho, the weights of all outputs ``(D, 3 K, H)``, and L; H padded to a multiple of 4."""
+    W, c, rho, *V, L = _weights(rnade)
+    D, H, K = V[0].shape
+    wider = (0, -H % 4)
+    P = np.zeros((D, 3 * K, H + wider[1]), c.dtype)
+    _pack(P, *V)
+    return [np.pad(W, ((0, 0), wider)), np.pad(c, wider), rho, P, L]
+
+
 def _options(rnade: Any, temperature: float) -> tuple[Any, ...]:
-    number = as_array(rnade.c).dtype.type
+    number = np.float32 if rnade.c.dtype == torch.float32 else np.float64
     return number(rnade.floor), rnade.activation == "relu", number(temperature)
