@@ -20,9 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.arrays import ArrayDataModule
+from datamodules.audio import AudioDataModule
+from datamodules.corpora import read_manifest
 from datamodules.files import DataError
 from datamodules.frames import Recording
 from datamodules.mocap import MocapDataModule
+from datamodules.sound import EXTENSIONS
 
 SPECIAL = [
     b"nan",
@@ -74,9 +77,18 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 def reader_of(path: Path) -> Callable[[Path], Recording]:
     """What reads a file of a kind."""
     name = path.name.lower()
+    if name.startswith("manifest"):
+        return listed
+    if name.endswith(EXTENSIONS):
+        return AudioDataModule().read
     if name.endswith((".npy", ".csv")) or (name.endswith(".npz") and "amass" not in name):
         return ArrayDataModule().read
     return MocapDataModule(min_piece=2, max_gap=1000, rename={"LFingers": "LHand1"}).read
+
+
+def listed(path: Path) -> Recording:
+    """The files that a manifest lists, as so many frames."""
+    return Recording({"": np.zeros((len(read_manifest(path)), 1))}, ["file"], 1.0, {})
 
 
 def outcome(path: Path, read: Callable[[Path], Recording]) -> str:
@@ -117,8 +129,8 @@ def run(source: Path, n: int, first_seed: int = 0) -> tuple[Counter[str], list[s
     faults, peak, data = [], 0.0, source.read_bytes()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         path = Path(folder) / source.name
-        for beside in source.parent.glob("*.asf"):
-            if beside != source:
+        for beside in source.parent.iterdir():  # what is read with it, or listed by it
+            if beside != source and beside.name.lower().endswith((".asf", *EXTENSIONS)):
                 shutil.copy(beside, folder)
         read = reader_of(path)
         if path.suffix.lower() == ".asf":  # what is damaged is read by way of the motion
