@@ -30,7 +30,9 @@ _RATES = (1000, 768_000)
 _LOUDEST = 1e6  # times full scale; more is damage
 _BLOCK = 1 << 16  # frames read at a time, so that a damaged header cannot ask for memory
 _FADE = 0.003  # seconds
-_SHORT = re.compile(r"(?:RIFF|riff|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+_SHORT = re.compile(r"(RIFF|riff|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+_STRAY = re.compile(r"\*\*\* .*(?:Exiting parser|not equal to frame count)")
+"""What libsndfile says of a file whose parts do not follow on each other, and reads on."""
 
 
 class Sound(NamedTuple):
@@ -74,12 +76,19 @@ def read_sound(path: Path) -> Sound:
         raise DataError(f"{path}: cannot be read {where}({reason}): get it again") from None
     if container == "OGG" and not _ogg_ends(path):
         raise DataError(f"{path}: truncated after sample {n_read}: get it again")
-    for promised, found in _SHORT.findall(log):
+    for part, promised, found in _SHORT.findall(log):
         # Programs that write to a pipe leave a length near 2 or 4 GiB: the file's end is the end.
-        if int(promised) > int(found) + 1 and int(promised) < 0x7FFF0000:
+        # The last byte of the whole may be padding.
+        least = int(promised) - (part in ("RIFF", "riff", "FORM"))
+        if int(found) < least and int(promised) < 0x7FFF0000:
             raise DataError(f"{path}: truncated: {found} bytes of {promised}: get it again")
     if n_read == 0:
         raise DataError(f"{path}: holds no samples: remove the file")
+    if _STRAY.search(log):
+        raise DataError(
+            f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
+            " as if bytes had been put in or added: save it again"
+        )
     if n_read < declared:
         raise DataError(f"{path}: truncated: {n_read} samples of {declared}: get it again")
     samples = np.concatenate(blocks)
