@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.files import DataError, whole_file
+from datamodules.mp3 import mp3_fault
 from datamodules.standardise import Array
 
 EXTENSIONS = (
@@ -62,7 +63,7 @@ def read_sound(path: Path) -> Sound:
     try:
         with soundfile.SoundFile(path) as file:
             rate, declared, log = file.samplerate, file.frames, file.extra_info
-            bits, container = _BITS.get(file.subtype), file.format
+            bits, container, kind = _BITS.get(file.subtype), file.format, file.subtype
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise DataError(f"{path}: the header tells {rate} samples a second: repair it")
             while len(block := file.read(_BLOCK, dtype="float64", always_2d=True)):
@@ -89,7 +90,10 @@ def read_sound(path: Path) -> Sound:
             f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
             " as if bytes had been put in or added: save it again"
         )
-    if n_read < declared:
+    if kind == "MPEG_LAYER_III":
+        if fault := mp3_fault(path.read_bytes(), n_read, declared):
+            raise DataError(f"{path}: {fault}")
+    elif n_read < declared:
         raise DataError(f"{path}: truncated: {n_read} samples of {declared}: get it again")
     samples = np.concatenate(blocks)
     with np.errstate(invalid="ignore"):
