@@ -31,8 +31,11 @@ _RATES = (1000, 768_000)
 _LOUDEST = 1e6  # times full scale; more is damage
 _BLOCK = 1 << 16  # frames read at a time, so that a damaged header cannot ask for memory
 _FADE = 0.003  # seconds
-_SHORT = re.compile(r"(RIFF|riff|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
-_STRAY = re.compile(r"\*\*\* .*(?:Exiting parser|not equal to frame count)")
+_SHORT = re.compile(r"(RIFF|riff|Riff size|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+_NIST_COUNT = re.compile(rb"\nsample_count -i (\d+)\n")
+_STRAY = re.compile(
+    r"\*\*\* .*(?:Exiting parser|not equal to frame count|does not match)|truncated file"
+)
 """What libsndfile says of a file whose parts do not follow on each other, and reads on."""
 
 
@@ -80,7 +83,7 @@ def read_sound(path: Path) -> Sound:
     for part, promised, found in _SHORT.findall(log):
         # Programs that write to a pipe leave a length near 2 or 4 GiB: the file's end is the end.
         # The last byte of the whole may be padding.
-        least = int(promised) - (part in ("RIFF", "riff", "FORM"))
+        least = int(promised) - (part in ("RIFF", "riff", "Riff size", "FORM"))
         if int(found) < least and int(promised) < 0x7FFF0000:
             raise DataError(f"{path}: truncated: {found} bytes of {promised}: get it again")
     if n_read == 0:
@@ -90,6 +93,8 @@ def read_sound(path: Path) -> Sound:
             f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
             " as if bytes had been put in or added: save it again"
         )
+    if container == "NIST" and (count := _NIST_COUNT.search(path.read_bytes()[:1024])):
+        declared = int(count[1])  # which libsndfile does not look at
     if kind == "MPEG_LAYER_III":
         if fault := mp3_fault(path.read_bytes(), n_read, declared):
             raise DataError(f"{path}: {fault}")

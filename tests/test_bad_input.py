@@ -330,6 +330,9 @@ def test_files_that_end_early_are_refused(kind: str, tmp_path: Path) -> None:
             lambda b: b[:900] + bytes(range(200, 216)) + b[900:],
             "as if bytes had been put in",
         ),
+        ("rf64", lambda b: b[:900], "truncated: 892 bytes of"),
+        ("nist", lambda b: b[:3000], "truncated: 988 samples of 4000"),
+        ("voc", lambda b: b[:900], "not followed by what its header tells"),
         ("aiff", lambda b: b[:-1], "truncated: 8007 bytes of 8008"),
         ("aiff", lambda b: b[:21] + b"\5" + b[22:], "not followed by what its header tells"),
         (
@@ -342,7 +345,10 @@ def test_files_that_end_early_are_refused(kind: str, tmp_path: Path) -> None:
 def test_sound_whose_parts_do_not_follow_on_each_other_is_refused(
     kind: str, change: Callable[[bytes], bytes], match: str, tmp_path: Path
 ) -> None:
-    path = write_all(tmp_path)[kind]
+    path = tmp_path / f"good.{kind}"
+    noise = 0.1 * np.random.default_rng(0).normal(size=4000)
+    soundfile.write(path, noise, 16_000, subtype="PCM_16", format=kind.upper())
+    assert outcome(path, AudioDataModule().read) == "read"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DataError, match=rf"good\.{kind}: .*{match}"):
         AudioDataModule().read(path)
