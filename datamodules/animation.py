@@ -1,4 +1,6 @@
-"""Pictures of motion: an animated GIF, a page with a skeleton to turn, a plot of features.
+"""Pictures of motion: GIF and MP4, a page with a skeleton to turn, a plot of features.
+
+An MP4 is written beside every GIF if the extra ``mp4`` is installed (see `mp4`).
 
 Conventions:
     Points are ``(T, P, 3)``: joints, then end sites (see `Motion.points`), or markers, with y up.
@@ -16,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from datamodules.files import whole_file
+from datamodules.mp4 import encoder, write_mp4
 from datamodules.skeleton import Array, Skeleton
 
 _GIF_FPS = 15.0
@@ -40,7 +43,7 @@ def dots_of(names: list[str]) -> Lines:
     return [(i, i, name) for i, name in enumerate(names)]
 
 
-def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> None:
+def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]:
     """Draws the skeleton on a ground grid; the camera follows it; at most 15 frames a second.
 
     Args:
@@ -48,6 +51,9 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> None:
         points: World positions, ``(T, P, 3)``.
         lines: What joins them.
         fps: Frames per second of ``points``.
+
+    Returns:
+        The files written: the GIF, and the MP4 if there is one.
     """
     step = max(round(fps / _GIF_FPS), 1)
     bones = np.array([line[:2] for line in lines])
@@ -84,15 +90,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> None:
         if not images:
             palette = picture.quantize(48)
         images.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
-    with whole_file(path) as part:
-        images[0].save(
-            part,
-            format="GIF",
-            save_all=True,
-            append_images=images[1:],
-            duration=10 * round(100 * step / fps),  # a GIF counts hundredths of a second
-            loop=0,
-        )
+    return _save(path, images, fps / step)
 
 
 def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
@@ -156,20 +154,30 @@ def write_path(path: Path, frames: Array) -> None:
         FigureCanvasAgg(figure).print_png(part)
 
 
-def write_pictures(path: Path, pictures: Array, fps: float) -> None:
-    """Plays pictures of intensities from 0 to 1, ``(T, height, width)``, as a grey GIF."""
+def write_pictures(path: Path, pictures: Array, fps: float) -> list[Path]:
+    """Plays pictures of intensities from 0 to 1, ``(T, height, width)``, as `write_gif` does."""
     scale = max(_PIXELS // (2 * pictures.shape[1]), 1)
     grey = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
     images = [Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)) for image in grey]
+    return _save(path, images, fps)
+
+
+def _save(path: Path, images: list[Image.Image], fps: float) -> list[Path]:
+    """Writes images as GIF and, where there is an encoder, as MP4 beside it."""
     with whole_file(path) as part:
         images[0].save(
             part,
             format="GIF",
             save_all=True,
             append_images=images[1:],
-            duration=10 * max(round(100 / fps), 2),
+            duration=10 * max(round(100 / fps), 2),  # it counts hundredths; players slow down one
             loop=0,
         )
+    if (program := encoder()) is None:
+        return [path]
+    film = path.with_suffix(".mp4")
+    write_mp4(film, images, fps, program)
+    return [path, film]
 
 
 def _stage(points: Array, fps: float) -> tuple[Array, float, float]:

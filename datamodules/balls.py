@@ -165,7 +165,7 @@ class BallsDataModule(SimulatedDataModule):
         return frames
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes ``.npz``, and ``.gif`` with intensities outside [0, 1] cut off."""
+        """Writes ``.npz`` and a film (see `write_pictures`), intensities cut off at 0 and 1."""
         gif = stem.with_name(f"{stem.name}.gif")
-        write_pictures(gif, raw.reshape(len(raw), self.resolution, self.resolution), self.fps)
-        return [*super().write(raw, stem), gif]
+        pictures = raw.reshape(len(raw), self.resolution, self.resolution)
+        return [*super().write(raw, stem), *write_pictures(gif, pictures, self.fps)]

@@ -23,6 +23,7 @@ from pymotion.io.bvh import BVH
 from scipy.spatial.transform import Rotation
 
 from datamodules.files import DataError, whole_file
+from datamodules.quaternions import from_euler
 from datamodules.skeleton import Array, Motion, Skeleton
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -36,6 +37,7 @@ _STATEMENTS = {  # the letter that stands for a statement when the nesting is ch
     "O": rf"OFFSET(?:\s+{_NUMBER}){{3}}",
     "C": r"CHANNELS\s+(?:3|6(?:\s+[XYZ]position){3})(?:\s+[XYZ]rotation){3}",
 }
+_STATEMENT = re.compile("|".join(f"({form})" for form in _STATEMENTS.values()))
 _CHANGES_PLACE = 1e-3  # of the skeleton's size; a joint that is not the root may not move more
 
 
@@ -66,8 +68,7 @@ def read_bvh(path: str | Path) -> Motion:
     for order in sorted(set(skeleton.orders)):
         joints = [j for j in range(n_joints) if skeleton.orders[j] == order]
         angles = values[:, [columns[j, f"{axis}rotation"] for j in joints for axis in order]]
-        quaternions = Rotation.from_euler(order, angles.reshape(-1, 3), degrees=True).as_quat()
-        rotations[:, joints] = quaternions.reshape(n_frames, -1, 4)
+        rotations[:, joints] = from_euler(order, angles.reshape(n_frames, -1, 3))
     for j in range(n_joints):
         if (j, "Xposition") not in columns:
             continue
@@ -140,16 +141,16 @@ def _text(path: Path) -> str:
 
 def _hierarchy(path: Path, text: str) -> tuple[Skeleton, list[tuple[int, str]]]:
     """The skeleton, and the joint and kind of every channel in file order."""
-    statements, shape = [], ""
+    statements, shape, letters = [], "", list(_STATEMENTS)
     for number, line in enumerate(text.split("\n"), start=1):
         for statement in filter(None, map(str.strip, re.split(r"([{}])", line))):
-            kinds = [k for k, form in _STATEMENTS.items() if re.fullmatch(form, statement)]
-            if not kinds:
+            found = _STATEMENT.fullmatch(statement)
+            if found is None or found.lastindex is None:
                 raise DataError(
                     f"{path}, line {number}: cannot read {statement[:60]!r} in the hierarchy"
                     ": repair it"
                 )
-            shape += kinds[0]
+            shape += letters[found.lastindex - 1]
             statements.append(statement)
     nested = ""
     while nested != shape:  # a leaf, then what holds only leaves, .. becomes an x

@@ -2,7 +2,8 @@
 
 Conventions:
     A manifest is a table with the columns ``path`` (relative to the manifest's folder, or whole),
-    and if wanted ``split`` (train, val or test) and ``group``; others are ignored.
+    and if wanted ``split`` (train, val or test) and ``group``; others are ignored. Lines of a CSV
+    file count from 1, its heading; rows of a Parquet file from 1, which has none.
 """
 
 import csv
@@ -10,6 +11,7 @@ import importlib
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,28 +51,37 @@ def read_manifest(path: str | Path) -> list[Entry]:
     """Reads a manifest, in the order of its lines.
 
     Raises:
-        DataError: No such table, a file that is not there or there twice, an unknown split, a split
-            on some lines only, a group in two splits.
+        DataError: No such table, one that is damaged, a file that is not there or there twice, an
+            unknown split, a split on some lines only, a group in two splits.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise DataError(f"{path}: no such file: check the path given as root")
     entries: list[Entry] = []
     home: dict[str, str] = {}  # of each group
-    for line, row in enumerate(_rows(path), start=2):
-        where = f"{path}: line {line}"
-        file, split, group = (str(row.get(k) or "").strip() for k in Entry._fields)
+    for where, row in _rows(path):
+        for name, value in row.items():
+            if not isinstance(value, str | (int if name == "group" else str)):
+                raise DataError(f"{where}: {name} is {str(value)[:60]!r}, no text: correct it")
+        file, split, group = (str(row.get(k, "")).strip() for k in Entry._fields)
         if not file:
             raise DataError(f"{where}: no path: give one under the heading path")
-        entry = Entry(path.parent / Path(file).expanduser(), split, group)
-        if not entry.path.is_file():
-            raise DataError(f"{where}: {entry.path}: no such file")
+        entry = Entry(path.parent / file, split, group)
+        try:
+            entry = entry._replace(path=path.parent / Path(file).expanduser())
+            there = entry.path.is_file()
+        except (OSError, RuntimeError):  # a name too long, a home of nobody
+            there = False
+        if not there:
+            raise DataError(f"{where}: {_shown(entry.path)}: no such file")
         if split and split not in _PARTS:
-            raise DataError(f"{where}: split {split!r} is none of {', '.join(_PARTS)}")
+            raise DataError(f"{where}: split {split[:60]!r} is none of {', '.join(_PARTS)}")
         if entries and bool(split) != bool(entries[0].split):
             raise DataError(f"{where}: some lines have a split, others none: fill in all or none")
         if group and home.setdefault(group, split) != split:
-            raise DataError(f"{where}: group {group!r} is in {home[group]} too: keep it in one")
+            raise DataError(
+                f"{where}: group {group[:60]!r} is in {home[group]} too: keep it in one"
+            )
         entries.append(entry)
     if not entries:
         raise DataError(f"{path}: lists no files")
@@ -119,28 +130,57 @@ def download(dataset: str, folder: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix.lower() == ".csv":
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, strict=True)
-                rows: list[dict[str, Any]] = list(reader)
-                columns = list(reader.fieldnames or [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{path}: not a table of comma-separated text ({error})") from None
-    else:
-        try:
-            parquet = importlib.import_module("pyarrow.parquet")
-        except ImportError:
-            raise DataError(
-                f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or save it as .csv"
-            ) from None
-        try:
-            table = parquet.read_table(path)
-        except Exception as error:  # pyarrow raises many kinds for a damaged file
-            raise DataError(f"{path}: not a Parquet table ({error})") from None
-        rows, columns = table.to_pylist(), table.column_names
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a table is, and what it holds under the headings of an entry."""
+    columns, rows = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
     if "path" not in columns:
-        found = ", ".join(columns) or "none"
+        found = _shown(", ".join(columns)) or "none"
         raise DataError(f"{path}: has no column called path: its columns are {found}")
-    return rows
+    for where, row in rows:
+        held = {name: row[name] for name in Entry._fields if row.get(name) is not None}
+        yield f"{path}: {where}", held
+
+
+Table = tuple[list[str], list[tuple[str, dict[str, Any]]]]
+"""Names of the columns; where each row is, and what it holds."""
+
+
+def _csv(path: Path) -> Table:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = [(f"line {line}", row) for line, row in enumerate(reader, start=2)]
+            columns = list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: not a table of comma-separated text ({_shown(error)}): save it again"
+        ) from None
+    for where, row in rows:
+        if None in row or None in row.values():
+            raise DataError(
+                f"{path}: {where}: not as many cells as the heading's {len(columns)}: correct it"
+            )
+    return columns, rows
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise DataError(
+            f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or save it as .csv"
+        ) from None
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            columns = list(file.schema_arrow.names)
+            wanted = [name for name in Entry._fields if name in columns]
+            rows = file.read(wanted, use_threads=False).to_pylist()
+    except Exception as error:  # pyarrow raises many kinds for a damaged file
+        raise DataError(f"{path}: not a Parquet table ({_shown(error)}): write it again") from None
+    return columns, [(f"row {i}", row) for i, row in enumerate(rows, start=1)]
+
+
+def _shown(what: object) -> str:
+    """The start of a text on one line, without what cannot be printed."""
+    text = " ".join(str(what).split())[:400]
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -48,9 +48,9 @@ def unwrap(maps: Array) -> Array:
         return np.asarray(np.round((along - angle[(t, *joint)]) / _TURN))
 
     unwrapped = maps.copy()
-    wraps = turns(maps[:-1], slice(1, None)).any(axis=0)
-    for joint in map(tuple, np.argwhere(wraps)):  # few: only those that pass half a turn
-        for t in range(1, len(maps)):
+    wraps = turns(maps[:-1], slice(1, None)) != 0
+    for joint in map(tuple, np.argwhere(wraps.any(axis=0))):  # few: those that pass half a turn
+        for t in range(1 + int(wraps[(slice(None), *joint)].argmax()), len(maps)):
             extra = turns(unwrapped[(t - 1, *joint)], t, joint) * _TURN
             unwrapped[(t, *joint)] += extra * axis[(t, *joint)]
     return unwrapped

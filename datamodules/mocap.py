@@ -10,6 +10,7 @@ read                             becomes                   written
 ``.mat`` (the paper's)           its features              ``.npz``, ``.png``
 ===============================  ========================  ======================================
 
+Where the extra ``mp4`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures beside it.
 Positions of joints do not determine a BVH file: they are written as ``.npz`` in its place.
 
 Conventions:
@@ -322,9 +323,9 @@ class MocapDataModule(FrameDataModule):
 
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
         gif, html = (stem.with_name(f"{stem.name}.{kind}") for kind in ("gif", "html"))
-        write_gif(gif, points, lines, self.frame_rate)
+        _, *film = write_gif(gif, points, lines, self.frame_rate)
         write_html(html, points, lines, self.frame_rate)
-        return [gif, html]
+        return [gif, html, *film]
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from datamodules.expmap import TO_Y_UP, about_vertical, swing_twist, unwrap
+from datamodules.quaternions import from_euler, to_maps
 from datamodules.skeleton import Array, Motion, Skeleton
 
 Kind = Literal["expmap", "6d", "positions", "raw"]
@@ -104,12 +105,12 @@ def encode(
         points = about_vertical(back).apply(points.reshape(-1, 3)).reshape(points.shape)
         pose = np.concatenate([positions[:, 1:2], points[:, 1:].reshape(n_frames, -1)], axis=1)
         return np.concatenate([_changes(positions, heading), pose[1:]], axis=1)
-    joints = Rotation.from_quat(motion.rotations[:, 1:].reshape(-1, 4))
+    joints = motion.rotations[:, 1:]
     if kind == "6d":
-        limbs = six(joints).reshape(n_frames, -1)
+        limbs = six(Rotation.from_quat(joints.reshape(-1, 4))).reshape(n_frames, -1)
         own = six(Rotation.from_rotvec(tilt) if root_motion == "velocity" else root)
     else:
-        limbs = unwrap(joints.as_rotvec().reshape(n_frames, -1, 3)).reshape(n_frames, -1)
+        limbs = unwrap(to_maps(joints)).reshape(n_frames, -1)
         own = tilt[:, ::2] if root_motion == "velocity" else unwrap(root.as_rotvec())
     if root_motion == "position":
         return np.concatenate([positions, own, limbs], axis=1)
@@ -138,10 +139,7 @@ def decode(
     n_frames, to_y_up = len(features), TO_Y_UP[up]
     if kind == "raw":
         angles = features[:, 3:].reshape(n_frames, -1, 3)
-        turns = [
-            Rotation.from_euler(order, angles[:, j], degrees=True).as_quat()
-            for j, order in enumerate(skeleton.orders)
-        ]
+        turns = [from_euler(order, angles[:, j]) for j, order in enumerate(skeleton.orders)]
         return Motion(skeleton, features[:, :3].copy(), np.stack(turns, axis=1), fps)
     per_joint = 6 if kind == "6d" else 3
     if root_motion == "velocity":

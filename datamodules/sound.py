@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.files import DataError, whole_file
+from datamodules.mp3 import mp3_fault
 from datamodules.standardise import Array
 
 EXTENSIONS = (
@@ -30,7 +31,12 @@ _RATES = (1000, 768_000)
 _LOUDEST = 1e6  # times full scale; more is damage
 _BLOCK = 1 << 16  # frames read at a time, so that a damaged header cannot ask for memory
 _FADE = 0.003  # seconds
-_SHORT = re.compile(r"(?:RIFF|riff|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+_SHORT = re.compile(r"(RIFF|riff|Riff size|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)")
+_NIST_COUNT = re.compile(rb"\nsample_count -i (\d+)\n")
+_STRAY = re.compile(
+    r"\*\*\* .*(?:Exiting parser|not equal to frame count|does not match)|truncated file"
+)
+"""What libsndfile says of a file whose parts do not follow on each other, and reads on."""
 
 
 class Sound(NamedTuple):
@@ -60,7 +66,7 @@ def read_sound(path: Path) -> Sound:
     try:
         with soundfile.SoundFile(path) as file:
             rate, declared, log = file.samplerate, file.frames, file.extra_info
-            bits, container = _BITS.get(file.subtype), file.format
+            bits, container, kind = _BITS.get(file.subtype), file.format, file.subtype
             if not _RATES[0] <= rate <= _RATES[1]:
                 raise DataError(f"{path}: the header tells {rate} samples a second: repair it")
             while len(block := file.read(_BLOCK, dtype="float64", always_2d=True)):
@@ -74,13 +80,25 @@ def read_sound(path: Path) -> Sound:
         raise DataError(f"{path}: cannot be read {where}({reason}): get it again") from None
     if container == "OGG" and not _ogg_ends(path):
         raise DataError(f"{path}: truncated after sample {n_read}: get it again")
-    for promised, found in _SHORT.findall(log):
+    for part, promised, found in _SHORT.findall(log):
         # Programs that write to a pipe leave a length near 2 or 4 GiB: the file's end is the end.
-        if int(promised) > int(found) + 1 and int(promised) < 0x7FFF0000:
+        # The last byte of the whole may be padding.
+        least = int(promised) - (part in ("RIFF", "riff", "Riff size", "FORM"))
+        if int(found) < least and int(promised) < 0x7FFF0000:
             raise DataError(f"{path}: truncated: {found} bytes of {promised}: get it again")
     if n_read == 0:
         raise DataError(f"{path}: holds no samples: remove the file")
-    if n_read < declared:
+    if _STRAY.search(log):
+        raise DataError(
+            f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
+            " as if bytes had been put in or added: save it again"
+        )
+    if container == "NIST" and (count := _NIST_COUNT.search(path.read_bytes()[:1024])):
+        declared = int(count[1])  # which libsndfile does not look at
+    if kind == "MPEG_LAYER_III":
+        if fault := mp3_fault(path.read_bytes(), n_read, declared):
+            raise DataError(f"{path}: {fault}")
+    elif n_read < declared:
         raise DataError(f"{path}: truncated: {n_read} samples of {declared}: get it again")
     samples = np.concatenate(blocks)
     with np.errstate(invalid="ignore"):

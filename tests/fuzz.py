@@ -3,7 +3,9 @@
 Each file is damaged (bytes changed, cut out, doubled, swapped,
 the end cut off; numbers and words exchanged) and read, in a process with a limit of memory and of
 time for each reading. Right is a `DataError` of one line that names the file, or frames that are
-finite and as wide as their names. All else is reported with the seed that makes it again.
+finite and as wide as their names and, where a format has check sums of all that is sound, those of
+the whole file. All else is reported with the seed that makes it again. Files of sound, and tables
+of them called manifest, are read as sound; what a manifest lists lies beside it.
 """
 
 import argparse
@@ -20,9 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.arrays import ArrayDataModule
+from datamodules.audio import AudioDataModule
+from datamodules.corpora import read_manifest
 from datamodules.files import DataError
 from datamodules.frames import Recording
 from datamodules.mocap import MocapDataModule
+from datamodules.sound import EXTENSIONS
 
 SPECIAL = [
     b"nan",
@@ -38,6 +43,7 @@ SPECIAL = [
     b"(",
 ]
 SECONDS, GIBIBYTES = 20, 3.0
+CHECKED = (".flac", ".ogg")
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
@@ -74,13 +80,28 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 def reader_of(path: Path) -> Callable[[Path], Recording]:
     """What reads a file of a kind."""
     name = path.name.lower()
+    if name.startswith("manifest"):
+        return listed
+    if name.endswith(EXTENSIONS):
+        return AudioDataModule().read
     if name.endswith((".npy", ".csv")) or (name.endswith(".npz") and "amass" not in name):
         return ArrayDataModule().read
     return MocapDataModule(min_piece=2, max_gap=1000, rename={"LFingers": "LHand1"}).read
 
 
-def outcome(path: Path, read: Callable[[Path], Recording]) -> str:
-    """What reading a file comes to: "read", "refused", or what is wrong with that."""
+def listed(path: Path) -> Recording:
+    """The files that a manifest lists, as so many frames."""
+    return Recording({"": np.zeros((len(read_manifest(path)), 1))}, ["file"], 1.0, {})
+
+
+def outcome(path: Path, read: Callable[[Path], Recording], whole: Recording | None = None) -> str:
+    """What reading a file comes to: "read", "refused", or what is wrong with that.
+
+    Args:
+        path: File to read.
+        read: Its reader.
+        whole: What it must hold if it is read, where that is known.
+    """
     try:
         recording = read(path)
     except DataError as error:
@@ -92,6 +113,10 @@ def outcome(path: Path, read: Callable[[Path], Recording]) -> str:
     for frames in recording.frames.values():
         if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
             return f"frames {frames.shape} of {len(recording.feature_names)} features"
+        if not np.isfinite(frames).all():
+            return "frames that are not finite"
+        if whole is not None and not np.array_equal(frames, whole.frames[""]):
+            return "other frames than those of the whole file"
     return "read"
 
 
@@ -99,10 +124,12 @@ def _child(path: Path, read: Callable[[Path], Recording], data: bytes, seeds: ra
     limit = int(GIBIBYTES * 2**30)
     resource.setrlimit(resource.RLIMIT_AS, (limit + _address_space(), resource.RLIM_INFINITY))
     report = os.fdopen(3, "w", buffering=1)
+    path.write_bytes(data)
+    whole = read(path) if path.name.endswith(CHECKED) else None
     for seed in seeds:
         path.write_bytes(mutate(data, np.random.default_rng(seed)))
         signal.alarm(SECONDS)
-        report.write(f"{seed}\t{outcome(path, read)}\n")
+        report.write(f"{seed}\t{outcome(path, read, whole)}\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     report.write(f"-1\t{peak:.2f}\n")
 
@@ -117,8 +144,8 @@ def run(source: Path, n: int, first_seed: int = 0) -> tuple[Counter[str], list[s
     faults, peak, data = [], 0.0, source.read_bytes()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         path = Path(folder) / source.name
-        for beside in source.parent.glob("*.asf"):
-            if beside != source:
+        for beside in source.parent.iterdir():  # what is read with it, or listed by it
+            if beside != source and beside.name.lower().endswith((".asf", *EXTENSIONS)):
                 shutil.copy(beside, folder)
         read = reader_of(path)
         if path.suffix.lower() == ".asf":  # what is damaged is read by way of the motion

@@ -1,6 +1,7 @@
 """Sound to frames and back: agreement with librosa, exact bits, clean edges, refusals."""
 
 import csv
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 import torch
 import torchaudio
+from fuzz import listed, outcome
 from PIL import Image
 
 from datamodules import DataError, FrameDataModule
@@ -366,6 +368,10 @@ BAD_MANIFESTS: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], str]] = {
         ("path", "split", "group"),
         "line 3: group 'a' is in train too",
     ),
+    "few cells": ([("a1_x.wav",)], ("path", "group"), "line 2: not as many cells as .* 2"),
+    "more cells": ([("a1_x.wav", "b", "c")], ("path", "group"), "line 2: not as many cells"),
+    "nobody's home": ([("~no one/a.wav",)], ("path",), "line 2: .*~no one/a.wav: no such file"),
+    "long": ([(300 * "a",)], ("path",), "line 2: .*aaa: no such file"),
     "no test": ([("a1_x.wav", "train"), ("a1_y.wav", "val")], ("path", "split"), "no file of test"),
     "few": ([("a1_x.wav", "a"), ("a2_x.wav", "b")], ("path", "group"), "2 files are too few"),
 }
@@ -386,9 +392,136 @@ def test_manifests_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DataError, match="not a table of comma-separated text"):
         module(tmp_path / "a.csv").setup()
+
+
+TABLE: dict[str, list[Any]] = {
+    "path": [f"a{i}_x.wav" for i in (4, 3, 2, 1)],
+    "other": [1.5, None, 2.0, 0.0],
+    "split": ["train", "val", "train", "test"],
+    "group": ["four", "three", "two", "one"],
+}
+
+
+def parquet(path: Path, table: dict[str, list[Any]], **kwargs: Any) -> Path:
+    pytest.importorskip("pyarrow.parquet", reason="the extra parquet is not installed")
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    write_table(pyarrow.table(table), path, **kwargs)
+    return path
+
+
+@pytest.mark.parametrize("columns", [["path"], ["path", "group"], ["path", "split", "group"]])
+def test_a_manifest_in_parquet_gives_the_same_data(corpus: Path, columns: list[str]) -> None:
+    table = {name: TABLE[name] for name in ["other", *columns]}
+    lines = list(zip(*(TABLE[name] for name in columns), strict=True))
+    paths = (
+        manifest(corpus / "same.csv", lines, tuple(columns)),
+        parquet(corpus / "same.parquet", table),
+    )
+    assert read_manifest(paths[0]) == read_manifest(paths[1])
+    ours, theirs = (module(path, frame_length=20) for path in paths)
+    for part in ("train", "val", "test"):
+        a, b = ours.sequences(part), theirs.sequences(part)  # type: ignore[arg-type]
+        assert [s.name for s in a] == [s.name for s in b]
+        assert all(torch.equal(x.frames, y.frames) for x, y in zip(a, b, strict=True))
+
+
+def test_groups_may_be_numbers_and_0_is_one(corpus: Path) -> None:
+    path = parquet(corpus / "groups.parquet", {"path": TABLE["path"], "group": [0, 0, 1, None]})
+    assert [entry.group for entry in read_manifest(path)] == ["0", "0", "1", ""]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"path": None}, r"no column called path: its columns are other, split, group$"),
+        ({"path": [1, 2, 3, 4]}, r"row 1: path is '1', no text"),
+        ({"path": [b"a1_x.wav"] * 4}, r"row 1: path is .*, no text"),
+        ({"path": ["a1_x.wav", None, "a2_x.wav", "a3_x.wav"]}, "row 2: no path"),
+        ({"path": ["a1_x.wav", "b\n.wav", "a2_x.wav", "a3_x.wav"]}, r"row 2: .*/b \.wav: no such"),
+        ({"split": [1, 2, 3, 1]}, r"row 1: split is '1', no text"),
+        ({"group": [1.0, 2.0, float("nan"), 1.0]}, r"row 1: group is '1\.0', no text"),
+        ({"group": [["a"], ["b"], [], []]}, r"row 1: group is .*, no text"),
+    ],
+)
+def test_a_manifest_in_parquet_that_says_something_else_is_refused(
+    corpus: Path, change: dict[str, list[Any] | None], match: str
+) -> None:
+    table = {name: values for name, values in (TABLE | change).items() if values is not None}
+    path = parquet(corpus / "bad.parquet", table)
+    with pytest.raises(DataError, match=match) as caught:
+        module(path).setup()
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_manifest_in_parquet_is_refused(corpus: Path) -> None:
+    path = parquet(corpus / "a.parquet", TABLE, write_page_checksum=True)
+    whole = path.read_bytes()
+    good, n_read = read_manifest(path), 0
+    cuts = [whole[:n] for n in (0, 4, 30, len(whole) // 2, len(whole) - 9, len(whole) - 1)]
+    changed = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(0, len(whole), 7)]
+    for content in [b"path\na1_x.wav\n", *cuts, *changed]:
+        path.write_bytes(content)
+        found = outcome(path, listed)
+        assert found in ("read", "refused")
+        if found == "read":
+            assert [entry.path for entry in read_manifest(path)] == [entry.path for entry in good]
+            n_read += 1
+    assert n_read < len(changed)
+
+
+def test_parquet_without_its_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"pip install pyarrow|not a Parquet table"):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(DataError, match=r"a\.parquet: reading Parquet needs pyarrow: pip install"):
         module(tmp_path / "a.parquet").setup()
+
+
+# MP3
+
+
+def mp3(path: Path, mode: str, n: int = 32_000) -> tuple[Path, bytes, int]:
+    """Noise that comes and goes, the file's bytes, and the end of its first frame."""
+    rng = np.random.default_rng(0)
+    sound = 0.3 * np.cos(np.arange(n) / 3000) ** 8 * rng.normal(size=n)
+    soundfile.write(path, sound, RATE, format="MP3", bitrate_mode=mode, compression_level=0.5)
+    data = path.read_bytes()
+    return path, data, data.index(data[:2], 4)
+
+
+def test_an_mp3_is_read_whole_with_or_without_tags_and_a_length(tmp_path: Path) -> None:
+    path, data, first = mp3(tmp_path / "a.mp3", "CONSTANT")
+    samples = read_sound(path).samples
+    assert len(samples) == 32_000
+    path.write_bytes(b"ID3\4\0\0\0\0\1\2" + bytes(130) + data + b"TAG" + bytes(125))
+    np.testing.assert_array_equal(read_sound(path).samples, samples)
+    path.write_bytes(data[first:])  # the decoder has to guess how long it is
+    assert 32_000 < len(read_sound(path).samples) < 35_000
+
+
+@pytest.mark.parametrize(
+    ("mode", "change", "match"),
+    [
+        ("CONSTANT", lambda b, first: b[:-50], "truncated: .* samples of 32000"),
+        ("CONSTANT", lambda b, first: b[first:-50], "truncated in the frame at byte"),
+        ("CONSTANT", lambda b, first: b[:3000] + b[3001:], "no MP3 frame at byte"),
+        ("CONSTANT", lambda b, first: b[:3000] + b"x" + b[3000:], "no MP3 frame at byte"),
+        ("CONSTANT", lambda b, first: b[: 10 * first], "truncated: .* samples of 32000"),
+        ("CONSTANT", lambda b, first: b + b, "32000 samples of .* can be read"),
+        ("VARIABLE", lambda b, first: b[first:], "samples of .* does not tell of all"),
+    ],
+)
+def test_an_mp3_that_decoders_read_in_part_is_refused(
+    mode: str, change: Callable[[bytes, int], bytes], match: str, tmp_path: Path
+) -> None:
+    path, data, first = mp3(tmp_path / "a.mp3", mode)
+    path.write_bytes(change(data, first))
+    with pytest.raises(DataError, match=rf"a\.mp3: .*{match}"):
+        read_sound(path)
 
 
 # Refusals

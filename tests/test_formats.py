@@ -256,7 +256,7 @@ def test_markers_are_data_and_are_played(cloud: np.ndarray, tmp_path: Path) -> N
     assert [len(s.frames) for s in data.sequences("train")] == [52, 38]
     raw = data.destandardise(data.sequences("train")[1].frames)
     np.testing.assert_allclose(raw.reshape(-1, 2, 3)[:, 1], cloud[190::2, 0][:38], atol=1e-3)
-    npz, gif, html = data.render(data.sequences("test")[0].frames, tmp_path / "m")
+    npz, gif, html, *_ = data.render(data.sequences("test")[0].frames, tmp_path / "m")
     assert np.load(npz)["frames"].shape[1] == 6
     assert html.stat().st_size > 0
     with Image.open(gif) as image:
@@ -293,7 +293,7 @@ def test_amass_goes_in_and_out(n_joints: int, bones: bool, tmp_path: Path) -> No
     assert (data.layout["up"], data.frame_rate) == ("z", 30.0)
     paths = data.render(data.sequences("test")[0].frames, tmp_path / "out")
     kinds = [".npz", ".bvh", ".gif", ".html"] if bones else [".npz"]
-    assert [path.suffix for path in paths] == kinds
+    assert [path.suffix for path in paths if path.suffix != ".mp4"] == kinds
     torch.testing.assert_close(
         data.score_input(paths[0]).frames, data.sequences("test")[0].frames[1:], atol=1e-3, rtol=0
     )

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from datamodules import FrameDataModule, MocapDataModule
 from datamodules.bvh import read_bvh, write_bvh
 from datamodules.expmap import about_vertical, swing_twist, unwrap
+from datamodules.quaternions import from_euler, to_maps
 from datamodules.representation import decode, encode, feature_names
 from datamodules.skeleton import Motion, Skeleton
 
@@ -121,6 +122,20 @@ def test_unwrapping_has_no_jump_above_pi_and_keeps_the_rotation(axis: list[float
     assert degrees_apart(*(Rotation.from_rotvec(m).as_quat() for m in (unwrapped, wrapped))) < 1e-6
 
 
+@pytest.mark.parametrize("order", ["XYZ", "XZY", "YXZ", "YZX", "ZXY", "ZYX", "XYX"])
+def test_quaternions_and_maps_are_those_of_scipy(order: str) -> None:
+    rng = np.random.default_rng(0)
+    angles = rng.normal(scale=200, size=(400, 5, 3))
+    angles[:2], angles[2:4] = 0, 1e-9 * angles[2:4]
+    angles[4] = 90 * rng.integers(-8, 9, size=(5, 3))
+    expected = Rotation.from_euler(order, angles.reshape(-1, 3), degrees=True)
+    quaternions = from_euler(order, angles)
+    np.testing.assert_allclose(quaternions.reshape(-1, 4), expected.as_quat(), atol=1e-15)
+    maps = to_maps(quaternions).reshape(-1, 3)
+    np.testing.assert_allclose(maps, expected.as_rotvec(), rtol=1e-12, atol=2e-15)
+    assert to_maps(np.array([0.0, 0, 0, -1])).tolist() == [0, 0, 0]
+
+
 def test_features_of_real_motion_do_not_jump(shipped: MocapDataModule) -> None:
     for split in ("train", "val", "test"):
         for sequence in shipped.sequences(split):  # type: ignore[arg-type]
@@ -203,6 +218,23 @@ def test_bvh_is_read_by_channel_name(tmp_path: Path) -> None:
     np.testing.assert_allclose(motion.points()[0, 3], foot)
 
 
+def test_numbers_are_read_as_python_reads_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = ["-0", "+1.", ".5", "1e-320", "4.9e-324", "1E3", "9007199254740993", "0.1e-6", "007.70"]
+    words += ["123456789012345678901234567890", "2.2250738585072011e-308", "0." + 30 * "0" + "1"]
+    words += [repr(float(x)) for x in rng.normal(size=500)] + [
+        f"{x:.25g}" for x in rng.normal(size=100)
+    ]
+    words += ["0"] * (-len(words) % 3)
+    joint = "HIERARCHY\nROOT A\n{\nOFFSET 0 0 0\nCHANNELS 6 Xposition Yposition Zposition "
+    joint += "Zrotation Yrotation Xrotation\nEnd Site\n{\nOFFSET 0 1 0\n}\n}\nMOTION\n"
+    rows = [" \t".join([*words[i : i + 3], "0 0 0 "]) for i in range(0, len(words), 3)]
+    path = tmp_path / "a.bvh"
+    path.write_text(joint + f"Frames: {len(rows)}\nFrame Time: .01\n" + "\n\n".join(rows))
+    expected = np.array(list(map(float, words)))
+    assert read_bvh(path).positions.tobytes() == expected.tobytes()
+
+
 def test_forward_kinematics_agree_with_pymotion(take: Motion) -> None:
     w_first = np.roll(take.rotations, 1, axis=-1)
     parents = np.array([0, *take.skeleton.parents[1:]])
@@ -274,7 +306,7 @@ def test_dropped_features_come_back_to_rounding(shipped: MocapDataModule, take: 
 
 def test_rendered_files_can_be_played(shipped: MocapDataModule, tmp_path: Path) -> None:
     frames = shipped.sequences("test")[0].frames[:30]
-    bvh, gif, html = shipped.render(frames, tmp_path / "new folder" / "walk.1")
+    bvh, gif, html, *film = shipped.render(frames, tmp_path / "new folder" / "walk.1")
     assert [path.name for path in (bvh, gif, html)] == ["walk.1.bvh", "walk.1.gif", "walk.1.html"]
     again = shipped.score_input(bvh)
     torch.testing.assert_close(again.frames, frames[1:], atol=2e-3, rtol=0)
@@ -284,9 +316,7 @@ def test_rendered_files_can_be_played(shipped: MocapDataModule, tmp_path: Path) 
     page = html.read_text()
     assert "__" not in page.replace("__proto__", "")
     assert "http" not in page
-    assert sorted(path.name for path in bvh.parent.iterdir()) == sorted(
-        path.name for path in (bvh, gif, html)
-    )
+    assert sorted(bvh.parent.iterdir()) == sorted([bvh, gif, html, *film])
 
 
 def test_state_of_motion_renders_without_files(shipped: MocapDataModule, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_simulated_frames_are_written_and_can_be_scored(kind: str, tmp_path: Pat
     data = small(kind)
     frames = data.sequences("test")[0].frames
     paths = data.render(frames, tmp_path / "a.b")
-    assert [p.name for p in paths] == ["a.b.npz", "a.b.gif" if kind == "balls" else "a.b.png"]
+    assert [p.name for p in paths[:2]] == ["a.b.npz", "a.b.gif" if kind == "balls" else "a.b.png"]
     torch.testing.assert_close(data.score_input(paths[0]).frames, frames, atol=1e-5, rtol=0)
     with Image.open(paths[1]) as image:
         assert getattr(image, "n_frames", 1) == (60 if kind == "balls" else 1)

@@ -1,0 +1,88 @@
+"""Motion and pictures as MP4: decoded again by the encoder's own program."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datamodules import BallsDataModule, DataError, MocapDataModule, animation, mp4
+
+needs_encoder = pytest.mark.skipif(mp4.encoder() is None, reason="the extra mp4 is not installed")
+
+
+def decoded(path: Path) -> tuple[np.ndarray, float, str]:
+    """Frames ``(T, height, width, 3)``, frames per second, and what the program says."""
+    program = str(mp4.encoder())
+    said = subprocess.run([program, "-i", path], capture_output=True, text=True).stderr
+    width, height = map(int, re.findall(r", (\d+)x(\d+)", said)[0])
+    command = [program, "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    rate = float(re.findall(r"([\d.]+) fps", said)[0])
+    return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3), rate, said
+
+
+@needs_encoder
+def test_motion_is_played_as_the_gif_is(tmp_path: Path) -> None:
+    data = MocapDataModule()
+    written = data.render(data.sequences("test")[0].frames[:30], tmp_path / "walk.1")
+    assert [path.name for path in written] == [f"walk.1.{k}" for k in ("bvh", "gif", "html", "mp4")]
+    assert sorted(tmp_path.iterdir()) == sorted(written)  # nothing is left over
+    frames, rate, said = decoded(written[3])
+    assert (frames.shape, rate) == ((15, 460, 460, 3), 15)
+    assert "h264" in said
+    assert "yuv420p" in said
+    content = written[3].read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")
+    with Image.open(written[1]) as gif:
+        for t, frame in enumerate(frames):
+            gif.seek(t)
+            expected = np.asarray(gif.convert("RGB")).astype(float)
+            assert expected.std() > 10  # not blank
+            assert np.abs(frame - expected).mean() < 3
+
+
+@needs_encoder
+def test_sides_are_made_even(tmp_path: Path) -> None:
+    data = BallsDataModule(n_train=2, n_val=1, n_test=1, n_frames=40, window=40)
+    *_, film = data.render(data.sequences("test")[0].frames, tmp_path / "balls")
+    frames, rate, _ = decoded(film)
+    assert (frames.shape, rate) == ((40, 226, 226, 3), 30)
+    assert np.ptp(frames[:, :225, :225]) > 200
+
+
+def test_without_the_encoder_there_is_a_gif(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    mp4.encoder.cache_clear()
+    try:
+        written = animation.write_pictures(tmp_path / "a.gif", np.zeros((4, 6, 6)), 30.0)
+    finally:
+        mp4.encoder.cache_clear()
+    assert written == list(tmp_path.iterdir()) == [tmp_path / "a.gif"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'no such encoder' >&2; exit 1", "no such encoder"),
+        ("cat > /dev/null; exit 3", "status 3"),
+        ("exit 0", "Broken pipe"),
+    ],
+)
+def test_an_encoder_that_fails_is_named_and_leaves_nothing(
+    script: str, reason: str, tmp_path: Path
+) -> None:
+    program, film = tmp_path / "ffmpeg", tmp_path / "out" / "a.mp4"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    images = [Image.new("RGB", (400, 400))] * 20
+    with pytest.raises(DataError, match=rf"a\.mp4: ffmpeg could not write it \({reason}\)"):
+        mp4.write_mp4(film, images, 15.0, str(program))
+    assert list(film.parent.iterdir()) == []
+    with pytest.raises(DataError, match="No such file"):
+        mp4.write_mp4(film, images, 15.0, str(tmp_path / "nothing"))
