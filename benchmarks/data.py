@@ -1,8 +1,8 @@
 """Throughput and memory of the data side: preparing, statistics, loading, ten times the corpus.
 
 Run ``python -m benchmarks.data``; ``--data`` names a folder of .bvh takes (by default the motion
-shipped with the package, which is repeated). Times depend on the machine and on what else runs on
-it; but for preparing, the best of three is printed.
+shipped with the package, which is repeated), ``--speech`` a folder of sound to prepare. Times
+depend on the machine and on what else runs on it; but for preparing, the best of three is printed.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from datamodules import FrameDataModule, MocapDataModule
+from datamodules.audio import AudioDataModule
 from datamodules.files import find_files
 from datamodules.recording import Kept, Recording
 from datamodules.standardise import moments
@@ -81,6 +82,22 @@ def preparing(data: str | None, scratch: Path) -> None:
     print(f"opened again in {best(prepare) * 1e3:.0f} ms")
 
 
+def preparing_speech(folder: str, scratch: Path) -> None:
+    """Seconds of sound per second from files into the store, by kind of frame."""
+    files = find_files(folder, AudioDataModule.extensions)
+    kinds: tuple[Any, ...] = ("waveform", "residual", "log_mel")
+    for kind in kinds:
+        data = AudioDataModule(folder, kind=kind, cache_dir=str(scratch / "speech"))
+        start = time.perf_counter()
+        kept = data._store().open(files, len(os.sched_getaffinity(0)), bar=False)
+        seconds, sound = time.perf_counter() - start, 0.0
+        for k in kept:
+            if isinstance(k, Kept):
+                sound += sum(map(len, k.frames.values())) / k.about.frame_rate
+        print(f"prepare {kind}: {len(files)} files, {sound / 60:.1f} min", end="")
+        print(f" in {seconds:.1f} s: {sound / seconds:,.0f} times real time")
+
+
 def loading(scratch: Path) -> None:
     """Frames per second of the training loader, and of statistics."""
     rng = np.random.default_rng(0)
@@ -140,10 +157,13 @@ def main() -> None:
     """Runs all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="folder of .bvh takes")
+    parser.add_argument("--speech", help="folder of sound to prepare")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         preparing(arguments.data, scratch)
+        if arguments.speech:
+            preparing_speech(arguments.speech, scratch)
         loading(scratch)
         memory(scratch)
 

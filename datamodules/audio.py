@@ -5,6 +5,8 @@ Conventions:
 
     - ``waveform``: ``frame_length`` samples in a row, ``(T, frame_length)``; what is left over at
       the end of a file is not used.
+    - ``residual``: the same of what an adaptive predictor of each sample, from those before it in
+      the file, leaves over; see `predictor`. Its density is that of the samples.
     - ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`.
     - ``mfcc``: its orthonormal DCT, ``(T, n_mfcc)``.
 
@@ -24,14 +26,16 @@ import numpy as np
 from datamodules.corpora import PATTERNS, Entry, download, is_manifest, read_manifest
 from datamodules.files import DataError
 from datamodules.frames import FrameDataModule
+from datamodules.predictor import analyse, synthesise
 from datamodules.sound import EXTENSIONS, Sound, read_sound, write_picture, write_sound
 from datamodules.spectra import Mel, cepstra, deltas, from_cepstra
 from datamodules.speechlike import write_speechlike
 from datamodules.standardise import Array
 from datamodules.store import Recording
 
-Kind = Literal["waveform", "log_mel", "mfcc"]
+Kind = Literal["waveform", "residual", "log_mel", "mfcc"]
 
+_WAVES = ("waveform", "residual")  # kinds of as many numbers as samples, with the same density
 _LEVEL = 0.1  # root mean square after normalise="rms", -20 dB
 _DEPTH = 16  # bits whose step the noise spans where a file stores no integers
 _RANK_TOLERANCE = 1e-6
@@ -45,12 +49,14 @@ class AudioDataModule(FrameDataModule):
     Args:
         root: Folder, file or glob to read, or a manifest (.csv or .parquet with the columns path,
             and if wanted split and group). Nothing means speech-like sound, generated on first use.
-        kind: What a frame is: "waveform", "log_mel" or "mfcc".
+        kind: What a frame is: "waveform", "residual", "log_mel" or "mfcc".
         sample_rate: Samples per second to resample to; if not given, files must agree.
         channel: "mix" for the mean of all channels, or the number of one, from 0.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
         trim_db: Cut silence at both ends, this many dB below the loudest part.
-        frame_length: Samples of a waveform frame.
+        frame_length: Samples of a waveform or residual frame.
+        order: Samples from which the residual's predictor tells the next.
+        forgetting: Weight that it gives to a sample in proportion to the next one.
         bit_depth: Bits of the step that is dequantised by noise, for files that differ (no bits per
             sample are told then); if not given, the files' own, 16 where they store no integers.
         n_fft: Length of the Fourier transform, in samples.
@@ -81,6 +87,8 @@ class AudioDataModule(FrameDataModule):
         normalise: Literal["peak", "rms"] | None = None,
         trim_db: float | None = None,
         frame_length: int = 200,
+        order: int = 24,
+        forgetting: float = 0.994,
         bit_depth: int | None = None,
         n_fft: int = 1024,
         win_length: int | None = None,
@@ -96,11 +104,12 @@ class AudioDataModule(FrameDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(root, split="file" if group else split, group=group, **kwargs)
-        if kind == "waveform":
+        if kind in _WAVES:
             self.rank_tolerance = min(self.rank_tolerance, _RANK_TOLERANCE)
         self.kind, self.sample_rate, self.channel = kind, sample_rate, channel
         self.normalise, self.trim_db = normalise, trim_db
         self.frame_length, self._bit_depth = frame_length, bit_depth
+        self.order, self.forgetting = order, forgetting
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length or n_fft, hop_length
         self.n_mels, self.n_mfcc, self.f_min, self.f_max = n_mels, n_mfcc, f_min, f_max
         self.deltas, self.dataset = deltas, dataset
@@ -116,10 +125,14 @@ class AudioDataModule(FrameDataModule):
 
     def _check(self) -> None:
         """Refuses arguments that cannot be met, whatever the files."""
-        sizes = ("frame_length", "n_fft", "win_length", "hop_length", "n_mels", "n_mfcc")
+        sizes = ("frame_length", "order", "n_fft", "win_length", "hop_length", "n_mels", "n_mfcc")
         for name in sizes:
             if getattr(self, name) < 1:
                 raise DataError(f"{name} must be 1 or more")
+        if not 0 < self.forgetting < 1:
+            raise DataError("forgetting must be between 0 and 1")
+        if self.kind == "residual" and self.split == "tail":
+            raise DataError("a residual is turned back from a file's start on: set split to file")
         if self.sample_rate is not None and not 1000 <= self.sample_rate <= 768_000:
             raise DataError("sample_rate must be between 1000 and 768000 samples a second")
         if self.win_length > self.n_fft or self.hop_length > self.win_length:
@@ -147,7 +160,7 @@ class AudioDataModule(FrameDataModule):
             except OSError as error:
                 raise DataError(f"{self._root()}: cannot be written ({error}): give root") from None
         super().setup(stage)
-        if self.kind == "waveform" and self.dropped:
+        if self.kind in _WAVES and self.dropped:
             raise DataError(
                 f"{self._root()}: {len(self.dropped)} of the {self.frame_length} samples of a frame"
                 " say nothing that others do not: too little sound, or silent: add files or lower"
@@ -198,10 +211,10 @@ class AudioDataModule(FrameDataModule):
         samples = samples + 2.0 ** (1 - bits) * _noise(samples)
         if self.normalise is not None:
             samples, untouched = samples * self._gain(path, samples, bits), False
-        exact = untouched and self.kind == "waveform" and self._bit_depth is None
+        exact = untouched and self.kind in _WAVES and self._bit_depth is None
         layout = {"sample_rate": rate, "bits": sound.bits if exact else None}
         frames, hop = self._frames(path, samples, rate)
-        fine = self.kind == "waveform" and bits > _DEPTH  # float32 would be too coarse for it
+        fine = self.kind in _WAVES and bits > _DEPTH  # float32 would be too coarse for it
         kept: Any = frames if fine else frames.astype(np.float32)
         return Recording({"": kept}, self._names(), rate / hop, layout)
 
@@ -239,14 +252,17 @@ class AudioDataModule(FrameDataModule):
 
     def _frames(self, path: Path, samples: Array, rate: int) -> tuple[Array, int]:
         """Frames ``(T, D_raw)`` and the samples from one to the next."""
-        needed = self.frame_length if self.kind == "waveform" else self.n_fft // 2 + 1
+        needed = self.frame_length if self.kind in _WAVES else self.n_fft // 2 + 1
         if len(samples) < needed:
             raise DataError(
                 f"{path}: {len(samples)} samples where a frame needs {needed}: remove the file"
             )
-        if self.kind == "waveform":
+        if self.kind in _WAVES:
             n = len(samples) // self.frame_length
-            return samples[: n * self.frame_length].reshape(n, -1), self.frame_length
+            samples = samples[: n * self.frame_length]
+            if self.kind == "residual":
+                samples = analyse(samples, self.order, self.forgetting)
+            return samples.reshape(n, -1), self.frame_length
         frames = self._mel(rate).log_mel(samples)
         if self.kind == "mfcc":
             frames = cepstra(frames, self.n_mfcc)
@@ -273,8 +289,9 @@ class AudioDataModule(FrameDataModule):
         return self._mels.setdefault(rate, mel)
 
     def _names(self) -> list[str]:
-        if self.kind == "waveform":
-            return [f"sample_{i}" for i in range(self.frame_length)]
+        if self.kind in _WAVES:
+            name = "sample" if self.kind == "waveform" else "residual"
+            return [f"{name}_{i}" for i in range(self.frame_length)]
         name, n = ("mel", self.n_mels) if self.kind == "log_mel" else ("mfcc", self.n_mfcc)
         names = [f"{name}_{i}" for i in range(n)]
         return names + [f"delta_{name}" for name in names] * self.deltas
@@ -312,8 +329,10 @@ class AudioDataModule(FrameDataModule):
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Writes ``.wav`` (16-bit) and ``.png`` with waveform and spectrogram."""
         rate = self.layout["sample_rate"]
-        if self.kind == "waveform":
+        if self.kind in _WAVES:
             samples = raw.reshape(-1)
+            if self.kind == "residual":
+                samples = synthesise(samples, self.order, self.forgetting)
         elif self.kind == "log_mel":
             samples = self._mel(rate).samples(raw[:, : self.n_mels])
         else:
