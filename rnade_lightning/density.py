@@ -49,6 +49,11 @@ def batch_of(params: Params, event_dim: int = 2) -> torch.Size:
     return shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)
 
 
+def on_cpu(t: Tensor) -> bool:
+    """Whether compiled code can take a tensor."""
+    return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+
+
 def full_precision(x: Tensor) -> torch.autocast:
     """Autocast off on the device of ``x``: a density stays in its parameters' dtype."""
     return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)

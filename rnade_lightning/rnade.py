@@ -29,7 +29,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from rnade_lightning.density import FrameDensity, Params, StateParams, batch_of, full_precision
+from rnade_lightning.density import (
+    FrameDensity,
+    Params,
+    StateParams,
+    batch_of,
+    full_precision,
+    on_cpu,
+)
 from rnade_lightning.kernels import fused
 
 Component = Literal["gaussian", "laplace"]
@@ -117,11 +124,7 @@ class RNADE(FrameDensity):
     @property
     def compiled(self) -> bool:
         """Whether samples are drawn by compiled code."""
-        return (
-            self.path == "fast"
-            and self.W.device.type == "cpu"
-            and self.W.dtype in (torch.float32, torch.float64)
-        )
+        return self.path == "fast" and on_cpu(self.W)
 
     @property
     def gradient_options(self) -> dict[str, Any]:

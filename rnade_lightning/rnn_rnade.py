@@ -27,12 +27,12 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import FrameDensity, StateParams, full_precision
+from rnade_lightning.density import FrameDensity, StateParams, full_precision, on_cpu
 from rnade_lightning.rnade import RNADE, Activation, Component, Path
 
 Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
@@ -52,6 +52,7 @@ class SequenceModel(nn.Module, ABC):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
+        path: Path = "fast",
     ) -> None:
         super().__init__()
         if n_past < 0 or not 0 <= dropout < 1:
@@ -61,7 +62,7 @@ class SequenceModel(nn.Module, ABC):
         if n_recurrent < 1:
             raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
-        self.n_past, self.dropout = n_past, dropout
+        self.n_past, self.dropout, self.path = n_past, dropout, path
         if n_past:
             A = torch.zeros(n_past, n_features, n_features)
             A[0].fill_diagonal_(1)
@@ -154,6 +155,12 @@ class SequenceModel(nn.Module, ABC):
     def _run_cell(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """The recurrent units after every frame ``(B, T, R)``, and after the last with the LSTM's
         cell."""
+        if self.path == "fast" and on_cpu(self.u_0):
+            from rnade_lightning.kernels import recurrent
+
+            with full_precision(frames):
+                frames, u = frames.to(self.u_0.dtype), u.to(self.u_0.dtype)
+                return recurrent.run(self.cell, frames, u, *self.cell_weights())
         if self.cell == "lstm":
             h, c = (part[None].contiguous() for part in u.chunk(2, -1))
             after, (h, c) = self.rnn(frames, (h, c))
@@ -161,18 +168,24 @@ class SequenceModel(nn.Module, ABC):
         if self.cell == "gru":
             after, last = self.rnn(frames, u[None].contiguous())
             return after, last[0]
-        weights: tuple[Tensor, ...] = (self.W_in, self.W_rec, self.b_h)
+        W_in, W_rec, b_in, b_rec = self.cell_weights()
         if self.cell == "sigmoid":  # s(z) = (1 + tanh(z / 2)) / 2, so v = 2 u - 1 is a tanh RNN
-            W_in, W_rec, b_h = weights
-            weights = (W_in / 2, W_rec / 4, b_h / 2 + W_rec.sum(1) / 4)
+            W_in, W_rec, b_in = W_in / 2, W_rec / 4, b_in / 2 + W_rec.sum(1) / 4
             u = 2 * u - 1
-        weights = (*weights, torch.zeros_like(self.b_h))  # the kernel's second bias
+        weights = (W_in, W_rec, b_in, b_rec)
         after, last = torch.rnn_tanh(
             frames, u[None].contiguous(), weights, True, 1, 0.0, self.training, False, True
         )
         if self.cell == "sigmoid":
             after, last = (after + 1) / 2, (last + 1) / 2
         return after, last[0]
+
+    def cell_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights ``(G, D)``, ``(G, R)`` and biases ``(G,)`` of the gates on frame and state."""
+        if self.cell in ("gru", "lstm"):
+            rnn: Any = self.rnn
+            return rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0
+        return self.W_in, self.W_rec, self.b_h, torch.zeros_like(self.b_h)
 
     def frame_params(self, seen: Tensor) -> StateParams:
         """The density's parameters in states ``seen (..., R + p D)``, in the order of
@@ -379,7 +392,7 @@ class RNNRNADE(SequenceModel):
         dropout: float = 0.0,
         path: Path = "fast",
     ) -> None:
-        super().__init__(n_features, n_recurrent, cell, n_past, learn_past, dropout)
+        super().__init__(n_features, n_recurrent, cell, n_past, learn_past, dropout, path)
         self.rnade = RNADE(
             n_features, n_hidden, n_components, component, activation, floor, linear, path
         )

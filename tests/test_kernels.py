@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.density import StateParams
-from rnade_lightning.kernels import blocks, cpu, fused, lanes
+from rnade_lightning.kernels import blocks, cpu, fused, lanes, recurrent
 
 OPTIONS = [
     {"component": component, "activation": activation, "floor": floor}
@@ -262,6 +262,38 @@ def test_a_fault_of_the_sampler_is_seen(monkeypatch: pytest.MonkeyPatch) -> None
     one, two = (m.sample((200,), generator=seed()) for m in (plain, fast))
     with pytest.raises(AssertionError):
         torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+
+
+# ------------------------------------------------------------------ recurrence
+
+
+@pytest.mark.parametrize("piece", [1, 12, 1 << 12], ids=lambda n: f"piece{n}")
+@pytest.mark.parametrize("n_past", [0, 2])
+@pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
+def test_states_and_their_gradients_equal_the_plain_path(
+    cell: Any, n_past: int, piece: int, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurrent, "PIECE", piece)
+    found = []
+    for model in pair(RNNRNADE, 5, 4, 6, 2, cell=cell, n_past=n_past):
+        frames = randn(3, 7, 5).requires_grad_()
+        u = randn(3, model.initial_state(1).shape[1], n=2).requires_grad_()
+        seen, last = model.states(frames, u)
+        total = (randn(*seen.shape, n=3) * seen).sum() + (randn(*last.shape, n=4) * last).sum()
+        named = {n: p for n, p in model.named_parameters() if not n.startswith("rnade")}
+        inputs = [*named.values(), frames, u]
+        grads = torch.autograd.grad(total, inputs, allow_unused=True, materialize_grads=True)
+        found.append([seen, last, *grads])
+    for one, two in zip(*found, strict=True):
+        assert one.shape == two.shape
+        assert relative_error(two, one) < 1e-10
+
+
+def test_no_frames_leave_the_state_as_it_is() -> None:
+    model, u = RNNRNADE(3, 4, 5, 2, "lstm"), randn(2, 10).float()
+    seen, last = model.states(torch.empty(2, 0, 3), u)
+    assert seen.shape == (2, 0, 5)
+    assert torch.equal(last, u)
 
 
 # ------------------------------------------------------------------ what they cost

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rnade_lightning.density import Params, StateParams
+from rnade_lightning.density import Params, StateParams, on_cpu
 from rnade_lightning.kernels import blocks
 
 
@@ -127,7 +127,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _kernel(x: Tensor) -> Any:
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+    if not on_cpu(x):
         return blocks
     from rnade_lightning.kernels import cpu  # half a second, for those who compute there
 

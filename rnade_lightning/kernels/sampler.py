@@ -27,47 +27,16 @@ from rnade_lightning.kernels.cpu import (
     units,
 )
 from rnade_lightning.kernels.lanes import add_product, compiled, exp
+from rnade_lightning.kernels.recurrent import (
+    CELLS,
+    add_combination,
+    add_rows,
+    logistic,
+    next_state,
+)
 
 LANES = 16
 """Frames from which on they are drawn side by side."""
-CELLS = ("sigmoid", "tanh", "gru", "lstm")
-
-
-@compiled
-def _add_products(out, M, s):  # type: ignore[no-untyped-def]
-    """out (r,) += M (r, m) s (m,); one row at a time, as fast as memory gives it."""
-    for i in range(len(out)):
-        total = out[i]
-        for m in range(len(s)):
-            total += M[i, m] * s[m]
-        out[i] = total
-
-
-@compiled
-def _add_combination(out, h, V):  # type: ignore[no-untyped-def]
-    """out (K,) += h (H,) V (H, K)."""
-    H = len(h)
-    for i in range(0, H - H % 4, 4):
-        h0, h1, h2, h3 = h[i], h[i + 1], h[i + 2], h[i + 3]
-        for k in range(len(out)):
-            out[k] += h0 * V[i, k] + h1 * V[i + 1, k] + h2 * V[i + 2, k] + h3 * V[i + 3, k]
-    for i in range(H - H % 4, H):
-        for k in range(len(out)):
-            out[k] += h[i] * V[i, k]
-
-
-@compiled
-def _logistic(x):  # type: ignore[no-untyped-def]
-    one = x.dtype.type(1)
-    for i in range(len(x)):
-        x[i] = one / (one + exp(-x[i]))
-
-
-@compiled
-def _tanh(x):  # type: ignore[no-untyped-def]
-    one, two = x.dtype.type(1), x.dtype.type(2)
-    for i in range(len(x)):
-        x[i] = two / (one + exp(-two * x[i])) - one
 
 
 @compiled
@@ -86,11 +55,11 @@ def _frame(  # type: ignore[no-untyped-def]
             for i in range(len(a)):
                 h[i] = zero if h[i] < zero else h[i]
         else:
-            _logistic(h)
+            logistic(h)
         z[0], z[1], z[2] = b_alpha[d], b_mu[d], b_sigma[d]
-        _add_combination(z[0], h, V_alpha[d])
-        _add_combination(z[1], h, V_mu[d])
-        _add_combination(z[2], h, V_sigma[d])
+        add_combination(z[0], h, V_alpha[d])
+        add_combination(z[1], h, V_mu[d])
+        add_combination(z[2], h, V_sigma[d])
         if len(L):
             shift = zero
             for e in range(d):
@@ -211,51 +180,6 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _step(u, x, cell, R, W_in, W_rec, b_in, b_rec, g, g_rec):  # type: ignore[no-untyped-def]
-    """The state ``u (S,)`` after frame x. ``g``, ``g_rec`` are for work, as many as W has rows."""
-    D, hidden = len(x), u[:R]
-    g[:] = b_in
-    g_rec[:] = b_rec
-    _add_products(g, W_in, x)
-    _add_products(g_rec, W_rec, hidden)
-    one = u.dtype.type(1)
-    if cell == 2:  # GRU: reset, update, new
-        for i in range(2 * R):
-            g[i] += g_rec[i]
-        _logistic(g[: 2 * R])
-        for i in range(R):
-            g[2 * R + i] += g[i] * g_rec[2 * R + i]
-        _tanh(g[2 * R :])
-        for i in range(R):
-            hidden[i] = (one - g[R + i]) * g[2 * R + i] + g[R + i] * hidden[i]
-    elif cell == 3:  # LSTM: input, forget, cell, output
-        memory = u[len(u) - R :]
-        for i in range(4 * R):
-            g[i] += g_rec[i]
-        _logistic(g[: 2 * R])
-        _tanh(g[2 * R : 3 * R])
-        _logistic(g[3 * R :])
-        for i in range(R):
-            memory[i] = g[R + i] * memory[i] + g[i] * g[2 * R + i]
-            hidden[i] = memory[i]
-        _tanh(hidden)
-        for i in range(R):
-            hidden[i] *= g[3 * R + i]
-    else:
-        for i in range(R):
-            hidden[i] = g[i] + g_rec[i]
-        if cell == 0:
-            _logistic(hidden)
-        else:
-            _tanh(hidden)
-    n_past = (len(u) - (2 * R if cell == 3 else R)) // D
-    for i in range(n_past * D - 1, D - 1, -1):  # the latest first
-        u[R + i] = u[R + i - D]
-    if n_past:
-        u[R : R + D] = x
-
-
-@compiled
 def _next_frames(  # type: ignore[no-untyped-def]
     frames, u, uniform, value, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, cell, W_in, W_rec,
     b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, temperature,
@@ -264,6 +188,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
     those after it."""
     N, D = frames.shape
     R, kind = W_rec.shape[1], frames.dtype
+    seen = R + len(A) * D
     a, h, mean, shift = np.empty_like(c), np.empty_like(c), np.empty(D, kind), np.empty(D, kind)
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty_like(b_in), np.empty_like(b_in)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
@@ -271,21 +196,28 @@ def _next_frames(  # type: ignore[no-untyped-def]
         x, hidden = frames[n], u[n, :R]
         alpha[:], mu[:], sigma[:] = b_alpha, b_mu, b_sigma
         if len(U_alpha):
-            _add_products(alpha.reshape(-1), U_alpha, hidden)
+            add_rows(alpha.reshape(-1), U_alpha, hidden)
         if len(U_mu):
-            _add_products(mu.reshape(-1), U_mu, hidden)
+            add_rows(mu.reshape(-1), U_mu, hidden)
         if len(U_sigma):
-            _add_products(sigma.reshape(-1), U_sigma, hidden)
+            add_rows(sigma.reshape(-1), U_sigma, hidden)
         shift[:] = 0
         for i in range(len(A)):
-            _add_products(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
+            add_rows(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
         _frame(
             x, mean, uniform[n], value[n], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu, V_sigma,
             L, floor, relu, temperature, a, h, z,
         )  # fmt: skip
         for d in range(D):
             x[d] += shift[d]
-        _step(u[n], x, cell, R, W_in, W_rec, b_in, b_rec, g, g_rec)
+        g[:], g_rec[:] = b_in, b_rec
+        add_rows(g, W_in, x)
+        add_rows(g_rec, W_rec, hidden)
+        next_state(hidden, u[n, seen:], g, g_rec, cell)
+        for i in range(seen - 1, R + D - 1, -1):  # past frames, the latest first
+            u[n, i] = u[n, i - D]
+        if seen > R:
+            u[n, R : R + D] = x
 
 
 # ------------------------------------------------------------------ from torch
@@ -352,12 +284,7 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
         as_array(getattr(model, f"W_{n}")) if n in model.conditioned else nothing for n in names
     ]
     A = as_array(model.A) if model.n_past else np.empty((0, D, D), out.dtype)
-    if model.cell in ("gru", "lstm"):
-        cell = [model.rnn.weight_ih_l0, model.rnn.weight_hh_l0]
-        cell += [model.rnn.bias_ih_l0, model.rnn.bias_hh_l0]
-    else:
-        cell = [model.W_in, model.W_rec, model.b_h, torch.zeros_like(model.b_h)]
-    recurrent = (CELLS.index(model.cell), *map(as_array, cell))
+    recurrent = (CELLS.index(model.cell), *map(as_array, model.cell_weights()))
     weights, options = _weights(rnade), _options(rnade, temperature)
 
     def run(part: slice, width: int) -> None:
