@@ -118,7 +118,7 @@ class Likelihood(pl.Callback):
     """At every validation, logs ``val/nll_raw`` (nats per frame in the data's own units), for
     integer sound ``val/bits_per_sample``, and of some validation frames the KS distance of the PIT
     (``val/ks``), the number of degenerate features (``val/n_degenerate``, with a warning that names
-    them, once), the floor in use, log p of a few sequences by name (``likelihood/<sequence>``), and
+    them, once), the floor in use, log p of a few sequences by name (``val/log_p/<sequence>``), and
     what copying the last frame and a VAR reach (``val/nll_copy_last``, ``val/nll_var``), each flat.
 
     After ``test``, and on a schedule, it writes into the run folder's ``likelihood/``: log p of
@@ -175,7 +175,7 @@ class Likelihood(pl.Callback):
             return
         found = figures_of(pl_module.model, self._watched, first, self.n_val_frames)
         numbers = self._numbers(found, data)
-        by_name = {f"likelihood/{name}": v.mean() for name, v in found.by_frame.items()}
+        by_name = {f"val/log_p/{name}": v.mean() for name, v in found.by_frame.items()}
         log_numbers(trainer, {f"val/{k}": v for k, v in (numbers | self._flat).items()} | by_name)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
