@@ -28,7 +28,8 @@ from rnade_lightning import commands
 from rnade_lightning.callbacks import GradientError
 from rnade_lightning.lightning_module import SequenceModule, load_checkpoint, module_class
 
-PROG = "python -m rnade_lightning"
+PACKAGE = "rnade_lightning"
+PROG = f"python -m {PACKAGE}"
 COMMANDS = {c.__name__: c for c in (commands.sample, commands.score, commands.gradcheck)}
 
 
@@ -113,10 +114,13 @@ class CLI(LightningCLI):
         """Also takes the model's sizes from the checkpoint, if one is named."""
         super().parse_arguments(parser, args)
         command = self.config.subcommand
+        self._wandb_id = None
         ckpt_path = self.config[command].get("ckpt_path")
         if not ckpt_path:
             return
         checkpoint = load_checkpoint(ckpt_path)
+        if command == "fit":  # the run goes on, in W&B too
+            self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
         kind, hparams = module_class(checkpoint), dict(checkpoint["hyper_parameters"])
         hparams.pop("n_features")  # that of the data at hand, so that a misfit is seen
         model = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": hparams}
@@ -131,14 +135,19 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         trainer = super().instantiate_trainer(**kwargs)
-        for (
-            logger
-        ) in trainer.loggers:  # W&B's files go into the run folder, whose name is known now
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        # Of two of ours of a kind the last counts: callbacks+=Samples sets the options of Samples.
+        ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
+        callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]
+        for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and _on_rank_zero():
+                # W&B's files go into the run folder, whose name is known now
                 folder = str(trainer.loggers[0].log_dir)
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 logger._save_dir = logger._wandb_init["dir"] = folder
                 logger._wandb_init.pop("anonymous", None)  # W&B warns of it, though it is unset
+                if self._wandb_id and not (logger.version or os.environ.get("WANDB_RUN_ID")):
+                    logger._id = logger._wandb_init["id"] = self._wandb_id
         return trainer
 
     def after_fit(self) -> None:
@@ -247,6 +256,11 @@ def _on_rank_zero() -> bool:
 
 
 def _one_line(error: Exception) -> str:
+    if "log_model=True and offline=True" in str(error):  # Lightning's, within a page of options
+        return (
+            "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
+            "WANDB_MODE=online, and the checkpoint waits for wandb sync"
+        )
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -7,12 +7,12 @@ Conventions:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,15 @@ class VAR:
 
     def log_prob(self, frames: Tensor) -> Tensor:
         """Log density of frames p+1 .. T given those before, ``(T - p,)``."""
-        now = frames[self.order :].double()
-        return MultivariateNormal(self.mean(frames), self.covariance).log_prob(now)
+        return self.feature_log_prob(frames).sum(-1)
+
+    def feature_log_prob(self, frames: Tensor) -> Tensor:
+        """The terms of :meth:`log_prob`: log density of every feature given the features before it
+        and the frames before, ``(T - p, D)``."""
+        L = torch.linalg.cholesky(self.covariance)  # L_dd: deviation of d given those before
+        error = (frames[self.order :].double() - self.mean(frames)).T
+        r = torch.linalg.solve_triangular(L, error, upper=False).T
+        return -0.5 * r.square() - L.diagonal().log() - 0.5 * math.log(2 * math.pi)
 
     def squared_errors(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Expected squared error of a draw, exact, and squared error of the mean, ``(T - p,)``."""

@@ -79,6 +79,12 @@ class FrameDensity(nn.Module, ABC):
         """Log density of each feature given those before it, ``(..., D)``; they add up to
         :meth:`log_prob`."""
 
+    def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
+        """Distribution function of each feature given those before it, ``(..., D)``, in [0, 1]:
+        uniform where frames are the density's own. A density may go without; its calibration is
+        then not shown."""
+        raise NotImplementedError(f"{type(self).__name__} has no feature_cdf")
+
     @abstractmethod
     def sample(
         self,

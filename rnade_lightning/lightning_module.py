@@ -114,6 +114,9 @@ class SequenceModule(pl.LightningModule):
                 "stopped before this step, the last checkpoint is good. Raise model.floor"
             )
         self.log("grad_norm/total", norm)
+        if gradient_clip_val and gradient_clip_algorithm != "value":
+            clipped = (norm > gradient_clip_val).float()  # the epoch's mean: share of clipped steps
+            self.log("grad_norm/clipped", clipped, on_step=False, on_epoch=True, batch_size=1)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

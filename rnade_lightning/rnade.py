@@ -181,6 +181,19 @@ class RNADE(FrameDensity):
             log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
+    def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
+        r"""Distribution function of each feature given those before it, ``(..., d)``,
+        :math:`F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})`."""
+        log_weights, means, log_scales = self.conditionals(x, biases)
+        with full_precision(x):
+            r = (x.to(means.dtype)[..., None] - means) * torch.exp(-log_scales)
+            if self.component == "laplace":
+                below = 0.5 * torch.exp(-r.abs())
+                phi = torch.where(r < 0, below, 1 - below)
+            else:
+                phi = torch.special.ndtr(r)
+            return (log_weights.exp() * phi).sum(-1)
+
     def _linear(self, x: Tensor) -> Tensor | None:
         """What the linear path adds to the means of the first d features, ``(..., d)``."""
         d = x.shape[-1]

@@ -253,6 +253,12 @@ class SequenceModel(nn.Module, ABC):
         seen = self.states(frames, u)[0]
         return self.density.feature_log_prob(frames - self.shift(seen), self.frame_params(seen))
 
+    def feature_cdf(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
+        """Distribution function of every feature given the features before it and the frames
+        before, ``(B, T, D)``; see :meth:`FrameDensity.feature_cdf`."""
+        seen = self.states(frames, u)[0]
+        return self.density.feature_cdf(frames - self.shift(seen), self.frame_params(seen))
+
     @torch.no_grad()
     def sample(
         self,

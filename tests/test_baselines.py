@@ -43,6 +43,17 @@ def test_var_log_prob_is_the_gaussian_of_its_errors(sequences: list[Tensor]) -> 
         assert var.log_prob(x)[t - 2] == pytest.approx(expected.item(), abs=1e-10)
 
 
+def test_var_terms_are_conditionals_inside_the_frame(sequences: list[Tensor]) -> None:
+    """The first two terms are the density of the first two features, whatever the third."""
+    x = sequences[0][:30]
+    var = VAR.fit(sequences, order=2)
+    terms = var.feature_log_prob(x)
+    assert torch.allclose(terms.sum(-1), var.log_prob(x))
+    S = var.covariance[:2, :2]
+    marginal = torch.distributions.MultivariateNormal(var.mean(x)[:, :2], S)
+    assert torch.allclose(terms[:, :2].sum(-1), marginal.log_prob(x[2:, :2]))
+
+
 def test_expected_error_of_a_draw_is_that_of_draws(sequences: list[Tensor]) -> None:
     x = sequences[0][:200]
     var = VAR.fit(sequences, order=1)

@@ -89,6 +89,8 @@ def test_a_run_leaves_what_it_promises(
         "metrics.csv", "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
         "comparison.csv", "comparison.md", "likelihood/by_frame.csv", "likelihood/by_feature.csv",
         "likelihood/likelihood.png", "samples/test_free.npy", "samples/test_continuation.npy",
+        "samples/test_one_step.npy", "samples/index.html", "run.json", "gradcheck/by_step.csv",
+        "gradcheck/table.md",
     ):  # fmt: skip
         assert (folder / name).stat().st_size > 0, name
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
@@ -160,7 +162,9 @@ def test_callbacks_change_no_weight(fit: Callable[..., Path]) -> None:
     noisy = "--model=toy.NoisyModule"
     often = ("--trainer.callbacks+=Samples", "--trainer.callbacks.every_n_epochs=1")
     checks = ("--trainer.callbacks+=GradientCheck", "--trainer.callbacks.every_n_steps=1")
-    full = fit(noisy, *often, *checks, name="full")
+    drawn = ("--trainer.callbacks+=Likelihood", "--trainer.callbacks.every_n_epochs=1")
+    steps = "--trainer.log_every_n_steps=1"
+    full = fit(noisy, *often, *checks, *drawn, steps, name="full")
     bare = fit(
         noisy,
         "--trainer.callbacks=ModelCheckpoint",
@@ -168,6 +172,7 @@ def test_callbacks_change_no_weight(fit: Callable[..., Path]) -> None:
         name="bare",
     )
     assert list((full / "samples").glob("epoch*"))
+    assert list((full / "likelihood").glob("epoch*"))
     assert same_bits(
         weights(full / "checkpoints" / "last.ckpt"), weights(bare / "checkpoints" / "last.ckpt")
     )

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import soundfile
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datamodules import FrameDataModule
@@ -30,6 +32,21 @@ class ToyDataModule(FrameDataModule):
         path = stem.with_name(stem.name + ".npy")
         np.save(path, raw)
         return [path]
+
+
+class PlayedDataModule(ToyDataModule):
+    """Every kind of file that a data module may write, small."""
+
+    def write(self, raw: Any, stem: Path) -> list[Path]:
+        paths = {
+            kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "gif", "wav", "html")
+        }
+        pictures = [Image.fromarray(np.full((8, 8), 9 * i, np.uint8)) for i in range(5)]
+        pictures[0].save(paths["png"])
+        pictures[0].save(paths["gif"], save_all=True, append_images=pictures[1:])
+        soundfile.write(paths["wav"], np.clip(raw[:, 0], -1, 1), 8000)
+        paths["html"].write_text(f'<p>{stem.name} & "{len(raw)} frames"</p>')
+        return [*super().write(raw, stem), *paths.values()]
 
 
 class NoisyModule(RNNRNADEModule):

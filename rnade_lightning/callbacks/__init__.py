@@ -5,6 +5,7 @@ from rnade_lightning.callbacks.gradient_check import GradientCheck, GradientErro
 from rnade_lightning.callbacks.likelihood import Likelihood
 from rnade_lightning.callbacks.predictions import PredictionWriter
 from rnade_lightning.callbacks.random_state import RandomState
+from rnade_lightning.callbacks.run_card import RunCard
 from rnade_lightning.callbacks.samples import Samples
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "Likelihood",
     "PredictionWriter",
     "RandomState",
+    "RunCard",
     "Samples",
 ]

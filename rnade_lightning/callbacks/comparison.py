@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rnade_lightning.baselines import VAR
+from rnade_lightning.callbacks.media import log_numbers, log_table
 
 
 class Row(NamedTuple):
@@ -72,14 +73,12 @@ class Comparison(pl.Callback):
             "standardised units" if data.hparams.get("standardise", True) else "the data's units"
         )
         self._write(Path(log_dir), rows, n_frames, units)
-        for logger in trainer.loggers:
-            for row in rows:
-                key = row.name.replace(" ", "_")
-                metrics = {
-                    f"comparison/{key}/{k}": v
-                    for k, v in zip(row._fields[1:], row[1:], strict=True)
-                }
-                logger.log_metrics(metrics, trainer.global_step)
+        log_table(trainer, "comparison/table", Row._fields, rows)
+        log_numbers(trainer, {
+            f"comparison/{row.name.replace(' ', '_')}/{key}": value
+            for row in rows
+            for key, value in zip(row._fields[1:], row[1:], strict=True)
+        })  # fmt: skip
 
     @torch.no_grad()
     def _model_row(self, pl_module: Any, test: list[Tensor], first: int) -> Row:

@@ -11,13 +11,16 @@ Conventions:
 from __future__ import annotations
 
 import copy
+import csv
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
 from rnade_lightning.gradients import rnn_rnade_gradients
 from rnade_lightning.rnn_rnade import RNNRNADE, SequenceModel
 
@@ -98,7 +101,10 @@ def require_correct(
 
 class GradientCheck(pl.Callback):
     """Checks the gradients on a float64 copy of the model and a few frames of the batch; stops the
-    run, with the parameter's name, when they disagree or one is not finite.
+    run, with the parameter's name, when they disagree or one is not finite. Every check is written
+    to the run folder's ``gradcheck/`` (``by_step.csv`` all of them, ``table.md`` the last) and
+    logged; at the trainer's logging steps, so are the norms of the gradients, by parameter, before
+    clipping (``grad_norm/<parameter>``).
 
     Args:
         every_n_steps: optimiser steps between two checks; the first comes before the first step.
@@ -118,11 +124,15 @@ class GradientCheck(pl.Callback):
     ) -> None:
         self.every_n_steps, self.n_sequences, self.n_frames = every_n_steps, n_sequences, n_frames
         self.tolerances = (algorithm_tolerance, difference_tolerance)
+        self._steps: list[tuple[Any, ...]] = []  # of every check, the step and a row
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: dict[str, Tensor], batch_idx: int
     ) -> None:
-        if trainer.global_step % self.every_n_steps or not trainer.is_global_zero:
+        if trainer.global_step % self.every_n_steps:
+            return
+        log_dir = trainer.log_dir  # on every rank: it is broadcast
+        if not trainer.is_global_zero:
             return
         some = (slice(self.n_sequences), slice(self.n_frames))
         rows = gradient_table(pl_module.model, batch["frames"][some], batch["mask"][some])
@@ -130,9 +140,28 @@ class GradientCheck(pl.Callback):
             "gradcheck/algorithm": max(row.algorithm for row in rows),
             "gradcheck/difference": max(row.difference for row in rows),
         }
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, trainer.global_step)
+        log_numbers(trainer, metrics)
+        log_table(trainer, "gradcheck/table", GradientRow._fields, rows)
+        self._steps += [(trainer.global_step, *row) for row in rows]
+        if log_dir is not None:
+            folder = Path(log_dir, "gradcheck")
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "by_step.csv", "w", newline="") as file:
+                csv.writer(file).writerows([("step", *GradientRow._fields), *self._steps])
+            note = f"Step {trainer.global_step}. Relative errors; algorithm: against autograd; "
+            note += "difference: autograd against central differences.\n"
+            (folder / "table.md").write_text(f"{markdown(GradientRow._fields, rows)}\n\n{note}")
         require_correct(rows, *self.tolerances)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: Any, optimizer: torch.optim.Optimizer
+    ) -> None:
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not every or (trainer.global_step + 1) % every:
+            return
+        grads = {n: p.grad for n, p in pl_module.model.named_parameters() if p.grad is not None}
+        norms = torch._foreach_norm(list(grads.values()))
+        pl_module.log_dict({f"grad_norm/{n}": v for n, v in zip(grads, norms, strict=True)})
 
 
 def _log_prob(model: SequenceModel, frames: Tensor, mask: Tensor | None) -> Tensor:

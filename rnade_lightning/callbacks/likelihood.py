@@ -1,82 +1,319 @@
-"""Where the likelihood comes from: over time, by feature, in raw units."""
+r"""Where the likelihood comes from, what it has to beat, and whether it means anything.
+
+Conventions:
+    log p in nats, standardised units. PIT is the predictive distribution function at the data,
+    :math:`F(x_d | x_{<d}, \text{past})`; its KS distance, :math:`\sup_u |\hat F(u) - u|`, is near 0
+    for a model that is calibrated, and at most 1. Figures are over the scored frames.
+
+    A feature is *degenerate* when on more than half of its frames the density is higher than that
+    of a Gaussian at its peak whose deviation is twice the floor (or, without a floor, a hundred
+    thousandth of the feature's own): its log p then says how low the floor is, and little of the
+    data.
+"""
 
 from __future__ import annotations
 
 import csv
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+
+from rnade_lightning.baselines import VAR
+from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
+from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
+
+Array = npt.NDArray[np.float64]
+
+RESOLUTION = 1e-5
+"""Of a feature, in its standard deviations; what is narrower is an artefact of storage."""
+CHUNK = 256
+"""Frames in one call of the model."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is told of some sequences.
+
+    Attributes:
+        by_frame: log p ``(T,)`` of every frame, by sequence.
+        scored: log p ``(N, D)`` of the scored frames.
+        pit: ``(N, D)``; None for a density without distribution functions.
+        floor: smallest scale of the density, 0 for none.
+    """
+
+    by_frame: dict[str, Array]
+    scored: Tensor
+    pit: Tensor | None
+    floor: float
+
+    @property
+    def degenerate(self) -> Tensor:
+        """Which features are, ``(D,)``."""
+        width = 2 * max(self.floor, RESOLUTION)
+        peak = -math.log(width * math.sqrt(2 * math.pi))
+        return (self.scored > peak).double().mean(0) > 0.5
+
+
+def figures_of(
+    model: Any, sequences: Sequence[tuple[str, Tensor]], first: int, n_frames: int | None = None
+) -> Figures:
+    """Log p and PIT of sequences ``(T, D)`` of which the frames from ``first`` on are scored.
+
+    Args:
+        model: a sequence model.
+        sequences: names and frames.
+        first: the first frame that is scored.
+        n_frames: about how many frames to look at, evenly spread; None for all.
+    """
+    by_frame: dict[str, Array] = {}
+    scored: list[Tensor] = []
+    pits: list[Tensor] | None = []
+    device = next(model.parameters()).device
+    step = 1 if n_frames is None else max(sum(len(x) for _, x in sequences) // n_frames, 1)
+    with torch.no_grad():
+        for name, frames in sequences:
+            u, log_p, pit = None, [], []
+            for chunk in frames.to(device)[None].split(CHUNK * step, 1):
+                seen, u = model.states(chunk, u)
+                x = (chunk - model.shift(seen))[:, ::step]
+                params = model.frame_params(seen[:, ::step])
+                log_p.append(model.density.feature_log_prob(x, params)[0])
+                try:
+                    pit.append(model.density.feature_cdf(x, params)[0])
+                except NotImplementedError:
+                    pits = None
+            terms = torch.cat(log_p)
+            by_frame[name] = terms.double().sum(-1).cpu().numpy()
+            unscored = -(-first // step)
+            scored.append(terms[unscored:])
+            if pits is not None:
+                pits.append(torch.cat(pit)[unscored:])
+    floor = float(getattr(model.density, "floor", 0.0))
+    return Figures(by_frame, torch.cat(scored), torch.cat(pits) if pits else None, floor)
+
+
+def ks_distance(pit: Tensor) -> Tensor:
+    """Largest distance of the distribution of ``pit (N, ...)`` from the uniform one, ``(...)``.
+
+    >>> ks_distance(torch.tensor([0.25, 0.75]))
+    tensor(0.2500)
+    """
+    n = len(pit)
+    u = pit.sort(0).values
+    steps = torch.arange(n + 1, device=u.device, dtype=u.dtype).view(-1, *[1] * (u.dim() - 1)) / n
+    return torch.maximum((steps[1:] - u).amax(0), (u - steps[:-1]).amax(0))
 
 
 class Likelihood(pl.Callback):
-    """Logs ``val/nll_raw``, nats per frame in the data's own units, at every validation, and for
-    integer sound ``val/bits_per_sample``; after
-    ``test`` writes, into the run folder's ``likelihood/``, log p of every frame and of every
-    feature as CSV, and both as a picture.
+    """At every validation, logs ``val/nll_raw`` (nats per frame in the data's own units), for
+    integer sound ``val/bits_per_sample``, and of some validation frames the KS distance of the PIT
+    (``val/ks``), the number of degenerate features (``val/n_degenerate``, with a warning that names
+    them, once), the floor in use, log p of a few sequences by name (``val/log_p/<sequence>``), and
+    what copying the last frame and a VAR reach (``val/nll_copy_last``, ``val/nll_var``), each flat.
+
+    After ``test``, and on a schedule, it writes into the run folder's ``likelihood/``: log p of
+    every frame and of every feature beside the baselines as CSV, and a picture of both with the
+    histogram of the PIT; the tables and the picture go to the loggers too.
 
     Args:
-        n_sequences: longest test sequences to draw.
+        n_sequences: longest sequences that are followed by name and drawn.
+        every_n_epochs: epochs between two full sets of validation figures; 0 for none.
+        n_val_frames: frames behind the numbers of each validation, spread over those sequences.
+        max_frames: frames of a full set, and frames that the baselines are fitted on: of the
+            training part, and for the test of the validation part too.
+        order: p of the VAR.
+        ridge: its ridge penalty.
     """
 
-    def __init__(self, n_sequences: int = 3) -> None:
-        self.n_sequences = n_sequences
+    def __init__(
+        self,
+        n_sequences: int = 3,
+        every_n_epochs: int = 0,
+        n_val_frames: int = 100,
+        max_frames: int = 20_000,
+        order: int = 3,
+        ridge: float = 0.1,
+    ) -> None:
+        self.n_sequences, self.every_n_epochs = n_sequences, every_n_epochs
+        self.n_val_frames, self.max_frames = n_val_frames, max_frames
+        self.order, self.ridge = order, ridge
+        self._baselines: dict[str, dict[str, VAR]] = {}
+        self._watched: list[tuple[str, Tensor]] | None = None  # validation frames, on the device
+        self._flat: dict[str, float] = {}  # what the baselines reach on them
+        self._warned = False
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         nll = trainer.callback_metrics.get("val/nll")
-        if nll is not None and not trainer.sanity_checking:
-            raw = nll + trainer.datamodule.log_scale  # type: ignore[attr-defined]
-            pl_module.log("val/nll_raw", raw, sync_dist=True)
-            to_bits = getattr(trainer.datamodule, "bits_per_sample", None)  # type: ignore[attr-defined]
-            if to_bits and (bits := to_bits(-float(nll))) is not None:
-                pl_module.log("val/bits_per_sample", bits, sync_dist=True)
+        if nll is None or trainer.sanity_checking:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        pl_module.log("val/nll_raw", nll + data.log_scale, sync_dist=True)
+        to_bits = getattr(data, "bits_per_sample", None)
+        if to_bits and (bits := to_bits(-float(nll))) is not None:
+            pl_module.log("val/bits_per_sample", bits, sync_dist=True)
+        if not trainer.is_global_zero:
+            return
+        first = self._first_scored(data)
+        if self._watched is None:
+            self._watched = [
+                (name, frames.to(pl_module.device))
+                for name, frames in _longest(data, "val", self.n_sequences, self.max_frames)
+                if len(frames) > first
+            ]
+            self._flat = self._reached(data, "val", self._watched, first)
+        if not self._watched:
+            return
+        found = figures_of(pl_module.model, self._watched, first, self.n_val_frames)
+        numbers = self._numbers(found, data)
+        by_name = {f"val/log_p/{name}": v.mean() for name, v in found.by_frame.items()}
+        log_numbers(trainer, {f"val/{k}": v for k, v in (numbers | self._flat).items()} | by_name)
 
-    @torch.no_grad()
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        epoch = trainer.current_epoch + 1
+        if self.every_n_epochs and epoch % self.every_n_epochs == 0:
+            was_training = pl_module.model.training
+            pl_module.model.eval()
+            self._report(trainer, pl_module, "val", f"epoch{epoch:04d}_")
+            pl_module.model.train(was_training)
+
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._report(trainer, pl_module, "test", "")
+
+    def _report(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or log_dir is None:
             return
-        data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
-        by_frame = {}
-        by_feature = np.zeros(data.n_features)
-        for name, frames in data.sequences("test"):
-            frames = frames.to(pl_module.device)[None]
-            log_p = model.feature_log_prob(frames)[0].double().cpu().numpy()
-            by_frame[name] = log_p.sum(-1)
-            by_feature += log_p.sum(0)
-        by_feature /= sum(len(log_p) for log_p in by_frame.values())
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        first = self._first_scored(data)
+        sequences = _first(data.sequences(split), self.max_frames, first)
+        found = figures_of(pl_module.model, sequences, first)
+        baselines = self._fitted(data, split)
+        of_baselines = {
+            k: [v.feature_log_prob(x) for _, x in sequences] for k, v in baselines.items()
+        }
+        numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)
+        log_numbers(trainer, {f"{split}/{key}": value for key, value in numbers.items()})
 
         folder = Path(log_dir, "likelihood")
         folder.mkdir(parents=True, exist_ok=True)
-        rows = [(name, t, v) for name, log_p in by_frame.items() for t, v in enumerate(log_p)]
-        _write_csv(folder / "by_frame.csv", ("sequence", "frame", "log_prob"), rows)
-        features = list(zip(data.feature_names, by_feature, strict=True))
-        _write_csv(folder / "by_feature.csv", ("feature", "log_prob"), features)
-        longest = sorted(by_frame.items(), key=lambda item: -len(item[1]))[: self.n_sequences]
-        _picture(longest, data.feature_names, by_feature).savefig(
-            folder / "likelihood.png", dpi=120
-        )
+        header = ("sequence", "frame", "log_prob", *baselines)
+        by_frame = {
+            name: np.column_stack(
+                [log_p, *(_from_the_end(of[i].sum(-1), log_p) for of in of_baselines.values())]
+            )
+            for i, (name, log_p) in enumerate(found.by_frame.items())
+        }
+        rows = [(name, t, *v) for name, values in by_frame.items() for t, v in enumerate(values)]
+        _write_csv(folder / f"{stem}by_frame.csv", header, rows)
+        drawn = sorted(by_frame, key=lambda name: -len(by_frame[name]))[: self.n_sequences]
+        some = [row for row in rows if row[0] in drawn and row[1] < CHUNK]
+        log_table(trainer, "likelihood/by_frame", header, some)
+
+        means = [
+            torch.cat([x[first - baselines[key].order :] for x in of]).mean(0).tolist()
+            for key, of in of_baselines.items()
+        ]
+        ks = [math.nan] * data.n_features if found.pit is None else ks_distance(found.pit).tolist()
+        by_feature = found.scored.double().mean(0).tolist()
+        columns = (data.feature_names, by_feature, *means, ks, found.degenerate.tolist())
+        features = [FeatureRow(*row) for row in zip(*columns, strict=True)]
+        _write_csv(folder / f"{stem}by_feature.csv", FeatureRow._fields, features)
+        log_table(trainer, "likelihood/by_feature", FeatureRow._fields, features)
+
+        picture = folder / f"{stem}likelihood.png"
+        titles = (type(pl_module.model).__name__, "copy the last frame", f"VAR({self.order})")
+        levels = dict(zip(titles, (sum(by_feature), *map(sum, means)), strict=True))
+        pit = None if found.pit is None else found.pit.flatten().double().cpu().numpy()
+        drawn_log_p = {name: by_frame[name][:, 0] for name in drawn}
+        figure = draw_likelihood(drawn_log_p, levels, features, pit, numbers.get("ks", math.nan))
+        figure.savefig(picture, dpi=110)
+        log_media(trainer, "likelihood", [picture])
+
+    def _numbers(self, found: Figures, data: Any) -> dict[str, float]:
+        """KS distance, degenerate features and floor; warns of the features, once."""
+        collapsed = [
+            n for n, d in zip(data.feature_names, found.degenerate.tolist(), strict=True) if d
+        ]
+        if collapsed and not self._warned:
+            self._warned = True
+            named = ", ".join(collapsed[:8]) + (", .." if len(collapsed) > 8 else "")
+            at = f"the floor ({found.floor:g})" if found.floor else "zero width (there is no floor)"
+            rank_zero_warn(
+                f"{len(collapsed)} of {len(data.feature_names)} features are degenerate, their "
+                f"densities near {at}: {named}. Their share of the likelihood has little meaning; "
+                "raise model.floor, or leave them out"
+            )
+        numbers = {"n_degenerate": float(len(collapsed)), "floor": found.floor}
+        if found.pit is not None:
+            numbers["ks"] = ks_distance(found.pit.flatten()).item()
+        return numbers
+
+    def _reached(
+        self, data: Any, split: str, sequences: Sequence[tuple[str, Tensor]], first: int
+    ) -> dict[str, float]:
+        """Nats per frame of the baselines on the scored frames."""
+        if not sequences:
+            return {}
+        return {
+            f"nll_{key}": -torch.cat([v.log_prob(x.cpu())[first - v.order :] for _, x in sequences])
+            .mean()
+            .item()
+            for key, v in self._fitted(data, split).items()
+        }
+
+    def _fitted(self, data: Any, split: str) -> dict[str, VAR]:
+        """The baselines for a part, fitted once on the frames known by then: the training part, and
+        for the test, as they have nothing to select, the validation part too."""
+        if split not in self._baselines:
+            parts = ("train",) if split == "val" else ("train", "val")
+            sequences = itertools.chain.from_iterable(data.sequences(part) for part in parts)
+            known = [x for _, x in _first(sequences, self.max_frames, self.order)]
+            self._baselines[split] = {
+                "copy_last": VAR.copy_last(known),
+                "var": VAR.fit(known, self.order, self.ridge),
+            }
+        return self._baselines[split]
+
+    def _first_scored(self, data: Any) -> int:
+        """The first frame that the model and every baseline score."""
+        return max(data.hparams.warmup, self.order)
+
+
+def _first(sequences: Iterable[Any], n_frames: int, longer_than: int) -> list[tuple[str, Tensor]]:
+    """The first sequences of some length, the last one cut where there are enough frames."""
+    found: list[tuple[str, Tensor]] = []
+    for name, frames in sequences:
+        if n_frames <= 0:
+            break
+        frames = frames[:n_frames]
+        if len(frames) > longer_than:
+            found.append((name, frames))
+            n_frames -= len(frames)
+    return found
+
+
+def _longest(data: Any, split: str, n: int, n_frames: int) -> list[tuple[str, Tensor]]:
+    """The longest of the first hundred sequences, cut to an equal share of the frames."""
+    some = itertools.islice(data.sequences(split), 100)
+    longest = sorted(some, key=lambda sequence: -len(sequence.frames))[:n]
+    return [(name, frames[: max(n_frames // len(longest), 1)]) for name, frames in longest]
+
+
+def _from_the_end(log_p: Tensor, whole: Array) -> Array:
+    """A baseline's log p beside the model's; not a number where it has no past."""
+    return np.concatenate([np.full(len(whole) - len(log_p), np.nan), log_p.numpy()])
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
     with open(path, "w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
-
-
-def _picture(
-    sequences: list[tuple[str, np.ndarray]], feature_names: list[str], by_feature: np.ndarray
-) -> Figure:
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    over_time, features = figure.subplots(2, 1)
-    for name, log_p in sequences:
-        over_time.plot(log_p, label=name, linewidth=1)
-    over_time.set(xlabel="frame", ylabel="log p (nats, standardised units)")
-    over_time.legend(fontsize=8)
-    features.bar(range(len(by_feature)), by_feature, color="tab:gray")
-    features.set_xticks(range(len(by_feature)), feature_names, rotation=90, fontsize=6)
-    features.set(ylabel="log p by feature (nats)")
-    features.margins(x=0.01)
-    return figure

@@ -1,42 +1,80 @@
-"""Generated sequences, written as files that a person can play."""
+"""Generated sequences, as files that a person can play, and a page that shows them beside truth."""
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
+
+from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
+from rnade_lightning.callbacks.media import log_media, log_numbers
+
+
+class _Drawn(NamedTuple):
+    """One sequence to show."""
+
+    group: str
+    kind: str  # of the file's name and the log key
+    title: str
+    note: str
+    frames: Tensor  # (T, D), standardised
 
 
 class Samples(pl.Callback):
-    """Writes, into the run folder's ``samples/``, a free-running sample and the continuation of a
-    held-out sequence beside the sequence itself: on a schedule during ``fit`` (validation data) and
-    after ``test`` (test data). Draws come from a generator of its own.
+    """Writes, into the run folder's ``samples/``: free-running samples, and of held-out sequences
+    the continuation, the sequence itself, and the predictive mean of every frame given those before
+    it. On a schedule during ``fit`` (validation data) and after ``test`` (test data). Each time
+    ``samples/index.html`` shows them all, newest first; the files and their figures go to the
+    loggers too. Draws come from a generator of its own.
 
     Args:
         every_n_epochs: epochs between two sets during ``fit``; 0 for none.
         n_frames: frames of each sample.
-        n_prefix: frames of the held-out sequence that a continuation is given.
+        n_prefix: frames of the held-out sequence that a continuation is given, at most half of it.
+        n_samples: free-running samples.
+        n_sequences: held-out sequences to continue, longest first.
+        n_mean: draws of each frame's prefix behind the predictive mean.
         seed: of the draws.
     """
 
     def __init__(
-        self, every_n_epochs: int = 0, n_frames: int = 150, n_prefix: int = 30, seed: int = 0
+        self,
+        every_n_epochs: int = 0,
+        n_frames: int = 150,
+        n_prefix: int = 30,
+        n_samples: int = 2,
+        n_sequences: int = 1,
+        n_mean: int = 20,
+        seed: int = 0,
     ) -> None:
-        self.every_n_epochs, self.n_frames = every_n_epochs, n_frames
-        self.n_prefix, self.seed = n_prefix, seed
+        self.every_n_epochs, self.n_frames, self.n_prefix = every_n_epochs, n_frames, n_prefix
+        self.n_samples, self.n_sequences, self.n_mean = n_samples, n_sequences, n_mean
+        self.seed = seed
+        self._sets: list[SampleSet] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
-            self._write(trainer, pl_module, "val", f"epoch{epoch:04d}")
+            title = f"Epoch {epoch}, step {trainer.global_step}, validation data"
+            self._write(trainer, pl_module, "val", f"epoch{epoch:04d}", title)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._write(trainer, pl_module, "test", "test")
+        title = "Test data"
+        if trainer.ckpt_path:
+            found = torch.load(str(trainer.ckpt_path), map_location="cpu", weights_only=True)
+            title += f", weights of epoch {found['epoch'] + 1}, step {found['global_step']}"
+        self._write(trainer, pl_module, "test", "test", title)
 
-    def _write(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
+    def _write(
+        self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str, title: str
+    ) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or log_dir is None:
             return
@@ -45,25 +83,96 @@ class Samples(pl.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         was_training = model.training
         model.eval()  # no dropout in a sample
-        generator = torch.Generator(pl_module.device).manual_seed(self.seed)
-        truth = max((s.frames for s in data.sequences(split)), key=len)[
-            : self.n_prefix + self.n_frames
-        ]
-        prefix = truth[: self.n_prefix].to(pl_module.device)
-        free = model.sample(self.n_frames, generator=generator)[0, 0]
-        more = model.sample(self.n_frames, prefix=prefix[None], generator=generator)[0, 0]
-        model.train(was_training)
-        figures = {}
-        for kind, frames in (
-            ("free", free),
-            ("continuation", torch.cat((prefix, more))),
-            ("truth", truth),
-        ):
-            if not torch.isfinite(frames).all():
+        groups: dict[str, list[Shown]] = {}
+        figures: dict[str, dict[str, float]] = {}
+        for drawn in self._draw(model, data, split, pl_module.device):
+            if not torch.isfinite(drawn.frames).all():
+                kind = drawn.kind.replace("_", " ")
                 pl.utilities.rank_zero_warn(f"the {kind} sample diverged; it is not written")
                 continue
-            data.render(frames.cpu(), folder / f"{stem}_{kind}")
-            if hasattr(data, "figures"):  # what this kind of data measures of itself
-                figures[kind] = data.figures(frames.cpu())
-        if figures:
-            (folder / f"{stem}_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+            frames = drawn.frames.cpu()
+            paths = data.render(frames, folder / f"{stem}_{drawn.kind}")
+            groups.setdefault(drawn.group, []).append(Shown(drawn.title, drawn.note, paths))
+            log_media(trainer, f"samples/{drawn.kind}", paths)
+            with torch.no_grad():
+                log_p = model.log_prob(drawn.frames[None]).mean().item()
+            own = data.figures(frames) if hasattr(data, "figures") else {}  # of this kind of data
+            figures[drawn.kind] = {"log_prob": log_p} | own
+        model.train(was_training)
+        (folder / f"{stem}_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+        log_numbers(trainer, {
+            f"samples/{kind}/{key}": value
+            for kind, numbers in figures.items()
+            for key, value in numbers.items() if not key.endswith("_of_data")
+        })  # fmt: skip
+        tables = [_figures_table(figures), *_comparison(Path(log_dir))]
+        self._sets.insert(0, SampleSet(title, groups, tables))
+        name = f"{type(model).__name__} · {Path(log_dir).parent.name}/{Path(log_dir).name}"
+        picture = Path(log_dir, "likelihood", "likelihood.png")
+        pictures = [Shown("Likelihood", "of the held-out data, in nats", [picture])]
+        write_gallery(
+            folder / "index.html", name, self._facts(trainer, data, model), self._sets,
+            pictures if picture.is_file() else [],
+        )  # fmt: skip
+
+    def _draw(self, model: Any, data: Any, split: str, device: torch.device) -> Iterator[_Drawn]:
+        generator = torch.Generator(device).manual_seed(self.seed)
+        some = itertools.islice(data.sequences(split), 100)
+        held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
+        drawn = model.sample(self.n_frames, self.n_samples, generator=generator)[0]
+        for i, (name, frames) in enumerate(held_out):
+            truth = frames[: self.n_prefix + self.n_frames].to(device)
+            n_prefix = min(self.n_prefix, max(len(truth) // 2, 1))
+            prefix = truth[:n_prefix]
+            more = model.sample(self.n_frames, prefix=prefix[None], generator=generator)[0, 0]
+            mean = model.predictive_mean(truth[None], n_samples=self.n_mean, generator=generator)[0]
+            group = f"{name}, held out"
+            given = f"{n_prefix} frames ({n_prefix / data.frame_rate:.2g} s) given, the rest drawn"
+            for kind, title, note, shown in (
+                ("truth", "Truth", "as it was recorded", truth),
+                ("continuation", "Continued", given, torch.cat((prefix, more))),
+                ("one_step", "One step ahead", "the mean of every frame, given the past", mean),
+            ):
+                yield _Drawn(group, _numbered(kind, i), title, note, shown)
+        for i, frames in enumerate(drawn):
+            title = f"Sample {i + 1}"
+            yield _Drawn("From nothing", _numbered("free", i), title, "free-running", frames)
+
+    def _facts(self, trainer: pl.Trainer, data: Any, model: Any) -> list[str]:
+        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.endswith("/nll")}
+        return [
+            *(f"{key} {value:.4g} nats a frame" for key, value in metrics.items()),
+            f"{sum(p.numel() for p in model.parameters()):,} parameters",
+            f"{data.n_features} features, {data.frame_rate:.4g} frames a second",
+        ]
+
+
+def _numbered(kind: str, i: int) -> str:
+    return kind if i == 0 else f"{kind}_{i + 1}"
+
+
+def _figures_table(figures: dict[str, dict[str, float]]) -> Table:
+    """A row a sequence, and one for the data where a figure is known of them."""
+    keys = list(dict.fromkeys(key for numbers in figures.values() for key in numbers))
+    columns = [key for key in keys if not key.endswith("_of_data")]
+    rows: list[list[Any]] = [
+        [kind.replace("_", " "), *(numbers.get(key, float("nan")) for key in columns)]
+        for kind, numbers in figures.items()
+    ]
+    if len(columns) < len(keys):
+        known = next(iter(figures.values()))
+        whole = [known.get(f"{key}_of_data", float("nan")) for key in columns]
+        rows.append(["test data, whole", *whole])
+    return Table("Figures", ["", *(key.replace("_", " ") for key in columns)], rows)
+
+
+def _comparison(run: Path) -> list[Table]:
+    """The table of the comparison after ``test``, if there is one in the run folder."""
+    path = run / "comparison.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        _, *rows = csv.reader(file)
+    columns = ["", "log p, nats per frame", "error of samples", "error of mean"]
+    values = [[name, *map(float, numbers)] for name, *numbers in rows]
+    return [Table("One step ahead, test data", columns, values)]

@@ -1,0 +1,107 @@
+"""A small reader of W&B's offline run files: records in blocks, as in LevelDB's log.
+
+The file starts with 7 bytes; a record's pieces each have a header of 7 (checksum, length, type:
+1 whole, 2 first, 3 middle, 4 last) and never cross a block of 32 KiB.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+_BLOCK, _HEADER = 32768, 7
+
+
+@dataclass
+class WandbRun:
+    """What one offline run holds.
+
+    Attributes:
+        folder: The run's own folder, in which media are.
+        id: The run's id.
+        history: A dict for every call of ``log``, in order.
+        summary: The last value of each key.
+        config: The run's config.
+        artifacts: Names and types of what was logged as artifacts.
+    """
+
+    folder: Path
+    id: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def keys(self) -> set[str]:
+        return set().union(*self.history)
+
+    def values(self, key: str) -> list[Any]:
+        return [row[key] for row in self.history if key in row]
+
+    def steps(self, key: str) -> list[int]:
+        """The trainer's steps at which a key was logged."""
+        return [row["trainer/global_step"] for row in self.history if key in row]
+
+    def media(self, key: str) -> list[Path]:
+        """The files of the last value of a key."""
+        value = self.values(key)[-1]
+        files = value.get("videos") or value.get("audio") or [value]
+        names = value.get("filenames") or [file["path"] for file in files]
+        return [self.folder / "files" / name for name in names]
+
+    def table(self, key: str) -> dict[str, Any]:
+        (path,) = self.media(key)
+        return json.loads(path.read_text())
+
+
+def read_run(folder: Path) -> WandbRun:
+    """The offline run in a folder ``wandb/offline-run-*``."""
+    (path,) = folder.glob("run-*.wandb")
+    run = WandbRun(folder)
+    for record in _records(path):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run.id = record.run.run_id
+            run.config |= _items(record.run.config.update)
+        elif kind == "config":
+            run.config |= _items(record.config.update)
+        elif kind == "history":
+            run.history.append(_items(record.history.item))
+        elif kind == "summary":
+            run.summary |= _items(record.summary.update)
+        elif kind == "artifact":
+            run.artifacts.append((record.artifact.name, record.artifact.type))
+    return run
+
+
+def _items(items: Any) -> dict[str, Any]:
+    """Keys and values; a value in pieces, such as a table's, is put together."""
+    found: dict[str, Any] = {}
+    for item in items:
+        *outer, key = item.nested_key or [item.key]
+        into = found
+        for name in outer:
+            into = into.setdefault(name, {})
+        into[key] = json.loads(item.value_json)
+    return found
+
+
+def _records(path: Path) -> Iterator[Record]:
+    content = path.read_bytes()
+    assert content[:4] == b":W&B"
+    at, parts = _HEADER, b""
+    while at + _HEADER <= len(content):
+        left = _BLOCK - at % _BLOCK
+        if left < _HEADER:  # too little for a header: zeros
+            at += left
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        parts += content[at + _HEADER : at + _HEADER + length]
+        at += _HEADER + length
+        if kind in (1, 4):
+            yield Record.FromString(parts)
+            parts = b""
