@@ -12,12 +12,20 @@ Conventions:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from rnade_lightning.densities import (
+    Flow,
+    Gaussian,
+    GaussianMixture,
+    LowRankGaussian,
+    RNNDensity,
+)
+from rnade_lightning.density import FrameDensity
 from rnade_lightning.rnade import Activation, Component, Path
 from rnade_lightning.rnn_rnade import RNNRNADE, Cell, SequenceModel
 
@@ -182,6 +190,60 @@ class RNNRNADEModule(SequenceModule):
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
             component, activation, floor, linear, n_past, learn_past, dropout, path,
         )  # fmt: skip
+
+
+class RNNDensityModule(SequenceModule):
+    """What RNN-RNADE has to beat: the same recurrent net with another density of a frame.
+
+    Args:
+        n_features: D, features of a frame; taken from the data.
+        density: ``gaussian`` (independent features), ``low_rank`` (Gaussian with a covariance of
+            ``rank`` directions and a diagonal), ``mixture`` (of ``n_components`` Gaussians,
+            RNN-GMM) or ``flow`` (masked autoregressive flow by zuko).
+        n_recurrent: R, recurrent units.
+        n_components: K of the mixture.
+        rank: directions of the low-rank covariance.
+        n_context: numbers that the state hands to the flow.
+        n_transforms: transforms of the flow.
+        n_hidden: units of each of their two layers.
+        cell: recurrent cell, ``sigmoid``, ``tanh``, ``gru`` or ``lstm``.
+        floor: smallest scale, in standardised units (the flow has none).
+        n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
+            for none.
+        learn_past: learn that path, or keep to copying.
+        dropout: share of the state's units that a frame does not see in training.
+        path: ``fast``, or ``plain``: torch operations as the equations are written.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        density: Literal["gaussian", "low_rank", "mixture", "flow"] = "mixture",
+        n_recurrent: int = 100,
+        n_components: int = 10,
+        rank: int = 8,
+        n_context: int = 32,
+        n_transforms: int = 3,
+        n_hidden: int = 100,
+        cell: Cell = "gru",
+        floor: float = 0.0,
+        n_past: int = 0,
+        learn_past: bool = True,
+        dropout: float = 0.0,
+        path: Path = "fast",
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        of_frame: FrameDensity
+        if density == "gaussian":
+            of_frame = Gaussian(n_features, floor)
+        elif density == "low_rank":
+            of_frame = LowRankGaussian(n_features, rank, floor)
+        elif density == "mixture":
+            of_frame = GaussianMixture(n_features, n_components, floor)
+        else:
+            of_frame = Flow(n_features, n_context, n_transforms, n_hidden)
+        self.model = RNNDensity(of_frame, n_recurrent, cell, n_past, learn_past, dropout, path)
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:

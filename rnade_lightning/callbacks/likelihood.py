@@ -87,7 +87,7 @@ def figures_of(
                 seen, u = model.states(chunk, u)
                 x = (chunk - model.shift(seen))[:, ::step]
                 params = model.frame_params(seen[:, ::step])
-                log_p.append(model.density.feature_log_prob(x, params)[0])
+                log_p.append(_terms(model.density, x, params)[0])
                 try:
                     pit.append(model.density.feature_cdf(x, params)[0])
                 except NotImplementedError:
@@ -100,6 +100,15 @@ def figures_of(
                 pits.append(torch.cat(pit)[unscored:])
     floor = float(getattr(model.density, "floor", 0.0))
     return Figures(by_frame, torch.cat(scored), torch.cat(pits) if pits else None, floor)
+
+
+def _terms(density: Any, x: Tensor, params: Any) -> Tensor:
+    """Log p by feature; spread evenly where a density has no such terms."""
+    try:
+        terms: Tensor = density.feature_log_prob(x, params)
+    except NotImplementedError:
+        terms = (density.log_prob(x, params) / x.shape[-1])[..., None].expand_as(x)
+    return terms
 
 
 def ks_distance(pit: Tensor) -> Tensor:

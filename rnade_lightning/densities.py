@@ -1,0 +1,309 @@
+r"""Other densities of a frame, which RNADE has to beat in the same sequence model.
+
+===================  ===========================================================================
+`Gaussian`           independent features
+`LowRankGaussian`    :math:`\mathcal N(\mu, F F^\top + \mathrm{diag}\,\sigma^2)`, F of a few columns
+`GaussianMixture`    K Gaussians of independent features (the RNN-GMM of the VRNN paper)
+`Flow`               masked autoregressive flow (Papamakarios et al. 2017), by zuko
+===================  ===========================================================================
+
+Conventions:
+    As in `density`: ``x (..., D)``, parameters ``(..., *shape)``, log densities in nats. Scales are
+    ``floor + exp(z)`` as in RNADE. Terms by feature are those of the chain rule in the order of the
+    features; a flow, whose order changes inside, has none.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnade_lightning.density import FrameDensity, Params, full_precision
+from rnade_lightning.rnade import Path
+from rnade_lightning.rnn_rnade import Cell, SequenceModel
+
+
+class _Parametric(FrameDensity):
+    """What they share: static parameters, dtype, and draws from one batch of distributions."""
+
+    def __init__(self, n_features: int, shapes: dict[str, tuple[int, ...]], floor: float) -> None:
+        super().__init__()
+        if not floor >= 0:
+            raise ValueError(f"floor must be at least 0, got {floor}")
+        self.n_features, self.param_shapes, self.floor = n_features, shapes, float(floor)
+        for name, shape in shapes.items():
+            self.register_parameter(f"b_{name}", nn.Parameter(torch.zeros(shape)))
+
+    def extra_repr(self) -> str:
+        return f"n_features={self.n_features}, floor={self.floor}"
+
+    def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        return self.feature_log_prob(x, params).sum(-1)
+
+    def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        with full_precision(x):
+            params = self._given(params)
+            return self._terms(x.to(params[0].dtype), params)
+
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        params: Params | None = None,
+        given: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        if given is not None:
+            raise ValueError(f"{type(self).__name__} does not continue a frame from its features")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        with torch.no_grad(), full_precision(next(self.parameters())):
+            params = self._given(params)
+            dims = [len(shape) for shape in self.param_shapes.values()]
+            batch = torch.broadcast_shapes(
+                *(p.shape[: p.dim() - n] for p, n in zip(params, dims, strict=True))
+            )
+            params = [
+                p.expand(*sample_shape, *batch, *shape)
+                for p, shape in zip(params, self.param_shapes.values(), strict=True)
+            ]
+            return self._draw(params, generator, temperature)
+
+    def mean(
+        self,
+        params: Params | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Exact."""
+        with torch.no_grad(), full_precision(next(self.parameters())):
+            return self._mean(self._given(params))
+
+    def _given(self, params: Params | None) -> list[Tensor]:
+        return list(self.static_params() if params is None else params)
+
+    def _scale(self, z: Tensor) -> Tensor:
+        return self.floor + z.exp()
+
+    @abstractmethod
+    def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
+        """Log density of each feature given those before it, ``(..., D)``."""
+
+    @abstractmethod
+    def _draw(
+        self, params: list[Tensor], generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        """One draw for each of the batch."""
+
+    @abstractmethod
+    def _mean(self, params: list[Tensor]) -> Tensor: ...
+
+
+class Gaussian(_Parametric):
+    """Independent Gaussian features.
+
+    Args:
+        n_features: D, features of a frame.
+        floor: smallest scale.
+    """
+
+    def __init__(self, n_features: int, floor: float = 0.0) -> None:
+        super().__init__(n_features, {"mu": (n_features,), "sigma": (n_features,)}, floor)
+
+    def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
+        return _log_normal(x, params[0], self._scale(params[1]))
+
+    def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
+        mu, z_sigma = self._given(params)
+        return torch.special.ndtr((x.to(mu.dtype) - mu) / self._scale(z_sigma))
+
+    def _draw(
+        self, params: list[Tensor], generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        mu, z_sigma = params
+        return mu + temperature * self._scale(z_sigma) * _randn(mu, mu.shape, generator)
+
+    def _mean(self, params: list[Tensor]) -> Tensor:
+        return params[0]
+
+
+class LowRankGaussian(_Parametric):
+    """A Gaussian whose features vary together in a few directions.
+
+    Args:
+        n_features: D, features of a frame.
+        rank: columns of F.
+        floor: smallest scale of what F leaves.
+    """
+
+    def __init__(self, n_features: int, rank: int = 8, floor: float = 0.0) -> None:
+        D = n_features
+        super().__init__(D, {"mu": (D,), "factor": (D, rank), "sigma": (D,)}, floor)
+        nn.init.normal_(self.b_factor, std=0.1)  # type: ignore[arg-type]  # at 0 it would stay 0
+        self.rank = rank
+
+    def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
+        L, r = self._cholesky(params), (x - params[0])[..., None]
+        L = L.expand(*torch.broadcast_shapes(L.shape[:-2], r.shape[:-2]), *L.shape[-2:])
+        r = torch.linalg.solve_triangular(L, r.expand(*L.shape[:-1], 1), upper=False)[..., 0]
+        scale = L.diagonal(dim1=-2, dim2=-1)
+        return -0.5 * r.square() - scale.log() - 0.5 * math.log(2 * math.pi)
+
+    def _cholesky(self, params: list[Tensor]) -> Tensor:
+        _, F, z_sigma = params
+        return torch.linalg.cholesky(F @ F.mT + torch.diag_embed(self._scale(z_sigma).square()))
+
+    def _draw(
+        self, params: list[Tensor], generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        mu, F, z_sigma = params
+        common = F @ _randn(mu, (*mu.shape[:-1], self.rank, 1), generator)
+        own = self._scale(z_sigma) * _randn(mu, mu.shape, generator)
+        return mu + temperature * (common[..., 0] + own)
+
+    def _mean(self, params: list[Tensor]) -> Tensor:
+        return params[0]
+
+
+class GaussianMixture(_Parametric):
+    """A mixture of Gaussians of independent features.
+
+    Args:
+        n_features: D, features of a frame.
+        n_components: K.
+        floor: smallest scale.
+    """
+
+    def __init__(self, n_features: int, n_components: int = 10, floor: float = 0.0) -> None:
+        D, K = n_features, n_components
+        super().__init__(D, {"alpha": (K,), "mu": (K, D), "sigma": (K, D)}, floor)
+        nn.init.normal_(self.b_mu, std=0.5)  # type: ignore[arg-type]  # alike they would stay alike
+
+    def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
+        z_alpha, mu, z_sigma = params
+        by_component = _log_normal(x[..., None, :], mu, self._scale(z_sigma))  # (..., K, D)
+        start = torch.log_softmax(z_alpha, -1)[..., None]
+        joint = torch.cat((start.expand(*by_component.shape[:-1], 1), by_component), -1)
+        return torch.logsumexp(joint.cumsum(-1), -2).diff(dim=-1)  # of growing prefixes
+
+    def _draw(
+        self, params: list[Tensor], generator: torch.Generator | None, temperature: float
+    ) -> Tensor:
+        z_alpha, mu, z_sigma = params
+        weights = torch.softmax(torch.log_softmax(z_alpha, -1) / temperature, -1)
+        uniform = torch.rand(
+            (*weights.shape[:-1], 1), generator=generator, dtype=mu.dtype, device=mu.device
+        )
+        k = (uniform >= weights.cumsum(-1)).sum(-1, keepdim=True).clamp(max=weights.shape[-1] - 1)
+        k = k[..., None].expand(*k.shape, mu.shape[-1])
+        mu, sigma = (p.gather(-2, k)[..., 0, :] for p in (mu, self._scale(z_sigma)))
+        return mu + temperature * sigma * _randn(mu, mu.shape, generator)
+
+    def _mean(self, params: list[Tensor]) -> Tensor:
+        return (torch.softmax(params[0], -1)[..., None] * params[1]).sum(-2)
+
+
+class Flow(FrameDensity):
+    """A conditional masked autoregressive flow, by zuko (extra ``baselines``).
+
+    Args:
+        n_features: D, features of a frame.
+        n_context: numbers that the state hands to the flow.
+        n_transforms: transforms, of alternating order.
+        n_hidden: units in each of the two layers of a transform.
+    """
+
+    def __init__(
+        self, n_features: int, n_context: int = 32, n_transforms: int = 3, n_hidden: int = 100
+    ) -> None:
+        super().__init__()
+        import zuko
+
+        self.n_features, self.param_shapes = n_features, {"context": (n_context,)}
+        self.b_context = nn.Parameter(torch.zeros(n_context))
+        self.flow: Any = zuko.flows.MAF(
+            n_features, n_context, transforms=n_transforms, hidden_features=(n_hidden, n_hidden)
+        )
+
+    def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        with full_precision(x):
+            (context,) = self.static_params() if params is None else params
+            return self.flow(context).log_prob(x.to(context.dtype))
+
+    def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        raise NotImplementedError("a flow has no terms by feature")
+
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        params: Params | None = None,
+        given: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        if given is not None:
+            raise ValueError("Flow does not continue a frame from its features")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        with torch.no_grad(), full_precision(self.b_context):
+            (context,) = self.static_params() if params is None else params
+            context = context.expand(*sample_shape, *context.shape)
+            z = temperature * _randn(context, (*context.shape[:-1], self.n_features), generator)
+            return self.flow(context).transform.inv(z)
+
+    def mean(
+        self,
+        params: Params | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The average of ``n_samples`` draws."""
+        draws = [self.sample((), params, generator=generator) for _ in range(n_samples)]
+        return torch.stack(draws).mean(0)
+
+
+class RNNDensity(SequenceModel):
+    """Recurrent net whose state sets all parameters of any density.
+
+    Args:
+        density: the density of a frame.
+        n_recurrent: R, recurrent units.
+        cell, n_past, learn_past, dropout, path: as in
+            :class:`~rnade_lightning.rnn_rnade.RNNRNADE`.
+
+    Example:
+        >>> model = RNNDensity(GaussianMixture(n_features=3, n_components=2), n_recurrent=16)
+        >>> model.log_prob(model.sample(n_frames=20, n_samples=4)[0]).shape
+        torch.Size([4, 20])
+    """
+
+    def __init__(
+        self,
+        density: FrameDensity,
+        n_recurrent: int,
+        cell: Cell = "gru",
+        n_past: int = 0,
+        learn_past: bool = True,
+        dropout: float = 0.0,
+        path: Path = "fast",
+    ) -> None:
+        super().__init__(density.n_features, n_recurrent, cell, n_past, learn_past, dropout, path)
+        self.of_frame = density
+        self._add_state_paths(tuple(density.param_shapes))
+
+    @property
+    def density(self) -> FrameDensity:
+        return self.of_frame
+
+
+def _log_normal(x: Tensor, mu: Tensor, sigma: Tensor) -> Tensor:
+    return -0.5 * ((x - mu) / sigma).square() - sigma.log() - 0.5 * math.log(2 * math.pi)
+
+
+def _randn(like: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
