@@ -148,7 +148,7 @@ class Likelihood(pl.Callback):
         self,
         n_sequences: int = 3,
         every_n_epochs: int = 0,
-        n_val_frames: int = 100,
+        n_val_frames: int = 32,
         max_frames: int = 20_000,
         order: int = 3,
         ridge: float = 0.1,
@@ -205,6 +205,8 @@ class Likelihood(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         first = self._first_scored(data)
         sequences = _first(data.sequences(split), self.max_frames, first)
+        if not sequences:
+            return
         found = figures_of(pl_module.model, sequences, first)
         baselines = self._fitted(data, split)
         of_baselines = {
