@@ -86,7 +86,7 @@ def test_a_feature_that_collapses_is_counted_and_named_once(floor: float) -> Non
 
 
 def test_baselines_are_flat_lines_of_the_validation_frames(fit: Any, root: Path) -> None:  # noqa: F811
-    folder = fit()
+    folder = fit("--trainer.callbacks+=Likelihood", "--trainer.callbacks.every_n_validations=1")
     data = ToyDataModule(root=str(root), window=16)
     var = VAR.fit([s.frames for s in data.sequences("train")], 3, 0.1)
     log_p = torch.cat([var.log_prob(s.frames) for s in data.sequences("val")])

@@ -124,8 +124,8 @@ def ks_distance(pit: Tensor) -> Tensor:
 
 
 class Likelihood(pl.Callback):
-    """At every validation, logs ``val/nll_raw`` (nats per frame in the data's own units), for
-    integer sound ``val/bits_per_sample``, and of some validation frames the KS distance of the PIT
+    """At every validation, logs ``val/nll_raw`` (nats per frame in the data's own units) and for
+    integer sound ``val/bits_per_sample``. At every fifth, of some frames: KS distance of the PIT
     (``val/ks``), the number of degenerate features (``val/n_degenerate``, with a warning that names
     them, once), the floor in use, log p of a few sequences by name (``val/log_p/<sequence>``), and
     what copying the last frame and a VAR reach (``val/nll_copy_last``, ``val/nll_var``), each flat.
@@ -137,7 +137,8 @@ class Likelihood(pl.Callback):
     Args:
         n_sequences: longest sequences that are followed by name and drawn.
         every_n_epochs: epochs between two full sets of validation figures; 0 for none.
-        n_val_frames: frames behind the numbers of each validation, spread over those sequences.
+        every_n_validations: validations between two looks at some of their frames.
+        n_val_frames: frames of such a look, spread over those sequences.
         max_frames: frames of a full set, and frames that the baselines are fitted on: of the
             training part, and for the test of the validation part too.
         order: p of the VAR.
@@ -148,12 +149,14 @@ class Likelihood(pl.Callback):
         self,
         n_sequences: int = 3,
         every_n_epochs: int = 0,
+        every_n_validations: int = 5,
         n_val_frames: int = 32,
         max_frames: int = 20_000,
         order: int = 3,
         ridge: float = 0.1,
     ) -> None:
         self.n_sequences, self.every_n_epochs = n_sequences, every_n_epochs
+        self.every_n_validations, self._n_validations = every_n_validations, 0
         self.n_val_frames, self.max_frames = n_val_frames, max_frames
         self.order, self.ridge = order, ridge
         self._baselines: dict[str, dict[str, VAR]] = {}
@@ -170,7 +173,8 @@ class Likelihood(pl.Callback):
         to_bits = getattr(data, "bits_per_sample", None)
         if to_bits and (bits := to_bits(-float(nll))) is not None:
             pl_module.log("val/bits_per_sample", bits, sync_dist=True)
-        if not trainer.is_global_zero:
+        self._n_validations += 1
+        if not trainer.is_global_zero or (self._n_validations - 1) % self.every_n_validations:
             return
         first = self._first_scored(data)
         if self._watched is None:
