@@ -33,7 +33,7 @@ from rnade_lightning.__main__ import main as command_line
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 SIZES = ((2000, 49, 100, 10), (1000, 200, 200, 20), (8000, 49, 50, 10), (10000, 49, 100, 2))
-TURNS, EPOCHS = 9, 10
+TURNS, EPOCHS = 7, 10
 PAGE = Path(__file__).parent / "README.md"
 
 Table = list[list[str]]

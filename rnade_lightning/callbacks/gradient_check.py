@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
-from rnade_lightning.gradients import rnn_rnade_gradients
+from rnade_lightning.gradients import rnade_gradients, rnn_rnade_gradients
 from rnade_lightning.rnn_rnade import RNNRNADE, SequenceModel
 
+NAMES = ("alpha", "mu", "sigma")
 STEPS = (1e-4, 1e-5, 1e-6)
 N_DIRECTIONS = 2
 
@@ -56,9 +57,10 @@ def gradient_table(
     model = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(True)
     frames = frames.detach().to("cpu", torch.float64)
     mask = None if mask is None else mask.cpu()
-    by_algorithm = _algorithm_gradients(model, frames, mask)
+    model.path = "plain"
     if isinstance(model, RNNRNADE):
         model.rnade.path = "plain"
+    by_algorithm = _algorithm_gradients(model, frames, mask)
     by_autograd = _autograd_gradients(model, frames, mask)
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -187,8 +189,28 @@ def _algorithm_gradients(
         parameters = {name: p.detach() for name, p in model.named_parameters()}
         options = model.rnade.gradient_options
         return rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
-    model.rnade.path = "fast"
-    return _autograd_gradients(model, frames, mask)
+    if mask is not None:
+        frames = frames.where(mask[..., None], frames.new_zeros(()))
+    seen = model.states(frames)[0]
+    x, N = frames - model.shift(seen), frames.shape[0] * frames.shape[1]
+    biases = [b.expand(*x.shape[:2], *b.shape[-2:]).reshape(N, *b.shape[-2:])
+              for b in model.frame_params(seen)]  # fmt: skip
+    own = {name: p.detach() for name, p in model.rnade.named_parameters()}
+    weight = torch.ones(N, dtype=x.dtype) if mask is None else mask.flatten().to(x.dtype)
+    given = [t.detach() for t in (x.flatten(0, 1), *biases)]
+    options = model.rnade.gradient_options
+    d, d_x = rnade_gradients(own, given[0], given[1:], weight=weight, **options)
+    parameters = dict(model.named_parameters())
+    outputs, by_output = zip(
+        *(pair for pair in (
+            (x, d_x.view_as(x)), *zip(biases, (d[f"b_{n}"] for n in NAMES), strict=True)
+        ) if pair[0].requires_grad), strict=True,
+    )  # fmt: skip
+    through_cell = torch.autograd.grad(
+        outputs, list(parameters.values()), by_output, allow_unused=True, materialize_grads=True
+    )
+    found = dict(zip(parameters, through_cell, strict=True))
+    return found | {f"rnade.{name}": t for name, t in d.items() if not name.startswith("b_")}
 
 
 @torch.no_grad()

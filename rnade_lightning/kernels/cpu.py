@@ -35,6 +35,7 @@ from rnade_lightning.kernels.lanes import (
     compiled,
     exp,
     log,
+    part,
 )
 
 STRIDE = 16
@@ -48,7 +49,7 @@ SHARE = 64
 _HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
 
 
-@compiled
+@part
 def to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
     """Frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
     n_rows = min(lanes.shape[1], rows.shape[0] - first)
@@ -58,7 +59,7 @@ def to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
     lanes[:, n_rows:] = 0
 
 
-@compiled
+@part
 def from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
     n_rows = min(lanes.shape[1], rows.shape[0] - first)
     for n in range(n_rows):
@@ -66,7 +67,7 @@ def from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
             rows[first + n, m] = lanes[m, n]
 
 
-@compiled
+@part
 def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
     """a += sign x_d W_d."""
     for i in range(a.shape[0]):
@@ -75,7 +76,7 @@ def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
             a[i, n] += w_i * x[n]
 
 
-@compiled
+@part
 def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
     """h = s(rho a)."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
@@ -89,7 +90,7 @@ def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
                 h[i, n] = one / (one + exp(-rho * a[i, n]))
 
 
-@compiled
+@part
 def _outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
     """z = P_u u + b; the state reaches the outputs from ``first`` to ``last``."""
     for k in range(z.shape[0]):
@@ -98,7 +99,7 @@ def _outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
         add_product(z[first:last], P[first:last, P.shape[1] - u.shape[0] :], u)
 
 
-@compiled
+@part
 def _log_sigma(z, floor, K):  # type: ignore[no-untyped-def]
     """The outputs of sigma become log(f + exp z)."""
     for k in range(2 * K, 3 * K):
@@ -107,7 +108,7 @@ def _log_sigma(z, floor, K):  # type: ignore[no-untyped-def]
             z[k, n] = v if v > 80 else log(floor + exp(v))
 
 
-@compiled
+@part
 def _normalise(q, total, top, K):  # type: ignore[no-untyped-def]
     """q_k become exp(q_k - max q), ``total`` their sum, ``top`` the maximum."""
     for n in range(q.shape[1]):
@@ -122,7 +123,7 @@ def _normalise(q, total, top, K):  # type: ignore[no-untyped-def]
             total[n] += q[k, n]
 
 
-@compiled
+@part
 def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: ignore[no-untyped-def]
     """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
     weight log p(y_d) by them, and ``row[0]`` into its gradient by y."""
@@ -208,7 +209,7 @@ def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, 
             out[start + n] = log_p[n]
 
 
-@compiled
+@part
 def _through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore[no-untyped-def]
     """From the gradient by h_d to those by W_d, x_d (through the later features) and rho_d, which
     is returned; delta goes on to a_d."""
@@ -319,9 +320,9 @@ def log_prob(problem: Any) -> Tensor:
     frames, shared, options = _arguments(problem)
     out = problem.x.new_empty(len(problem.x))
 
-    def run(part: slice, width: int) -> None:
-        arrays = [as_array(t[part]) for t in frames]
-        _log_prob(*arrays[:3], *shared, arrays[3], *options, as_array(out[part]), width)
+    def run(some: slice, width: int) -> None:
+        arrays = [as_array(t[some]) for t in frames]
+        _log_prob(*arrays[:3], *shared, arrays[3], *options, as_array(out[some]), width)
 
     in_parts(len(out), run)
     return out
@@ -334,20 +335,20 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
     by_frame = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in frames]
     by_part: dict[int, list[Tensor]] = {}
 
-    def run(part: slice, width: int) -> None:
-        arrays, outs = ([as_array(t[part]) for t in ts] for ts in (frames, by_frame))
-        sums = by_part[part.start] = [torch.zeros(a.shape, dtype=weight.dtype) for a in shared]
+    def run(some: slice, width: int) -> None:
+        arrays, outs = ([as_array(t[some]) for t in ts] for ts in (frames, by_frame))
+        sums = by_part[some.start] = [torch.zeros(a.shape, dtype=weight.dtype) for a in shared]
         totals = [as_array(t) for t in sums]
         _gradients(
-            *arrays[:3], *shared, arrays[3], *options, as_array(weight[part]), width,
+            *arrays[:3], *shared, arrays[3], *options, as_array(weight[some]), width,
             *outs[:3], *totals, outs[3],
         )  # fmt: skip
 
     in_parts(len(weight), run)
     first, *others = (by_part[start] for start in sorted(by_part))
     for other in others:
-        for total, part in zip(first, other, strict=True):
-            total += part
+        for total, more in zip(first, other, strict=True):
+            total += more
     return [*by_frame[:3], *first, by_frame[3]]
 
 
@@ -373,7 +374,7 @@ def in_parts(n: int, run: Callable[[slice, int], None], share: int = SHARE) -> N
     width = 16 * max(-(-size // (16 * n_blocks)), 1)
     parts = [slice(start, min(start + size, n)) for start in range(0, n, max(size, 1))]
     first, *others = parts or [slice(0, 0)]
-    waiting = [_threads(os.getpid(), n_parts).submit(run, part, width) for part in others]
+    waiting = [_threads(os.getpid(), n_parts).submit(run, some, width) for some in others]
     run(first, width)
     for each in waiting:
         each.result()

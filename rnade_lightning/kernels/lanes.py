@@ -14,16 +14,19 @@ Relative errors are below 2e-7 in float32 and 3e-16 in float64. NaN stays NaN.
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, types
+from numba.core import event
 from numba.extending import overload
 
 _ORDER_MATTERS = {"contract", "nsz", "arcp"}  # no reassociation where rounding is the method
-_FAST: dict[str, Any] = {
+_FAST: Any = {
     "nogil": True,
     "fastmath": _ORDER_MATTERS | {"reassoc"},
     "error_model": "numpy",
@@ -34,16 +37,39 @@ _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
 
 
+def part(function: Callable[..., Any]) -> Any:
+    """What only compiled code calls: compiled with its caller, without a way in from Python."""
+    only_inside: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(**only_inside, **_FAST)(function)
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiles a function that releases the interpreter's lock; kept on disk where that can be."""
     try:
-        done = njit(cache=True, **_FAST)(function)
+        done: Any = njit(cache=True, **_FAST)(function)
     except RuntimeError:  # no folder that can be written to
         return njit(**_FAST)(function)
     # numba asks for the age of the function's own file only, but holds what it calls inlined
     done._cache._cache_file._source_stamp = _STAMP
     return done
 
+
+class _Announce(event.Listener):
+    """Says once that code is being compiled: the first use on a machine takes a while."""
+
+    said = os.environ.get("LOCAL_RANK", "0") != "0"
+
+    def on_start(self, event: Any) -> None:
+        function = event.data["dispatcher"].py_func
+        if not self.said and function.__module__.startswith(__package__):
+            self.said = True
+            print("compiling for this processor, once (under a minute) ..", file=sys.stderr)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.install_listener("numba:compile", _Announce())
 
 f32, f64, i32, i64 = np.float32, np.float64, np.int32, np.int64
 _LOG2E, _LN2_HIGH, _LN2_LOW = f32(1.44269504), f32(0.693359375), f32(-2.12194440e-4)
@@ -146,7 +172,7 @@ def _log(x):  # type: ignore[no-untyped-def]
     return _log32 if x == types.float32 else _log64
 
 
-@compiled
+@part
 def add_product(out, P, s):  # type: ignore[no-untyped-def]
     """out (C, n) += P (C, M) s (M, n)."""
     for k in range(0, P.shape[0], 3):
@@ -161,7 +187,7 @@ def add_product(out, P, s):  # type: ignore[no-untyped-def]
                 out[k + 2, n] += c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3
 
 
-@compiled
+@part
 def add_transposed_product(out, P, z):  # type: ignore[no-untyped-def]
     """out (M, n) += P' (M, C) z (C, n)."""
     for m in range(0, P.shape[1], 4):
@@ -177,7 +203,7 @@ def add_transposed_product(out, P, z):  # type: ignore[no-untyped-def]
                 out[m + 3, n] += a3 * z0 + b3 * z1 + c3 * z2
 
 
-@compiled
+@part
 def add_outer(P, z, s):  # type: ignore[no-untyped-def]
     """P (C, M) += z (C, n) s' (n, M), the gradient of the weights."""
     zero = P.dtype.type(0)

@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from rnade_lightning.kernels.cpu import as_array, in_parts
-from rnade_lightning.kernels.lanes import compiled, exp
+from rnade_lightning.kernels.lanes import compiled, exp, part
 
 CELLS = ("sigmoid", "tanh", "gru", "lstm")
 PIECE = 1 << 12
 """Frames, of all sequences together, whose gates exist at a time."""
 
 
-@compiled
+@part
 def add_rows(out, M, s):  # type: ignore[no-untyped-def]
     """out (r,) += M (r, m) s (m,); one row at a time, as fast as memory gives it."""
     for i in range(len(out)):
@@ -38,7 +38,7 @@ def add_rows(out, M, s):  # type: ignore[no-untyped-def]
         out[i] = total
 
 
-@compiled
+@part
 def add_combination(out, s, M):  # type: ignore[no-untyped-def]
     """out (m,) += s (r,) M (r, m)."""
     r = len(s)
@@ -51,21 +51,21 @@ def add_combination(out, s, M):  # type: ignore[no-untyped-def]
             out[m] += s[i] * M[i, m]
 
 
-@compiled
+@part
 def logistic(x):  # type: ignore[no-untyped-def]
     one = x.dtype.type(1)
     for i in range(len(x)):
         x[i] = one / (one + exp(-x[i]))
 
 
-@compiled
+@part
 def _tanh(x):  # type: ignore[no-untyped-def]
     one, two = x.dtype.type(1), x.dtype.type(2)
     for i in range(len(x)):
         x[i] = two / (one + exp(-two * x[i])) - one
 
 
-@compiled
+@part
 def _gates(g, g_rec, cell):  # type: ignore[no-untyped-def]
     """g, what the frame adds, becomes the gates' values; ``g_rec`` is what the state adds."""
     R = len(g) // (3 if cell == 2 else 4)
@@ -89,7 +89,7 @@ def _gates(g, g_rec, cell):  # type: ignore[no-untyped-def]
         _tanh(g)
 
 
-@compiled
+@part
 def next_state(hidden, memory, g, g_rec, cell):  # type: ignore[no-untyped-def]
     """``hidden (R,)`` and the LSTM's ``memory (R,)`` move on by a frame; arguments of `_gates`."""
     R, one = len(hidden), hidden.dtype.type(1)
@@ -225,7 +225,8 @@ class _States(torch.autograd.Function):
             own = (gates, before, cells_before, cells[:, piece])
             shared = (as_array(W_rec), as_array(b_rec), ctx.cell)
             _each(B, _backward, own, shared, (d_seen[:, piece], d_hidden, d_memory, d_rec))
-            d_frames[:, piece] = gates @ W_in
+            if ctx.needs_input_grad[1]:
+                d_frames[:, piece] = gates @ W_in
             d_W_in += gates.flatten(0, 1).T @ x.flatten(0, 1)
             d_W_rec += d_rec.flatten(0, 1).T @ before.flatten(0, 1)
             d_b_in += gates.sum((0, 1))
@@ -250,7 +251,7 @@ def _each(B: int, function: Any, own: Any, shared: Any, outs: Any) -> None:
     """Calls compiled code with runs of the sequences on threads."""
     arrays = [as_array(t) for t in own], [as_array(t) for t in outs]
 
-    def part_of(part: slice, width: int) -> None:
-        function(*(a[part] for a in arrays[0]), *shared, *(a[part] for a in arrays[1]))
+    def run_some(some: slice, width: int) -> None:
+        function(*(a[some] for a in arrays[0]), *shared, *(a[some] for a in arrays[1]))
 
-    in_parts(B, part_of, share=1)
+    in_parts(B, run_some, share=1)

@@ -26,7 +26,7 @@ from rnade_lightning.kernels.cpu import (
     to_lanes,
     units,
 )
-from rnade_lightning.kernels.lanes import add_product, compiled, exp
+from rnade_lightning.kernels.lanes import add_product, compiled, exp, part
 from rnade_lightning.kernels.recurrent import (
     CELLS,
     add_combination,
@@ -39,7 +39,7 @@ LANES = 16
 """Frames from which on they are drawn side by side."""
 
 
-@compiled
+@part
 def _frame(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, W, c, rho, V_alpha, V_mu, V_sigma, L,
     floor, relu, temperature, a, h, z,
@@ -254,12 +254,12 @@ def draw(
     if in_lanes:
         weights = _packed(rnade)
 
-    def run(part: slice, width: int) -> None:
-        rows = [array[part] for array in (*outs, uniform, value)]
+    def run(some: slice, width: int) -> None:
+        rows = [array[some] for array in (*outs, uniform, value)]
         if in_lanes:
-            _frames_in_lanes(*rows, n_given, *b, part.start, *weights, *options, width)
+            _frames_in_lanes(*rows, n_given, *b, some.start, *weights, *options, width)
         else:
-            _frames(*rows, n_given, *b, part.start, *weights, *options)
+            _frames(*rows, n_given, *b, some.start, *weights, *options)
 
     in_parts(len(uniform), run, share=LANES)
     return x, mean
@@ -287,8 +287,8 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
     recurrent = (CELLS.index(model.cell), *map(as_array, model.cell_weights()))
     weights, options = _weights(rnade), _options(rnade, temperature)
 
-    def run(part: slice, width: int) -> None:
-        own = (out[part], states[part], uniform[part], value[part])
+    def run(some: slice, width: int) -> None:
+        own = (out[some], states[some], uniform[some], value[some])
         _next_frames(*own, *static, *paths, A, *recurrent, *weights, *options)
 
     in_parts(len(out), run, share=1)
