@@ -60,6 +60,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
     dots = bool((bones[:, 0] == bones[:, 1]).all())
     centre, floor, height = _stage(points, fps)
     figure = Figure(figsize=(_PIXELS / 100, _PIXELS / 100), dpi=100, facecolor="white")
+    figure.set_layout_engine("none")  # whatever the caller's matplotlib is set to
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-0.72, 0.72), ylim=(-0.72, 0.72), aspect="equal")

@@ -1,12 +1,10 @@
 """Frames as plain numbers, from NumPy and CSV files: any features that are ready to use.
 
-=========  ==============================================================================
-``.npy``   one array ``(T, D)``
-``.npz``   one sequence a name, each ``(T, D)`` with the same D; ``fps`` and ``feature_names``
+    .npy   one array (T, D)
+    .npz   one sequence a name, each (T, D) with the same D; fps and feature_names
            are taken for what they say
-``.csv``   one frame a line, numbers between commas, semicolons, tabs or blanks; the first
+    .csv   one frame a line, numbers between commas, semicolons, tabs or blanks; the first
            line may name the features
-=========  ==============================================================================
 
 Conventions:
     Time runs down, features across. Numbers are used in the units of the file. A frame rate is in

@@ -1,14 +1,11 @@
 """Motion capture: skeletons that move (BVH, ASF/AMC, AMASS), markers (C3D), and the paper's set.
 
-===============================  ========================  ======================================
-read                             becomes                   written
-===============================  ========================  ======================================
-``.bvh``, ``.bvh.gz``, ``.amc``  features of               ``.bvh``, ``.gif``, ``.html``
-``.npz`` (AMASS)                 `representation`          ``.npz`` (AMASS), and with
-                                                           ``offsets`` in the file the same
-``.c3d``                         coordinates of markers    ``.npz``, ``.gif``, ``.html``
-``.mat`` (the paper's)           its features              ``.npz``, ``.png``
-===============================  ========================  ======================================
+    read                      becomes                     written
+    .bvh, .bvh.gz, .amc       features of representation  .bvh, .gif, .html
+    .npz (AMASS)              features of representation  .npz (AMASS); the same as well with
+                                                          offsets in the file
+    .c3d                      coordinates of markers      .npz, .gif, .html
+    .mat (the paper's)        its features                .npz, .png
 
 Where the extra ``mp4`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures beside it.
 Positions of joints do not determine a BVH file: they are written as ``.npz`` in its place.

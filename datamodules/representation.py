@@ -1,26 +1,22 @@
 """Motion as frames of numbers, in one of four representations, and back.
 
-================  ==================================================================================
-``expmap``        rotations as exponential maps (`expmap`), 3 numbers a joint, radians
-``6d``            rotations as the first two columns of their matrices, 6 numbers a joint, which
+    expmap        rotations as exponential maps, 3 numbers a joint, radians
+    6d            rotations as the first two columns of their matrices, 6 numbers a joint, which
                   never wrap; made orthonormal again on the way back (Zhou et al. 2019)
-``positions``     places of all joints and end sites, 3 numbers each; how a bone turns about itself
+    positions     places of all joints and end sites, 3 numbers each; how a bone turns about itself
                   is lost, so that no BVH can be written
-``raw``           channels of the file: the root's place, and Euler angles in degrees, which go on
+    raw           channels of the file: the root's place, and Euler angles in degrees, which go on
                   past half a turn where a file would wrap them
-================  ==================================================================================
 
 The root comes first. With ``velocity`` its frame holds what does not depend on where, or which
 way, a take was recorded:
 
-====================  ==============================================================================
-``root.turn``         change of heading since the last frame, radians
-``root.left/ahead``   change of position since the last frame, in the facing frame of the last
+    root.turn         change of heading since the last frame, radians
+    root.left/ahead   change of position since the last frame, in the facing frame of the last
                       frame, file units
-``root.height``       height of the root, file units
-``root.tilt_..``      what is left of the root's rotation when the heading is taken off; as an
+    root.height       height of the root, file units
+    root.tilt_..      what is left of the root's rotation when the heading is taken off; as an
                       exponential map its vertical component is zero and left out
-====================  ==============================================================================
 
 Heading and tilt are the twist and swing of the root's rotation about the vertical: R = T S, with T
 about the vertical and the axis of S level. The places of ``positions`` are then measured from the

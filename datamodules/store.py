@@ -3,16 +3,14 @@
 A corpus larger than memory works: what is held of a file is where its frames lie. Below the cache
 folder:
 
-=================================  ===============================================================
-``frames/<kind>-<settings>/``      one reader with one group of settings; ``settings.json`` says
+    frames/<kind>-<settings>/      one reader with one group of settings; settings.json says
                                    which
-``<kind>-<settings>/<key>.npy``    raw frames of one file ``(N, D_raw)``, its sequences one after
+    <kind>-<settings>/<key>.npy    raw frames of one file (N, D_raw), its sequences one after
                                    the other
-``<kind>-<settings>/<key>.json``   what else the file holds; written last, so it marks the end
-``<kind>-<settings>/*.npz``        statistics of the training parts used
-``stamps/``                        content digests of files by path, size and times
-``fetched/``                       copies of files from object storage
-=================================  ===============================================================
+    <kind>-<settings>/<key>.json   what else the file holds; written last, so it marks the end
+    <kind>-<settings>/*.npz        statistics of the training parts used
+    stamps/                        content digests of files by path, size and times
+    fetched/                       copies of files from object storage
 
 The key is a digest of the file's name, its content, and that of the files read beside it; the
 settings are the reader's class, its source and its arguments. Each entry is made under a lock of

@@ -2,12 +2,12 @@ r"""The paper's two-dimensional task: a trajectory whose density is known exactl
 
 At t = 0, 1, 2, .. independently
 
-.. math:: x_t \sim N(\sin t + 1, 0.1), \qquad y_t \sim x_t N(\sin t + 0.5, 0.2),
+$$x_t \sim N(\sin t + 1, 0.1), \qquad y_t \sim x_t N(\sin t + 0.5, 0.2),$$
 
 0.1 and 0.2 being standard deviations. Given x, y is |x| times a normal variable, so
 
-.. math:: \log p(x_t, y_t) = \log N(x_t; \sin t + 1, 0.1)
-          + \log N(y_t / x_t; \sin t + 0.5, 0.2) - \log |x_t|.
+$$\log p(x_t, y_t) = \log N(x_t; \sin t + 1, 0.1)
++ \log N(y_t / x_t; \sin t + 0.5, 0.2) - \log |x_t|.$$
 
 A model that knows t can do no better, on average over data, than the negative entropy.
 
@@ -52,15 +52,15 @@ def log_density(frames: npt.ArrayLike, start: int = 0) -> Array:
 def entropy_rate(std_x: float = STD_X, std_ratio: float = STD_RATIO) -> float:
     r"""Mean entropy of a frame over an endless sequence, nats per frame.
 
-    The chain rule gives :math:`h_t = h(x_t) + h(y_t / x_t) + E \log |x_t|`; the first two are those
-    of normal variables, :math:`\frac12 \log 2 \pi e \sigma^2`, at every t. In the last,
-    :math:`x_t = 1 + \sin t + \sigma z` with z standard normal, and since :math:`t \bmod 2\pi` is
+    The chain rule gives $h_t = h(x_t) + h(y_t / x_t) + E \log |x_t|$; the first two are those
+    of normal variables, $\frac12 \log 2 \pi e \sigma^2$, at every t. In the last,
+    $x_t = 1 + \sin t + \sigma z$ with z standard normal, and since $t \bmod 2\pi$ is
     equidistributed the mean over t is that over a whole turn. By Jensen's formula
 
-    .. math:: \frac1{2\pi} \int_0^{2\pi} \log |c + \sin\theta| \, d\theta =
-              -\log 2 + \operatorname{arcosh} \max(|c|, 1),
+    $$\frac1{2\pi} \int_0^{2\pi} \log |c + \sin\theta| \, d\theta =
+    -\log 2 + \operatorname{arcosh} \max(|c|, 1),$$
 
-    so that with :math:`c = 1 + \sigma z` one integral over z remains, done numerically.
+    so that with $c = 1 + \sigma z$ one integral over z remains, done numerically.
 
     >>> round(entropy_rate(), 4)
     -1.585

@@ -127,7 +127,7 @@ class CLI(LightningCLI):
         self.config = parser.parse_object({command: {"model": model}}, self.config)
 
     def _parse_ckpt_path(self) -> None:
-        """Done in :meth:`parse_arguments`, with clear errors."""
+        """Done in `parse_arguments`, with clear errors."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

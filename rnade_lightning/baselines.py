@@ -59,7 +59,7 @@ class VAR:
         return self.feature_log_prob(frames).sum(-1)
 
     def feature_log_prob(self, frames: Tensor) -> Tensor:
-        """The terms of :meth:`log_prob`: log density of every feature given the features before it
+        """The terms of `log_prob`: log density of every feature given the features before it
         and the frames before, ``(T - p, D)``."""
         L = torch.linalg.cholesky(self.covariance)  # L_dd: deviation of d given those before
         error = (frames[self.order :].double() - self.mean(frames)).T

@@ -1,6 +1,6 @@
 """A W&B workspace for this project's runs, as code: ``python -m rnade_lightning.dashboard ENTITY``.
 
-Needs the extra ``dashboard``; only :func:`main` needs the network.
+Needs the extra ``dashboard``; only `main` needs the network.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-r"""Other densities of a frame, which RNADE has to beat in the same sequence model.
+"""Other densities of a frame, which RNADE has to beat in the same sequence model.
 
-===================  ===========================================================================
-`Gaussian`           independent features
-`LowRankGaussian`    :math:`\mathcal N(\mu, F F^\top + \mathrm{diag}\,\sigma^2)`, F of a few columns
-`GaussianMixture`    K Gaussians of independent features (the RNN-GMM of the VRNN paper)
-`Flow`               masked autoregressive flow (Papamakarios et al. 2017), by zuko
-===================  ===========================================================================
+    Gaussian         independent features
+    LowRankGaussian  N(mu, F F' + diag sigma^2), F of a few columns
+    GaussianMixture  K Gaussians of independent features (the RNN-GMM of the VRNN paper)
+    Flow             masked autoregressive flow (Papamakarios et al. 2017), by zuko
 
 Conventions:
     As in `density`: ``x (..., D)``, parameters ``(..., *shape)``, log densities in nats. Scales are
@@ -273,10 +271,13 @@ class RNNDensity(SequenceModel):
     Args:
         density: the density of a frame.
         n_recurrent: R, recurrent units.
-        cell, n_past, learn_past, dropout, path: as in
-            :class:`~rnade_lightning.rnn_rnade.RNNRNADE`.
+        cell: as in `RNNRNADE`, and so are the others.
+        n_past: p, frames of the linear path to the next frame.
+        learn_past: learn that path, or keep to copying.
+        dropout: share of the state's units that a frame does not see in training.
+        path: ``fast`` or ``plain``.
 
-    Example:
+    Examples:
         >>> model = RNNDensity(GaussianMixture(n_features=3, n_components=2), n_recurrent=16)
         >>> model.log_prob(model.sample(n_frames=20, n_samples=4)[0]).shape
         torch.Size([4, 20])

@@ -1,9 +1,9 @@
 """What a sequence model asks of the density of one frame.
 
-A :class:`FrameDensity` says how many numbers a frame's parameters take (``param_shapes``) and holds
+A `FrameDensity` says how many numbers a frame's parameters take (``param_shapes``) and holds
 a static value of each, the parameter ``b_<name>``. A sequence model adds to some of them what its
-state says, and hands the result back to :meth:`FrameDensity.log_prob` and
-:meth:`FrameDensity.sample`. RNADE is the default; any other density with this interface takes its
+state says, and hands the result back to `FrameDensity.log_prob` and
+`FrameDensity.sample`. RNADE is the default; any other density with this interface takes its
 place without a change elsewhere.
 """
 
@@ -77,7 +77,7 @@ class FrameDensity(nn.Module, ABC):
     @abstractmethod
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         """Log density of each feature given those before it, ``(..., D)``; they add up to
-        :meth:`log_prob`."""
+        `log_prob`."""
 
     def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
         """Distribution function of each feature given those before it, ``(..., D)``, in [0, 1]:
@@ -95,7 +95,7 @@ class FrameDensity(nn.Module, ABC):
         temperature: float = 1.0,
     ) -> Tensor:
         """Draws ``(*sample_shape, *batch, D)``, the first features ``given``; a temperature
-        below 1 draws from a narrower density than that of :meth:`log_prob`."""
+        below 1 draws from a narrower density than that of `log_prob`."""
 
     @abstractmethod
     def mean(

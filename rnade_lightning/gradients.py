@@ -3,7 +3,7 @@ r"""Algorithms 1 and 2: the gradients of RNADE and RNN-RNADE, line by line.
 This is the supplement of the RNN-RNADE paper with its misprints corrected; ``docs/derivation.md``
 derives every line and says what goes wrong when a misprint is followed. It uses no autograd and
 none of the model's code: it is the yardstick of every gradient check, and what the fast paths of
-:mod:`rnade_lightning.kernels` do, in the order in which it is easiest to read.
+`rnade_lightning.kernels` do, in the order in which it is easiest to read.
 
 Conventions:
     Gradients of **plus** the log density, in nats. ``x (N, D)``, N frames at once: where the
@@ -42,7 +42,9 @@ def rnade_gradients(
         x: frames ``(N, D)``.
         biases: (alpha, mu, sigma), each ``(D, K)`` or ``(N, D, K)``; None for the static ones.
         weight: ``(N,)``, the gradient that arrives at each frame's log density; None for ones.
-        component, activation, floor: as in :class:`~rnade_lightning.rnade.RNADE`.
+        component: as in `RNADE`.
+        activation: as in `RNADE`.
+        floor: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name (b_alpha, b_mu, b_sigma in the shape of the biases
@@ -132,7 +134,9 @@ def rnn_rnade_gradients(
         frames: ``(B, T, D)``.
         mask: ``(B, T)``, True for valid frames, right padding only; None for all valid.
         cell: ``sigmoid`` (the supplement) or ``tanh`` (the authors' experiments).
-        component, activation, floor: as in :class:`~rnade_lightning.rnade.RNADE`.
+        component: as in `RNADE`.
+        activation: as in `RNADE`.
+        floor: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name, and that of the frames.

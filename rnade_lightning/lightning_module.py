@@ -1,4 +1,4 @@
-"""Training: the loss, its logging, the optimiser; thin over :mod:`rnade_lightning.rnn_rnade`.
+"""Training: the loss, its logging, the optimiser; thin over `rnn_rnade`.
 
 Conventions:
     A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
@@ -33,7 +33,7 @@ Batch = dict[str, Tensor]
 
 
 class SequenceModule(pl.LightningModule):
-    """Trains a :class:`SequenceModel` by maximum likelihood; a subclass sets ``self.model``."""
+    """Trains a `SequenceModel` by maximum likelihood; a subclass sets ``self.model``."""
 
     model: SequenceModel
 

@@ -1,13 +1,11 @@
 r"""RNADE: the density of one frame, feature by feature (Uria, Murray, Larochelle 2013,
 arXiv 1306.0186).
 
-.. math::
-    a_1 = c, \quad a_{d+1} = a_d + x_d W_d, \quad h_d = s(\rho_d a_d), \quad
-    z_d = V_d^\top h_d + b_d \text{ for each of } \alpha, \mu, \sigma
+$$a_1 = c, \quad a_{d+1} = a_d + x_d W_d, \quad h_d = s(\rho_d a_d), \quad
+z_d = V_d^\top h_d + b_d \text{ for each of } \alpha, \mu, \sigma$$
 
-.. math::
-    \log p(x) = \sum_d \log \sum_k \mathrm{softmax}(z_d^\alpha)_k \,
-    \mathcal N(x_d; z_{dk}^\mu, \sigma_{dk}^2), \qquad \sigma_{dk} = f + \exp z_{dk}^\sigma
+$$\log p(x) = \sum_d \log \sum_k \mathrm{softmax}(z_d^\alpha)_k \,
+\mathcal N(x_d; z_{dk}^\mu, \sigma_{dk}^2), \qquad \sigma_{dk} = f + \exp z_{dk}^\sigma$$
 
 Feature d is predicted from the features before it only, so the density is normalised, its prefix
 marginals are exact, and sampling is direct.
@@ -61,7 +59,7 @@ class RNADE(FrameDensity):
             activations, and samples are drawn by compiled code (`rnade_lightning.kernels`);
             ``plain``: torch operations as the equations are written. The same numbers.
 
-    Example:
+    Examples:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
         >>> x = rnade.sample((5,))
         >>> x.shape, rnade.log_prob(x).shape
@@ -175,7 +173,7 @@ class RNADE(FrameDensity):
 
     def feature_log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
         """Log density in nats of each feature given those before it, ``(..., d)``, the terms of
-        :meth:`log_prob`."""
+        `log_prob`."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
             log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
@@ -183,7 +181,7 @@ class RNADE(FrameDensity):
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
         r"""Distribution function of each feature given those before it, ``(..., d)``,
-        :math:`F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})`."""
+        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
             r = (x.to(means.dtype)[..., None] - means) * torch.exp(-log_scales)
@@ -339,14 +337,14 @@ class RNADE(FrameDensity):
         return torch.stack(x, -1), torch.stack(means, -1)
 
     def forward(self, biases: Params | None = None) -> RNADEDistribution:
-        """The density as a :class:`torch.distributions.Distribution`."""
+        """The density as a `Distribution`."""
         return RNADEDistribution(self, self._biases(biases))
 
 
 class RNADEDistribution(Distribution):
     """RNADE at given biases: batch shape that of the biases, event shape ``(D,)``.
 
-    ``mean`` is :meth:`RNADE.mean`, a Monte Carlo estimate for D > 1.
+    ``mean`` is `RNADE.mean`, a Monte Carlo estimate for D > 1.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}

@@ -1,14 +1,12 @@
 r"""RNN-RNADE: the density of a sequence of frames.
 
-.. math::
-    u_t = s(W_{in} x_t + W_{rec} u_{t-1} + b_h), \qquad
-    b^\alpha_t = b^\alpha + W_\alpha u_{t-1} \text{ (likewise } \mu, \sigma)
+$$u_t = s(W_{in} x_t + W_{rec} u_{t-1} + b_h), \qquad
+b^\alpha_t = b^\alpha + W_\alpha u_{t-1} \text{ (likewise } \mu, \sigma)$$
 
-.. math::
-    \log p(x_1 .. x_T) = \sum_t \log \mathrm{RNADE}(x_t; b^\alpha_t, b^\mu_t, b^\sigma_t)
+$$\log p(x_1 .. x_T) = \sum_t \log \mathrm{RNADE}(x_t; b^\alpha_t, b^\mu_t, b^\sigma_t)$$
 
 With a linear path from the last p frames, RNADE models what they leave unexplained,
-:math:`x_t - \sum_i A_i x_{t-i}` (a shift, so the density stays exact), starting at copying the last
+$x_t - \sum_i A_i x_{t-i}$ (a shift, so the density stays exact), starting at copying the last
 frame. With RNADE's own linear path, K = 1 and no hidden units: a VAR(p) with full covariance.
 
 Frame t sees the state after frame t - 1 only; u_0 is learned. The states do not depend on RNADE, so
@@ -39,9 +37,9 @@ Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
 
 
 class SequenceModel(nn.Module, ABC):
-    """A recurrent net whose state sets the parameters of a :class:`FrameDensity`.
+    """A recurrent net whose state sets the parameters of a `FrameDensity`.
 
-    A concrete class makes the density, says where it is kept, and calls :meth:`_add_state_paths`.
+    A concrete class makes the density, says where it is kept, and calls `_add_state_paths`.
     """
 
     def __init__(
@@ -234,7 +232,7 @@ class SequenceModel(nn.Module, ABC):
         *,
         _need_state: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """:meth:`log_prob`, and the state after the last valid frame ``(B, S)``: handed to the next
+        """`log_prob`, and the state after the last valid frame ``(B, S)``: handed to the next
         call as ``u``, a long sequence goes through in chunks with the same numbers."""
         if frames.dim() != 3 or frames.shape[-1] != self.n_features:
             raise ValueError(f"frames {tuple(frames.shape)} are not (B, T, {self.n_features})")
@@ -248,14 +246,14 @@ class SequenceModel(nn.Module, ABC):
         return log_p, last
 
     def feature_log_prob(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """The terms of :meth:`log_prob`: log density of every feature given the features before it
+        """The terms of `log_prob`: log density of every feature given the features before it
         and the frames before, ``(B, T, D)``."""
         seen = self.states(frames, u)[0]
         return self.density.feature_log_prob(frames - self.shift(seen), self.frame_params(seen))
 
     def feature_cdf(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
         """Distribution function of every feature given the features before it and the frames
-        before, ``(B, T, D)``; see :meth:`FrameDensity.feature_cdf`."""
+        before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
         seen = self.states(frames, u)[0]
         return self.density.feature_cdf(frames - self.shift(seen), self.frame_params(seen))
 
@@ -297,7 +295,7 @@ class SequenceModel(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Iterator[Tensor]:
-        """:meth:`sample`, each frame ``(B, n_samples, D)`` as soon as it is made; without
+        """`sample`, each frame ``(B, n_samples, D)`` as soon as it is made; without
         ``n_frames`` there is no last one."""
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
@@ -348,7 +346,7 @@ class SequenceModel(nn.Module, ABC):
         return self.density.sample((n_samples,), params, generator=generator) + self.shift(seen)
 
     def _batched_params(self, u: Tensor) -> list[Tensor]:
-        """:meth:`frame_params` with every parameter carrying the batch shape of ``u``."""
+        """`frame_params` with every parameter carrying the batch shape of ``u``."""
         shapes = self.density.param_shapes.values()
         params = self.frame_params(u[..., : self.n_seen])
         return [p.expand(*u.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
@@ -372,9 +370,9 @@ class RNNRNADE(SequenceModel):
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        path: ``fast`` or ``plain``, the same numbers; see :class:`~rnade_lightning.rnade.RNADE`.
+        path: ``fast`` or ``plain``, the same numbers; see `RNADE`.
 
-    Example:
+    Examples:
         >>> model = RNNRNADE(n_features=3, n_hidden=8, n_recurrent=16, n_components=2)
         >>> frames = model.sample(n_frames=20, n_samples=4)[0]
         >>> frames.shape, model.log_prob(frames).shape

@@ -86,7 +86,7 @@ def format_table(rows: list[GradientRow]) -> str:
 def require_correct(
     rows: list[GradientRow], algorithm_tolerance: float = 1e-9, difference_tolerance: float = 1e-5
 ) -> None:
-    """Raises :class:`GradientError` with the name of the first parameter that fails."""
+    """Raises `GradientError` with the name of the first parameter that fails."""
     for row in rows:
         if not math.isfinite(row.norm):
             raise GradientError(f"the gradient of {row.parameter} is not finite")

@@ -2,7 +2,7 @@ r"""Where the likelihood comes from, what it has to beat, and whether it means a
 
 Conventions:
     log p in nats, standardised units. PIT is the predictive distribution function at the data,
-    :math:`F(x_d | x_{<d}, \text{past})`; its KS distance, :math:`\sup_u |\hat F(u) - u|`, is near 0
+    $F(x_d | x_{<d}, \text{past})$; its KS distance, $\sup_u |\hat F(u) - u|$, is near 0
     for a model that is calibrated, and at most 1. Figures are over the scored frames.
 
     A feature is *degenerate* when on more than half of its frames the density is higher than that

@@ -1,13 +1,9 @@
 """Numbers, tables and files that a person can look at, to every logger as far as it holds them.
 
-=============  =======  ===================  ==============================================
-logger         numbers  tables               files, by their ending
-=============  =======  ===================  ==============================================
-W&B            yes      Table                ``.png`` Image, ``.gif`` Video, ``.wav`` Audio,
-                                             ``.html`` Html
-TensorBoard    yes      text (Markdown)      ``.png`` and ``.gif`` picture, ``.wav`` sound
-CSV, others    yes      no                   no
-=============  =======  ===================  ==============================================
+    logger         numbers  tables           files, by their ending
+    W&B            yes      Table            .png Image, .gif Video, .wav Audio, .html Html
+    TensorBoard    yes      text (Markdown)  .png and .gif picture, .wav sound
+    CSV, others    yes      no               no
 
 What no logger holds is in the run folder all the same. All goes through the logger's own methods at
 the trainer's step, from the first process only.

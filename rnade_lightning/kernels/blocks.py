@@ -1,7 +1,7 @@
 r"""log p of frames and its gradient in torch operations, on any device: Algorithm 1 over blocks of
 features.
 
-Inside a block of features the running sums :math:`a_d` are one cumulative sum, all outputs one
+Inside a block of features the running sums $a_d$ are one cumulative sum, all outputs one
 batched product, and the densities one elementwise pass: about 20 operations a block of 16 features
 and up to some thousand frames, none of which the host waits for. Backward keeps a at the start of
 every block, computes the block again, and goes through it with a reversed cumulative sum in place
@@ -9,7 +9,7 @@ of delta.
 
 Conventions:
     Tensors of a block are ``(d, n, ..)``: features, then frames. Symbols as in
-    :mod:`rnade_lightning.gradients`, sizes as in `cpu`.
+    `gradients`, sizes as in `cpu`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ N_NUMBERS = 1 << 24
 
 
 def log_prob(problem: Any) -> Tensor:
-    """Log density ``(N,)`` of the frames of a :class:`~rnade_lightning.kernels.fused.Problem`."""
+    """Log density ``(N,)`` of the frames of a `Problem`."""
     out = [problem.x.new_zeros(0)]
     for part in _parts(problem):
         log_p, a = problem.x.new_zeros(part.stop - part.start), _start(problem, part)
@@ -42,7 +42,7 @@ def log_prob(problem: Any) -> Tensor:
 
 def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
     """Gradients of ``sum_n weight_n log p(x_n)``, in the order of
-    :class:`~rnade_lightning.kernels.fused.Gradients`."""
+    `Gradients`."""
     total = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in problem[:9]]
     for part in _parts(problem):
         starts, a = [], _start(problem, part)

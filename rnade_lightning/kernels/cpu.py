@@ -1,6 +1,6 @@
 r"""log p of many frames and its gradient, compiled for the CPU: Algorithm 1 over lanes of frames.
 
-Per feature d: :math:`z_d = P_d\,[h_d; u] + b_d` with :math:`P_d = [V_d^\top, U_d]`, the weights of
+Per feature d: $z_d = P_d\,[h_d; u] + b_d$ with $P_d = [V_d^\top, U_d]$, the weights of
 RNADE's units and of the recurrent state side by side, so that biases that change by the frame are
 never stored. Frames go through in blocks of lanes that stay in the cache from the first feature to
 the last. Backward recomputes what forward threw away; of the running sum a it keeps the value
@@ -239,7 +239,7 @@ def _gradients(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Algorithm 1: gradients of sum_n weight_n log p(x_n), those of parameters added up.
 
-    Arguments as in :func:`_log_prob`; ``weight`` (N,); gradients in the shape of what they are of.
+    Arguments as in `_log_prob`; ``weight`` (N,); gradients in the shape of what they are of.
     """
     N, D = x.shape
     H, C, kind = W.shape[1], P.shape[1], x.dtype
@@ -316,7 +316,7 @@ def _gradients(  # type: ignore[no-untyped-def]
 
 
 def log_prob(problem: Any) -> Tensor:
-    """Log density ``(N,)`` of the frames of a :class:`~rnade_lightning.kernels.fused.Problem`."""
+    """Log density ``(N,)`` of the frames of a `Problem`."""
     frames, shared, options = _arguments(problem)
     out = problem.x.new_empty(len(problem.x))
 
@@ -330,7 +330,7 @@ def log_prob(problem: Any) -> Tensor:
 
 def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
     """Gradients of ``sum_n weight_n log p(x_n)``, in the order of
-    :class:`~rnade_lightning.kernels.fused.Gradients`."""
+    `Gradients`."""
     frames, shared, options = _arguments(problem)
     by_frame = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in frames]
     by_part: dict[int, list[Tensor]] = {}

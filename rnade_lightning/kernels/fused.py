@@ -62,7 +62,7 @@ class Gradients(NamedTuple):
 
 
 def log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
-    """Log density ``(...)`` of frames, as :meth:`rnade_lightning.rnade.RNADE.log_prob`.
+    """Log density ``(...)`` of frames, as `RNADE.log_prob`.
 
     Args:
         rnade: The density.

@@ -2,7 +2,7 @@ r"""The recurrent states of sequences and their gradients, compiled for the CPU:
 recursion in time, for all four cells.
 
 One sequence after another on each thread. What the frames add to the gates is one product for
-many frames at once; only :math:`W_{rec} u_{t-1}` is left for the loop. Nothing but the states (and
+many frames at once; only $W_{rec} u_{t-1}$ is left for the loop. Nothing but the states (and
 the LSTM's cell) is kept for backward, which computes the gates again and leaves the sums over
 frames to one product as well; both go through time in pieces, so that their gates never exist for
 all frames.
@@ -183,7 +183,10 @@ def run(
         cell: One of `CELLS`.
         frames: ``(B, T, D)``, on the CPU.
         u: State before the first frame, ``(B, R)``, with the LSTM's cell ``(B, 2 R)``.
-        W_in, W_rec, b_in, b_rec: Weights ``(G, D)``, ``(G, R)`` and biases ``(G,)`` of the gates.
+        W_in: Weights of the gates on the frame, ``(G, D)``.
+        W_rec: On the state, ``(G, R)``.
+        b_in: Their biases, ``(G,)``.
+        b_rec: Those of the state's part, ``(G,)``.
     """
     return _States.apply(CELLS.index(cell), frames, u, W_in, W_rec, b_in, b_rec)
 

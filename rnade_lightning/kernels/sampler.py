@@ -6,7 +6,7 @@ components and, to rounding, the same values as the plain path.
 
 Conventions:
     Sizes as in `cpu`. Arrays keep the layout of the model's parameters. A state is laid out as in
-    :mod:`rnade_lightning.rnn_rnade`: R units, the last p frames, the LSTM's cell.
+    `rnn_rnade`: R units, the last p frames, the LSTM's cell.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def draw(
         biases: (alpha, mu, sigma), each ``(*batch, D, K)``; the last dimensions of the noise before
             D are those that the three batches broadcast to.
         given: First features ``(..., d)``.
-        temperature: As in :meth:`rnade_lightning.rnade.RNADE.sample`.
+        temperature: As in `RNADE.sample`.
     """
     uniform, value = (as_array(t.flatten(0, -2) if t.dim() > 1 else t[None]) for t in noise)
     x = torch.empty(noise[0].shape, dtype=noise[0].dtype)
@@ -272,7 +272,7 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
         model: RNN-RNADE on the CPU.
         u: States, contiguous.
         noise: Uniforms and standard draws, each ``(N, D)``.
-        temperature: As in :meth:`rnade_lightning.rnade.RNADE.sample`.
+        temperature: As in `RNADE.sample`.
     """
     rnade, (uniform, value) = model.rnade, map(as_array, noise)
     frames = torch.empty(uniform.shape, dtype=u.dtype)
