@@ -15,9 +15,10 @@ Conventions:
 import heapq
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -39,63 +40,71 @@ def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
     return [(i * stride, min(i * stride + window, n_frames)) for i in range(n_windows)]
 
 
-class Spans(Dataset[Batch]):
-    """Spans of sequences as items, read and standardised when they are asked for.
+class Item(NamedTuple):
+    """A span of a sequence as it is read.
+
+    Attributes:
+        raw: Raw frames ``(T, D_raw)``, float64; none for an item that is fully masked.
+        start: The first frame's number in its sequence.
+    """
+
+    raw: npt.NDArray[np.float64]
+    start: int
+
+
+class Spans(Dataset[Item]):
+    """Spans of sequences as items, read when they are asked for.
 
     Args:
         sequences: Raw sequences, each ``(T, D_raw)``: arrays, or frames on disk.
-        standardise: Raw frames to standardised ones ``(T, D)``.
         spans: Sequence, first frame and one past the last frame of each item.
-        n_features: D.
-        warmup: Number of frames at the start of each sequence that are not scored.
-        stateful: Items say whether they continue the one before.
     """
 
-    def __init__(
-        self,
-        sequences: Sequence[Any],
-        standardise: Callable[[Any], torch.Tensor],
-        spans: Sequence[Span],
-        n_features: int,
-        warmup: int,
-        stateful: bool = False,
-    ) -> None:
-        self.sequences, self.standardise, self.spans = sequences, standardise, spans
-        self.n_features, self.warmup, self.stateful = n_features, warmup, stateful
+    def __init__(self, sequences: Sequence[Any], spans: Sequence[Span]) -> None:
+        self.sequences, self.spans = sequences, spans
 
     def __len__(self) -> int:
         return len(self.spans)
 
-    def __getitem__(self, index: int) -> Batch:
-        if index == _NOTHING:
-            start, frames = 0, torch.zeros(1, self.n_features)
-            mask = torch.zeros(1, dtype=torch.bool)
-        else:
-            sequence, start, stop = self.spans[index]
-            frames = self.standardise(self.sequences[sequence][start:stop])  # (T, D)
-            mask = torch.ones(len(frames), dtype=torch.bool)
-        scored = mask & (torch.arange(start, start + len(mask)) >= self.warmup)
-        item = {"frames": frames, "mask": mask, "scored": scored}
-        return item | ({"continues": torch.tensor(start > 0)} if self.stateful else {})
+    def __getitem__(self, index: int) -> Item:
+        sequence, start, stop = self.spans[index] if index != _NOTHING else (0, 0, 0)
+        return Item(np.asarray(self.sequences[sequence][start:stop], np.float64), start)
 
 
 class Collate:
-    """Pads items on the right to ``n_frames``, or to the longest of the batch when it is None."""
+    """Standardises the frames of a batch, all at once, and pads them on the right.
 
-    def __init__(self, n_frames: int | None = None) -> None:
-        self.n_frames = n_frames
+    Args:
+        standardise: Raw frames to standardised ones ``(T, D)``.
+        n_frames: Length to pad to; None for the longest item of the batch.
+        warmup: Frames at the start of each sequence that are not scored.
+        stateful: Batches say which rows continue the batch before.
+    """
 
-    def __call__(self, items: list[Batch]) -> Batch:
-        n_frames = self.n_frames or max(len(item["mask"]) for item in items)
-        batch = {}
-        for key, value in items[0].items():
-            if not value.ndim:
-                batch[key] = torch.stack([item[key] for item in items])
-                continue
-            batch[key] = value.new_zeros(len(items), n_frames, *value.shape[1:])
-            for row, item in zip(batch[key], items, strict=True):
-                row[: len(item[key])] = item[key]
-        return batch
+    def __init__(
+        self,
+        standardise: Callable[[Any], torch.Tensor],
+        n_frames: int | None = None,
+        warmup: int = 0,
+        stateful: bool = False,
+    ) -> None:
+        self.standardise, self.n_frames = standardise, n_frames
+        self.warmup, self.stateful = warmup, stateful
+
+    def __call__(self, items: list[Item]) -> Batch:
+        lengths = torch.tensor([len(item.raw) for item in items])
+        starts = torch.tensor([item.start for item in items])
+        at = torch.arange(self.n_frames or max(int(lengths.max()), 1))
+        mask = at < lengths[:, None]  # (B, T)
+        valid = self.standardise(np.concatenate([item.raw for item in items]))  # (sum T, D)
+        if mask.all():
+            frames = valid.unflatten(0, mask.shape)
+        else:
+            frames = valid.new_zeros(*mask.shape, valid.shape[1])
+            frames[mask] = valid
+        batch = {"frames": frames, "mask": mask}
+        batch["scored"] = mask & (starts[:, None] + at >= self.warmup)
+        return batch | ({"continues": starts > 0} if self.stateful else {})
 
 
 class Dealt(Sampler[int]):
@@ -212,7 +221,7 @@ class Lanes(Dealt):
         return [[first[i] + k for i in lane for k in range(n_windows[i])] for lane in lanes]
 
 
-class FrameLoader(DataLoader[Batch]):
+class FrameLoader(DataLoader[Item]):
     """A loader that a checkpoint taken inside an epoch takes up at the next batch.
 
     What workers draw at random depends on the sampler's seed, epoch and rank alone.

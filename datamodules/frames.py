@@ -320,10 +320,12 @@ class FrameDataModule(LightningDataModule, Corpus):
             sampler = Lanes(list(map(len, cuts)), batch_size, world_size, rank, seed)
         warmup = 0 if train else self.warmup
         return FrameLoader(
-            Spans(raw, self._fitted()[0].forward, spans, self.n_features, warmup, stateful),
+            Spans(raw, spans),
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=Collate(self.window if train else None),
+            collate_fn=Collate(
+                self._fitted()[0].forward, self.window if train else None, warmup, stateful
+            ),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
