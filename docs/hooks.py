@@ -44,7 +44,7 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     if page.file.src_uri == "benchmarks.md" and BENCHMARKS.is_file():
         numbers = BENCHMARKS.read_text(encoding="utf-8").partition("\n")[2]  # without its title
-        markdown += "\n" + _moved(numbers, BENCHMARKS.parent)
+        markdown += "\n## Measured\n" + _moved(numbers, BENCHMARKS.parent)
     if "/" in page.file.src_uri:
         return markdown
     return _moved(markdown, ROOT if page.file.src_uri == "index.md" else ROOT / "docs")
