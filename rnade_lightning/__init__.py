@@ -2,6 +2,7 @@
 
 from rnade_lightning.density import FrameDensity
 from rnade_lightning.rnade import RNADE
-from rnade_lightning.rnn_rnade import RNNRNADE, SequenceModel
+from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_model import SequenceModel
 
 __all__ = ["RNADE", "RNNRNADE", "FrameDensity", "SequenceModel"]

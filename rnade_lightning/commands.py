@@ -14,7 +14,8 @@ from datamodules import FrameDataModule
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
 from rnade_lightning.lightning_module import load_checkpoint, load_model
 from rnade_lightning.rnade import Activation, Component
-from rnade_lightning.rnn_rnade import RNNRNADE, Cell, SequenceModel
+from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_model import Cell, SequenceModel
 
 
 def sample(

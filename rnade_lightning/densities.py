@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rnade_lightning.density import FrameDensity, Params, full_precision
 from rnade_lightning.rnade import Path
-from rnade_lightning.rnn_rnade import Cell, SequenceModel
+from rnade_lightning.sequence_model import Cell, SequenceModel
 
 
 class _Parametric(FrameDensity):

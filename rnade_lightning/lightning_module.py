@@ -27,7 +27,8 @@ from rnade_lightning.densities import (
 )
 from rnade_lightning.density import FrameDensity
 from rnade_lightning.rnade import Activation, Component, Path
-from rnade_lightning.rnn_rnade import RNNRNADE, Cell, SequenceModel
+from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_model import Cell, SequenceModel
 
 Batch = dict[str, Tensor]
 

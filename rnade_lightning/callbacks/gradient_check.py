@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
 from rnade_lightning.gradients import rnade_gradients, rnn_rnade_gradients
-from rnade_lightning.rnn_rnade import RNNRNADE, SequenceModel
+from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_model import SequenceModel
 
 NAMES = ("alpha", "mu", "sigma")
 STEPS = (1e-4, 1e-5, 1e-6)

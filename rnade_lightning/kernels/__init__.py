@@ -3,5 +3,5 @@
 `fused` is the one operation that `log_prob` calls; it hands the frames to `cpu` (compiled, over
 `lanes`) or, on any other device, to `blocks` (torch operations on blocks of features). `sampler`
 draws sequences, compiled for the CPU. Nothing here is needed to know what the model computes: that
-is in `rnade` and `rnn_rnade`, and ``path="plain"`` runs just that.
+is in `rnade` and `sequence_model`, and ``path="plain"`` runs just that.
 """

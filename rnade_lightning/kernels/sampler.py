@@ -6,7 +6,7 @@ components and, to rounding, the same values as the plain path.
 
 Conventions:
     Sizes as in `cpu`. Arrays keep the layout of the model's parameters. A state is laid out as in
-    `rnn_rnade`: R units, the last p frames, the LSTM's cell.
+    `sequence_model`: R units, the last p frames, the LSTM's cell.
 """
 
 from __future__ import annotations

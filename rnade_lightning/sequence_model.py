@@ -1,0 +1,359 @@
+r"""A recurrent net over frames whose state sets the parameters of any density of a frame.
+
+Frame t sees the state after frame t - 1 only; u_0 is learned. The states do not depend on the
+density, so they are computed first, and all frames go through one call of it. With a linear path
+from the last p frames, the density models what they leave unexplained,
+$x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact), starting at copying the last frame.
+
+Conventions:
+    ``frames (B, T, D)``; ``mask (B, T)``, True for valid frames, right padding only; log densities
+    in nats per frame. The state ``u (B, S)`` is one tensor: the recurrent units (R =
+    ``n_recurrent``), the last p frames (p D numbers, the latest first) if there is a linear path
+    from them, and the LSTM's cell (R). What a frame sees of it is its first R + p D numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rnade_lightning.density import FrameDensity, StateParams, full_precision, on_cpu
+from rnade_lightning.rnade import Path
+
+Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
+
+
+class SequenceModel(nn.Module, ABC):
+    """A recurrent net whose state sets the parameters of a `FrameDensity`.
+
+    A concrete class makes the density, says where it is kept, and calls `_add_state_paths`.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_recurrent: int,
+        cell: Cell,
+        n_past: int = 0,
+        learn_past: bool = True,
+        dropout: float = 0.0,
+        path: Path = "fast",
+    ) -> None:
+        super().__init__()
+        if n_past < 0 or not 0 <= dropout < 1:
+            raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
+        if cell not in get_args(Cell):
+            raise ValueError(f"cell {cell!r} is none of {', '.join(get_args(Cell))}")
+        if n_recurrent < 1:
+            raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
+        self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
+        self.n_past, self.dropout, self.path = n_past, dropout, path
+        if n_past:
+            A = torch.zeros(n_past, n_features, n_features)
+            A[0].fill_diagonal_(1)
+            self.A = nn.Parameter(A, requires_grad=learn_past)
+        R, bound = n_recurrent, 1 / math.sqrt(n_recurrent)
+        self.u_0 = nn.Parameter(torch.zeros(2 * R if cell == "lstm" else R))
+        if cell in ("sigmoid", "tanh"):
+            self.W_in = nn.Parameter(torch.empty(R, n_features).uniform_(-bound, bound))
+            self.W_rec = nn.Parameter(torch.empty(R, R).uniform_(-bound, bound))
+            self.b_h = nn.Parameter(torch.zeros(R))
+        else:
+            kind = nn.GRU if cell == "gru" else nn.LSTM
+            self.rnn = kind(n_features, R, batch_first=True)
+
+    @property
+    @abstractmethod
+    def density(self) -> FrameDensity:
+        """The density of one frame."""
+
+    def _add_state_paths(self, conditioned: Sequence[str]) -> None:
+        shapes = self.density.param_shapes
+        if unknown := set(conditioned) - set(shapes):
+            raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
+        self.conditioned = tuple(name for name in shapes if name in conditioned)
+        for name in self.conditioned:
+            W = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_recurrent))
+            nn.init.normal_(W, std=0.01)
+            self.register_parameter(f"W_{name}", W)
+
+    # ------------------------------------------------------------------ recurrence
+
+    @property
+    def n_seen(self) -> int:
+        """How many numbers of the state a frame sees, R + p D."""
+        return self.n_recurrent + self.n_past * self.n_features
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """u_0, and zeros for the frames before the first, for each sequence, ``(B, S)``."""
+        past = self.u_0.new_zeros(self.n_seen - self.n_recurrent)
+        u = torch.cat((self.u_0[: self.n_recurrent], past, self.u_0[self.n_recurrent :]))
+        return u.expand(batch_size, -1)
+
+    def states(
+        self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The recurrent states of sequences.
+
+        Args:
+            frames: ``(B, T, D)``.
+            u: state before the first frame ``(B, S)``; None for u_0.
+            mask: ``(B, T)``; with it the state returned is that after the last valid frame.
+
+        Returns:
+            What each frame sees, ``(B, T, R + p D)``, and the state after the last, ``(B, S)``.
+        """
+        if u is None:
+            u = self.initial_state(len(frames))
+        if not frames.shape[1]:
+            return frames.new_zeros(len(frames), 0, self.n_seen), u
+        if mask is None or self.cell != "lstm":
+            after, last = self._run(frames, u)
+            seen = torch.cat((u[:, None, : self.n_seen].to(after.dtype), after), 1)
+            if mask is not None:
+                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_seen)
+                last = seen.gather(1, n_valid)[:, 0]
+            return seen[:, :-1], last
+        outputs = []
+        for t in range(frames.shape[1]):  # the fused LSTM returns its cell after the last step only
+            outputs.append(u[:, : self.n_seen])
+            u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
+        return torch.stack(outputs, 1), u
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        """The state after frames ``x (B, D)`` in state ``u (B, S)``, ``(B, S)``."""
+        return self._run(x[:, None], u)[1]
+
+    def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """What is seen after every frame ``(B, T, R + p D)``, the whole state after the last
+        ``(B, S)``."""
+        R, n_seen, T = self.n_recurrent, self.n_seen, frames.shape[1]
+        after, last = self._run_cell(frames, torch.cat((u[:, :R], u[:, n_seen:]), -1))
+        if not self.n_past:
+            return after, last
+        before = u[:, R:n_seen].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
+        whole = torch.cat((before, frames), 1)  # (B, p + T, D), in the order of time
+        past = [whole[:, self.n_past - i : self.n_past - i + T] for i in range(self.n_past)]
+        after = torch.cat((after, *past), -1)
+        return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
+
+    def _run_cell(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The recurrent units after every frame ``(B, T, R)``, and after the last with the LSTM's
+        cell."""
+        if self.path == "fast" and on_cpu(self.u_0):
+            from rnade_lightning.kernels import recurrent
+
+            with full_precision(frames):
+                frames, u = frames.to(self.u_0.dtype), u.to(self.u_0.dtype)
+                return recurrent.run(self.cell, frames, u, *self.cell_weights())
+        if self.cell == "lstm":
+            h, c = (part[None].contiguous() for part in u.chunk(2, -1))
+            after, (h, c) = self.rnn(frames, (h, c))
+            return after, torch.cat((h[0], c[0]), -1)
+        if self.cell == "gru":
+            after, last = self.rnn(frames, u[None].contiguous())
+            return after, last[0]
+        W_in, W_rec, b_in, b_rec = self.cell_weights()
+        if self.cell == "sigmoid":  # s(z) = (1 + tanh(z / 2)) / 2, so v = 2 u - 1 is a tanh RNN
+            W_in, W_rec, b_in = W_in / 2, W_rec / 4, b_in / 2 + W_rec.sum(1) / 4
+            u = 2 * u - 1
+        weights = (W_in, W_rec, b_in, b_rec)
+        after, last = torch.rnn_tanh(
+            frames, u[None].contiguous(), weights, True, 1, 0.0, self.training, False, True
+        )
+        if self.cell == "sigmoid":
+            after, last = (after + 1) / 2, (last + 1) / 2
+        return after, last[0]
+
+    def cell_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights ``(G, D)``, ``(G, R)`` and biases ``(G,)`` of the gates on frame and state."""
+        if self.cell in ("gru", "lstm"):
+            rnn: Any = self.rnn
+            return rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0
+        return self.W_in, self.W_rec, self.b_h, torch.zeros_like(self.b_h)
+
+    def frame_params(self, seen: Tensor) -> StateParams:
+        """The density's parameters in states ``seen (..., R + p D)``, in the order of
+        ``param_shapes``; one that the state does not set stays of its static shape."""
+        weights = [
+            cast(Tensor, getattr(self, f"W_{name}")) if name in self.conditioned else None
+            for name in self.density.param_shapes
+        ]
+        with full_precision(seen):
+            u = nn.functional.dropout(seen[..., : self.n_recurrent], self.dropout, self.training)
+            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype))
+
+    def shift(self, seen: Tensor) -> Tensor | float:
+        """What the last p frames explain of the next, ``(..., D)``; 0 without that path."""
+        if not self.n_past:
+            return 0.0
+        with full_precision(seen):
+            past = seen[..., self.n_recurrent : self.n_seen].to(self.A.dtype)
+            return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), self.A)
+
+    # ------------------------------------------------------------------ density and sampler
+
+    def log_prob(
+        self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
+    ) -> Tensor:
+        """Log density of every frame given those before it, in nats.
+
+        Args:
+            frames: ``(B, T, D)``.
+            mask: ``(B, T)``, True for valid frames; padding stands on the right.
+            u: state before the first frame ``(B, S)``; None for u_0.
+
+        Returns:
+            ``(B, T)``, 0 at padding.
+
+        Raises:
+            ValueError: a mask with padding before a valid frame, or frames of the wrong shape.
+        """
+        return self.log_prob_and_state(frames, mask, u, _need_state=False)[0]
+
+    def log_prob_and_state(
+        self,
+        frames: Tensor,
+        mask: Tensor | None = None,
+        u: Tensor | None = None,
+        *,
+        _need_state: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """`log_prob`, and the state after the last valid frame ``(B, S)``: handed to the next
+        call as ``u``, a long sequence goes through in chunks with the same numbers."""
+        if frames.dim() != 3 or frames.shape[-1] != self.n_features:
+            raise ValueError(f"frames {tuple(frames.shape)} are not (B, T, {self.n_features})")
+        if mask is not None:
+            _require_right_padding(mask, frames)
+            frames = frames.where(mask[..., None], frames.new_zeros(()))
+        seen, last = self.states(frames, u, mask if _need_state else None)
+        log_p = self.density.log_prob(frames - self.shift(seen), self.frame_params(seen))  # (B, T)
+        if mask is not None:
+            log_p = log_p.where(mask, log_p.new_zeros(()))
+        return log_p, last
+
+    def feature_log_prob(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
+        """The terms of `log_prob`: log density of every feature given the features before it
+        and the frames before, ``(B, T, D)``."""
+        seen = self.states(frames, u)[0]
+        return self.density.feature_log_prob(frames - self.shift(seen), self.frame_params(seen))
+
+    def feature_cdf(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
+        """Distribution function of every feature given the features before it and the frames
+        before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
+        seen = self.states(frames, u)[0]
+        return self.density.feature_cdf(frames - self.shift(seen), self.frame_params(seen))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n_frames: int,
+        n_samples: int = 1,
+        prefix: Tensor | None = None,
+        u: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """New sequences, or continuations of given ones.
+
+        Args:
+            n_frames: T, frames to generate.
+            n_samples: sequences for each of the B prefixes or states.
+            prefix: ``(B, T0, D)``, frames that came before (not returned).
+            u: state ``(B, S)`` before the prefix, or before the first new frame; None for u_0.
+            generator: source of randomness, on the model's device.
+            temperature: of every draw; 1 for the model's own density.
+
+        Returns:
+            ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix nor u.
+        """
+        B = 1 if prefix is None and u is None else len(u if prefix is None else prefix)  # type: ignore[arg-type]
+        frames = list(self.stream(n_frames, n_samples, prefix, u, generator, temperature))
+        if not frames:
+            return self.u_0.new_empty(B, n_samples, 0, self.n_features)
+        return torch.stack(frames, 2)
+
+    def stream(
+        self,
+        n_frames: int | None = None,
+        n_samples: int = 1,
+        prefix: Tensor | None = None,
+        u: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Iterator[Tensor]:
+        """`sample`, each frame ``(B, n_samples, D)`` as soon as it is made; without
+        ``n_frames`` there is no last one."""
+        if not temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}")
+        with torch.no_grad():
+            if prefix is not None:
+                u = self.states(prefix, u)[1]
+            elif u is None:
+                u = self.initial_state(1)
+            B = len(u)
+            u = u.repeat_interleave(n_samples, 0)
+        for _ in itertools.count() if n_frames is None else range(n_frames):
+            with torch.no_grad():  # not while the caller has the frame
+                x, u = self._generate(u, generator, temperature)
+            yield x.unflatten(0, (B, n_samples))
+
+    def _generate(
+        self, u: Tensor, generator: torch.Generator | None, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """Frames ``(N, D)`` drawn in states ``u (N, S)``, and the states after them."""
+        params = self._batched_params(u)
+        x = self.density.sample((), params, generator=generator, temperature=temperature)
+        x = x + self.shift(u)
+        return x, self.step(x, u)
+
+    def predictive_mean(
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean of every frame given those before it, ``(B, T, D)``, from ``n_samples`` draws."""
+        seen = self.states(frames, u)[0]
+        return self.density.mean(self._batched_params(seen), n_samples, generator) + self.shift(
+            seen
+        )
+
+    def one_step_samples(
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        n_samples: int = 10,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draws of every frame given those before it, ``(n_samples, B, T, D)``."""
+        seen = self.states(frames, u)[0]
+        params = self._batched_params(seen)
+        return self.density.sample((n_samples,), params, generator=generator) + self.shift(seen)
+
+    def _batched_params(self, u: Tensor) -> list[Tensor]:
+        """`frame_params` with every parameter carrying the batch shape of ``u``."""
+        shapes = self.density.param_shapes.values()
+        params = self.frame_params(u[..., : self.n_seen])
+        return [p.expand(*u.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
+
+
+def _require_right_padding(mask: Tensor, frames: Tensor) -> None:
+    if mask.shape != frames.shape[:2] or mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask {tuple(mask.shape)} {mask.dtype} is not (B, T) = {tuple(frames.shape[:2])} bool"
+        )
+    ordered = (mask[:, 1:] <= mask[:, :-1]).all()
+    message = "mask has padding before a valid frame; pad on the right only"
+    if mask.device.type == "cpu":
+        if not ordered:
+            raise ValueError(message)
+    else:  # no read by the host
+        torch._assert_async(ordered, message)
