@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -54,9 +55,12 @@ def on_cpu(t: Tensor) -> bool:
     return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Autocast off on the device of ``x``: a density stays in its parameters' dtype."""
-    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+    device = "cpu" if x.is_meta else x.device.type
+    if not torch.is_autocast_enabled(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 class FrameDensity(nn.Module, ABC):
