@@ -197,6 +197,7 @@ def main(args: Sequence[str] | None = None) -> None:
             )
         else:
             _lightning(argv)
+            _finish_wandb()
     except (
         ValueError,
         OSError,
@@ -232,6 +233,13 @@ def _lightning(argv: list[str]) -> None:
         },
         args=argv,
     )
+
+
+def _finish_wandb() -> None:
+    """Ends the W&B run of this process, if there is one: all of it is written when we return."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def _quiet() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from rnade_lightning.density import FrameDensity, Params, full_precision
 from rnade_lightning.rnade import Path
@@ -220,8 +221,10 @@ class Flow(FrameDensity):
         self, n_features: int, n_context: int = 32, n_transforms: int = 3, n_hidden: int = 100
     ) -> None:
         super().__init__()
+        validates = Distribution._validate_args
         import zuko
 
+        Distribution.set_default_validate_args(validates)  # zuko turns it off for everyone
         self.n_features, self.param_shapes = n_features, {"context": (n_context,)}
         self.b_context = nn.Parameter(torch.zeros(n_context))
         self.flow: Any = zuko.flows.MAF(

@@ -138,6 +138,13 @@ def test_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert relative_error(model.log_prob(x), torch.as_tensor(right)) > 1e-3
 
 
+@pytest.mark.skipif(not has_zuko, reason="zuko not installed")
+def test_a_flow_leaves_the_checks_of_other_distributions_alone() -> None:
+    make("flow")
+    with pytest.raises(ValueError, match="scale"):
+        distributions.Normal(0.0, -1.0)
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="floor must be at least 0"):
         Gaussian(3, floor=-1.0)

@@ -68,9 +68,8 @@ def value(folder: Path, key: str) -> float:
 
 
 def process(*args: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"
-    }
+    inherited = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}  # it has its own
+    environment = inherited | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
     done = subprocess.run(
         [sys.executable, "-m", "rnade_lightning", *args],
         capture_output=True, text=True, env=environment, timeout=300,
