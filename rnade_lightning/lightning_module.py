@@ -41,6 +41,7 @@ class SequenceModule(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
+        self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density of every frame, ``(B, T)``."""
@@ -122,11 +123,17 @@ class SequenceModule(pl.LightningModule):
                 f"the gradient of {culprit} is not finite at step {self.global_step}; training "
                 "stopped before this step, the last checkpoint is good. Raise model.floor"
             )
-        self.log("grad_norm/total", norm)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("grad_norm/total", norm)  # which costs more than the norm: when it is kept
         if gradient_clip_val and gradient_clip_algorithm != "value":
-            clipped = (norm > gradient_clip_val).float()  # the epoch's mean: share of clipped steps
-            self.log("grad_norm/clipped", clipped, on_step=False, on_epoch=True, batch_size=1)
+            self._clipped.append(norm > gradient_clip_val)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the share of clipped steps."""
+        if self._clipped:
+            self.log("grad_norm/clipped", torch.stack(self._clipped).float().mean())
+            self._clipped.clear()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint["hyper_parameters"]["n_features"]
