@@ -123,7 +123,8 @@ class SequenceModule(pl.LightningModule):
                 f"the gradient of {culprit} is not finite at step {self.global_step}; training "
                 "stopped before this step, the last checkpoint is good. Raise model.floor"
             )
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.global_step + 1) % every == 0:
             self.log("grad_norm/total", norm)  # which costs more than the norm: when it is kept
         if gradient_clip_val and gradient_clip_algorithm != "value":
             self._clipped.append(norm > gradient_clip_val)
