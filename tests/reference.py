@@ -8,11 +8,13 @@ Conventions:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy import ndarray as Array
 from torch import Tensor, nn
@@ -20,6 +22,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 NAMES = ("alpha", "mu", "sigma")
+SUBSETS = [s for n in range(4) for s in itertools.combinations(NAMES, n)]
+OPTIONS = [
+    {"component": component, "activation": activation, "floor": floor}
+    for component, activation, floor in itertools.product(
+        ("gaussian", "laplace"), ("sigmoid", "relu"), (0.0, 0.3)
+    )
+]
+every_option = pytest.mark.parametrize(
+    "options", OPTIONS, ids=["-".join(map(str, options.values())) for options in OPTIONS]
+)
 
 
 def parameters(model: nn.Module) -> dict[str, Array]:

@@ -4,7 +4,6 @@ lines is noticed."""
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 import types
 from collections.abc import Mapping
@@ -15,23 +14,13 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import parameters, relative_error, spread
+from reference import SUBSETS, every_option, parameters, relative_error, spread
 from torch import Tensor
 
 from rnade_lightning import RNADE, RNNRNADE, gradients
 
 SOURCE = Path(gradients.__file__).read_text()
 DERIVATION = Path(__file__).parents[1] / "docs" / "derivation.md"
-OPTIONS = [
-    {"component": component, "activation": activation, "floor": floor}
-    for component, activation, floor in itertools.product(
-        ("gaussian", "laplace"), ("sigmoid", "relu"), (0.0, 0.3)
-    )
-]
-SUBSETS = [s for n in range(4) for s in itertools.combinations(reference.NAMES, n)]
-every_option = pytest.mark.parametrize(
-    "options", OPTIONS, ids=["-".join(map(str, options.values())) for options in OPTIONS]
-)
 plain_cells = pytest.mark.parametrize("cell", ["sigmoid", "tanh"])
 N_VALID = (4, 2, 1)
 MASK = torch.arange(4) < torch.tensor(N_VALID)[:, None]

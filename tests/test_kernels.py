@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 from collections.abc import Iterator
 from typing import Any
@@ -12,24 +11,13 @@ import pytest
 import reference
 import torch
 from numba import njit
-from reference import parameters, relative_error, spread
+from reference import SUBSETS, every_option, parameters, relative_error, spread
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.density import StateParams
 from rnade_lightning.kernels import blocks, cpu, fused, lanes, recurrent
-
-OPTIONS = [
-    {"component": component, "activation": activation, "floor": floor}
-    for component, activation, floor in itertools.product(
-        ("gaussian", "laplace"), ("sigmoid", "relu"), (0.0, 0.3)
-    )
-]
-SUBSETS = [s for n in range(4) for s in itertools.combinations(reference.NAMES, n)]
-every_option = pytest.mark.parametrize(
-    "options", OPTIONS, ids=["-".join(map(str, options.values())) for options in OPTIONS]
-)
 
 
 def randn(*shape: int, n: int = 1) -> Tensor:

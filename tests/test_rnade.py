@@ -9,20 +9,12 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import parameters, spread
+from reference import every_option, parameters, spread
 from scipy import stats
 from torch import distributions as D
 
 from rnade_lightning import RNADE
 
-OPTIONS = [
-    {"component": component, "activation": activation, "floor": floor}
-    for component, activation, floor in itertools.product(
-        ("gaussian", "laplace"), ("sigmoid", "relu"), (0.0, 0.3)
-    )
-]
-OPTION_IDS = ["-".join(str(value) for value in options.values()) for options in OPTIONS]
-every_option = pytest.mark.parametrize("options", OPTIONS, ids=OPTION_IDS)
 both_components = pytest.mark.parametrize("component", ["gaussian", "laplace"])
 with_and_without_linear_path = pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
 both_paths = pytest.mark.parametrize("path", ["plain", "fast"])

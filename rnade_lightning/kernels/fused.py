@@ -70,7 +70,6 @@ def log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
         y: Frames less what a linear path adds to the means, ``(..., D)``.
         params: (alpha, mu, sigma), each ``(D, K)`` or ``(..., D, K)``, or a `StateParams`.
     """
-    D, K = rnade.n_features, rnade.n_components
     state: Tensor | None = None
     weights: list[Tensor | None] = [None] * 3
     if isinstance(params, StateParams):
@@ -88,9 +87,8 @@ def log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
     state = x.new_zeros(len(x), 0) if state is None else flat(state, 1)
     options = Options(rnade.component == "laplace", rnade.activation == "relu", rnade.floor)
     V = (rnade.V_alpha, rnade.V_mu, rnade.V_sigma)
-    assert x.shape[-1] == D
     out = _LogProb.apply(
-        options, K, x, y, state, rnade.W, rnade.c, rnade.rho, *V, *biases, *weights
+        options, rnade.n_components, x, y, state, rnade.W, rnade.c, rnade.rho, *V, *biases, *weights
     )
     return out.view(batch)
 
