@@ -304,6 +304,15 @@ class AudioDataModule(FrameDataModule):
         whole = self.n_features == self.frame_length
         return self.layout["bits"] if whole else None
 
+    @property
+    def noise_scale(self) -> float:
+        """Of a waveform of integers: noise of one step is in every sample."""
+        standardiser, reference = self._fitted()
+        bits = reference.layout["bits"]
+        if self.kind != "waveform" or bits is None or not self.rescale:
+            return 0.0
+        return float(2.0 ** (1 - bits) / np.sqrt(12) / np.max(standardiser.std))
+
     def bits_per_sample(self, log_prob: float) -> float | None:
         """Bits that a sample of the files' integers takes under a model.
 

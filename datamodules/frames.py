@@ -175,6 +175,12 @@ class FrameDataModule(LightningDataModule, Corpus):
         return self._fitted()[0].dropped
 
     @property
+    def noise_scale(self) -> float:
+        """Standard deviation, in standardised units, that noise in place of the data's steps gives
+        every feature whatever is known of it; 0 where there is none."""
+        return 0.0
+
+    @property
     def log_scale(self) -> float:
         """To subtract from log p of a standardised frame for log p in the features' own units."""
         return self._fitted()[0].log_scale

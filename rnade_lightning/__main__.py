@@ -1,10 +1,11 @@
 """The command line: ``python -m rnade_lightning fit | validate | test | predict | sample | score |
-gradcheck``."""
+combine | gradcheck``."""
 
 from __future__ import annotations
 
 import json
 import logging
+import operator
 import os
 import sys
 import warnings
@@ -30,7 +31,9 @@ from rnade_lightning.lightning_module import SequenceModule, load_checkpoint, mo
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
-COMMANDS = {c.__name__: c for c in (commands.sample, commands.score, commands.gradcheck)}
+COMMANDS = {
+    c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
+}
 
 
 TRAINER_HELP = """
@@ -43,6 +46,8 @@ Training (a selection; all options of Lightning's Trainer are accepted):
 
 Other:
   --config FILE         YAML file of options; several are merged in their order
+  --test_after_fit false
+                        leave the test part alone, while options are being chosen
   --ckpt_path FILE      checkpoint to go on from, or to test
   --model CLASS, --data CLASS
                         another class, by its name; its options: --model.help, --data.help CLASS
@@ -67,9 +72,13 @@ class Parser(LightningArgumentParser):
             prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
         )
         for key, kind in kinds.items():
-            page.add_class_arguments(kind, key, skip={"n_features"})
+            page.add_class_arguments(kind, key, skip={"n_features", "noise_scale"})
             page.set_defaults(
-                {f"{key}.{k}": v for k, v in chosen[key].init_args.items() if k != "n_features"}
+                {
+                    f"{key}.{k}": v
+                    for k, v in chosen[key].init_args.items()
+                    if k not in ("n_features", "noise_scale")
+                }
             )
         return page.format_help() + TRAINER_HELP
 
@@ -103,11 +112,12 @@ class CLI(LightningCLI):
     """Lightning's command line with our defaults; ``fit`` ends in a ``test`` of the best."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments(
-            "data",
-            "model.init_args.n_features",
-            lambda data: data.n_features,
-            apply_on="instantiate",
+        for name in ("n_features", "noise_scale"):
+            parser.link_arguments(
+                "data", f"model.init_args.{name}", operator.attrgetter(name), apply_on="instantiate"
+            )
+        parser.add_argument(
+            "--test_after_fit", type=bool, default=True, help="test the best weights after fit"
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -122,7 +132,8 @@ class CLI(LightningCLI):
         if command == "fit":  # the run goes on, in W&B too
             self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
         kind, hparams = module_class(checkpoint), dict(checkpoint["hyper_parameters"])
-        hparams.pop("n_features")  # that of the data at hand, so that a misfit is seen
+        for name in ("n_features", "noise_scale"):  # those of the data at hand: a misfit is seen
+            hparams.pop(name, None)
         model = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": hparams}
         self.config = parser.parse_object({command: {"model": model}}, self.config)
 
@@ -151,7 +162,7 @@ class CLI(LightningCLI):
         return trainer
 
     def after_fit(self) -> None:
-        if self.trainer.interrupted:
+        if self.trainer.interrupted or not self.config.fit.test_after_fit:
             return
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
         self.trainer.test(
@@ -229,7 +240,7 @@ def _lightning(argv: list[str]) -> None:
         | {
             "prog": PROG,
             "description": "RNN-RNADE: an exact-likelihood model of audio and motion sequences.",
-            "epilog": "After training: sample, score, gradcheck (each with --help).",
+            "epilog": "After training: sample, score, combine, gradcheck (each with --help).",
         },
         args=argv,
     )

@@ -1,4 +1,5 @@
-"""What a trained model does from the command line: ``sample``, ``score``, ``gradcheck``."""
+"""What a trained model does from the command line: ``sample``, ``score``, ``combine``,
+``gradcheck``."""
 
 from __future__ import annotations
 
@@ -12,7 +13,11 @@ from tqdm import tqdm
 
 from datamodules import FrameDataModule
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
-from rnade_lightning.lightning_module import load_checkpoint, load_model
+from rnade_lightning.lightning_module import (
+    combine_checkpoints,
+    load_checkpoint,
+    load_model,
+)
 from rnade_lightning.rnade import Activation, Component
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_model import Cell, SequenceModel
@@ -92,6 +97,22 @@ def score(ckpt_path: str, files: str, out: str | None = None, device: str = "cpu
     partial = f"{out}.part"
     with open(partial, "w", newline="") as file:
         csv.writer(file).writerows(rows)
+    os.replace(partial, out)
+    print(out)
+
+
+def combine(ckpt_paths: list[str], out: str = "ensemble.ckpt") -> None:
+    """Make one model of several: an equal mixture at every frame, whose likelihood is exact.
+
+    Its checkpoint is one as any other, for ``test``, ``predict``, ``sample`` and ``score``.
+
+    Args:
+        ckpt_paths: checkpoints that ``fit`` wrote, all trained on the same data.
+        out: checkpoint to write.
+    """
+    combined = combine_checkpoints([load_checkpoint(path) for path in ckpt_paths])
+    partial = f"{out}.part"
+    torch.save(combined, partial)
     os.replace(partial, out)
     print(out)
 

@@ -279,6 +279,9 @@ class RNNDensity(SequenceModel):
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
         path: ``fast`` or ``plain``.
+        n_layers: recurrent layers.
+        input_noise: standard deviation of noise on what the recurrent net reads in training.
+        order: order in which features are visited, 0 or the seed of a permutation.
 
     Examples:
         >>> model = RNNDensity(GaussianMixture(n_features=3, n_components=2), n_recurrent=16)
@@ -295,8 +298,14 @@ class RNNDensity(SequenceModel):
         learn_past: bool = True,
         dropout: float = 0.0,
         path: Path = "fast",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
+        order: int = 0,
     ) -> None:
-        super().__init__(density.n_features, n_recurrent, cell, n_past, learn_past, dropout, path)
+        super().__init__(
+            density.n_features, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers,
+            input_noise, order,
+        )  # fmt: skip
         self.of_frame = density
         self._add_state_paths(tuple(density.param_shapes))
 

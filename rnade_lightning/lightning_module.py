@@ -26,6 +26,7 @@ from rnade_lightning.densities import (
     RNNDensity,
 )
 from rnade_lightning.density import FrameDensity
+from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.rnade import Activation, Component, Path
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_model import Cell, SequenceModel
@@ -37,6 +38,7 @@ class SequenceModule(pl.LightningModule):
     """Trains a `SequenceModel` by maximum likelihood; a subclass sets ``self.model``."""
 
     model: SequenceModel
+    pretrain_epochs = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +48,9 @@ class SequenceModule(pl.LightningModule):
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density of every frame, ``(B, T)``."""
         return self.model.log_prob(frames, mask)
+
+    def on_train_epoch_start(self) -> None:
+        self.model.listens = self.current_epoch >= self.pretrain_epochs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nll, n_frames = self._nll(batch, "train")
@@ -167,12 +172,22 @@ class RNNRNADEModule(SequenceModule):
         component: ``gaussian`` or ``laplace``.
         activation: RNADE's units, ``sigmoid`` or ``relu``.
         floor: smallest scale of a component, in standardised units; part of density and sampler.
+            It is raised to the deviation of the noise in the data that stands for their steps.
         linear: a linear path inside the frame, from the features before to the means.
         n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
         path: ``fast``, or ``plain``: torch operations as the equations are written.
+        n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
+        input_noise: standard deviation of noise on what the recurrent net reads in training.
+        order: order in which features are visited: 0 for that of the data, another number is the
+            seed of a permutation.
+        scale_mean_gradient: narrow components' means move slower, the authors' heuristic; see
+            `RNADE`.
+        pretrain_epochs: epochs at first in which RNADE is trained alone: frames are not told the
+            state.
+        noise_scale: deviation of that noise, in standardised units; taken from the data.
     """
 
     def __init__(
@@ -191,13 +206,22 @@ class RNNRNADEModule(SequenceModule):
         learn_past: bool = True,
         dropout: float = 0.0,
         path: Path = "fast",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
+        order: int = 0,
+        scale_mean_gradient: bool = False,
+        pretrain_epochs: int = 0,
+        noise_scale: float = 0.0,
     ) -> None:
         super().__init__()
         conditioned = list(conditioned)
+        self.pretrain_epochs = pretrain_epochs
+        floor = max(floor, noise_scale)
         self.save_hyperparameters()
         self.model = RNNRNADE(
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
-            component, activation, floor, linear, n_past, learn_past, dropout, path,
+            component, activation, floor, linear, n_past, learn_past, dropout, path, n_layers,
+            input_noise, order, scale_mean_gradient,
         )  # fmt: skip
 
 
@@ -222,6 +246,8 @@ class RNNDensityModule(SequenceModule):
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
         path: ``fast``, or ``plain``: torch operations as the equations are written.
+        n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
+        input_noise: standard deviation of noise on what the recurrent net reads in training.
     """
 
     def __init__(
@@ -240,6 +266,8 @@ class RNNDensityModule(SequenceModule):
         learn_past: bool = True,
         dropout: float = 0.0,
         path: Path = "fast",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -252,7 +280,57 @@ class RNNDensityModule(SequenceModule):
             of_frame = GaussianMixture(n_features, n_components, floor)
         else:
             of_frame = Flow(n_features, n_context, n_transforms, n_hidden)
-        self.model = RNNDensity(of_frame, n_recurrent, cell, n_past, learn_past, dropout, path)
+        self.model = RNNDensity(
+            of_frame, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers, input_noise
+        )
+
+
+class EnsembleModule(SequenceModule):
+    """Trained models as one; ``python -m rnade_lightning combine`` makes its checkpoint.
+
+    Args:
+        n_features: D, features of a frame; taken from the data.
+        members: of each member the ``module_class`` and the ``hyper_parameters`` of its checkpoint.
+    """
+
+    def __init__(self, n_features: int, members: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.model = Ensemble([_module_of(member).model for member in members])
+
+
+def combine_checkpoints(checkpoints: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A checkpoint of the ensemble of models in checkpoints, with the data module of the first.
+
+    Raises:
+        ValueError: they were not trained on the same features, scaled alike.
+    """
+    first = dict(checkpoints[0])
+    data = {k: v for k, v in first.items() if isinstance(v, dict) and "standardiser" in v}
+    for other in checkpoints[1:]:
+        if not all(k in other and _equal(v, other[k]) for k, v in data.items()):
+            raise ValueError(
+                "the checkpoints were not trained on the same data; combine such that were"
+            )
+    first["module_class"], first["states"], first["callbacks"] = "EnsembleModule", {}, {}
+    first["optimizer_states"], first["lr_schedulers"] = [], []
+    members = [{k: c[k] for k in ("module_class", "hyper_parameters")} for c in checkpoints]
+    n_features = first["hyper_parameters"]["n_features"]
+    first["hyper_parameters"] = {"n_features": n_features, "members": members}
+    first["state_dict"] = {
+        name.replace("model.", f"model._members.{i}.", 1): value
+        for i, checkpoint in enumerate(checkpoints)
+        for name, value in checkpoint["state_dict"].items()
+    }
+    return first
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    return bool(one == other)
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
@@ -277,9 +355,14 @@ def load_checkpoint(path: str) -> dict[str, Any]:
 
 def load_model(checkpoint: dict[str, Any]) -> SequenceModel:
     """The trained model in a checkpoint, in evaluation mode, on the CPU."""
-    module = module_class(checkpoint)(**checkpoint["hyper_parameters"])
+    module = _module_of(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])
     return module.model.eval()
+
+
+def _module_of(checkpoint: dict[str, Any]) -> SequenceModule:
+    """An untrained module of the kind and sizes of a checkpoint."""
+    return module_class(checkpoint)(**checkpoint["hyper_parameters"])
 
 
 def module_class(checkpoint: dict[str, Any]) -> type[SequenceModule]:

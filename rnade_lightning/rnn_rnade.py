@@ -43,6 +43,11 @@ class RNNRNADE(SequenceModel):
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
         path: ``fast`` or ``plain``, the same numbers; see `RNADE`.
+        n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
+        input_noise: standard deviation of noise on what the recurrent net reads in training.
+        order: order in which features are visited: 0 for that of the data, another number is the
+            seed of a permutation.
+        scale_mean_gradient: the authors' heuristic; see `RNADE`.
 
     Examples:
         >>> model = RNNRNADE(n_features=3, n_hidden=8, n_recurrent=16, n_components=2)
@@ -67,11 +72,19 @@ class RNNRNADE(SequenceModel):
         learn_past: bool = True,
         dropout: float = 0.0,
         path: Path = "fast",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
+        order: int = 0,
+        scale_mean_gradient: bool = False,
     ) -> None:
-        super().__init__(n_features, n_recurrent, cell, n_past, learn_past, dropout, path)
+        super().__init__(
+            n_features, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers,
+            input_noise, order,
+        )  # fmt: skip
         self.rnade = RNADE(
-            n_features, n_hidden, n_components, component, activation, floor, linear, path
-        )
+            n_features, n_hidden, n_components, component, activation, floor, linear, path,
+            scale_mean_gradient,
+        )  # fmt: skip
         self._add_state_paths(conditioned)
 
     @property
@@ -81,7 +94,8 @@ class RNNRNADE(SequenceModel):
     def _generate(
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        if not self.rnade.compiled or (self.dropout and self.training):
+        plain = self.training and (self.dropout or self.input_noise)
+        if not self.rnade.compiled or plain or self.n_layers > 1 or self.order:
             return super()._generate(u, generator, temperature)
         from rnade_lightning.kernels import sampler
 

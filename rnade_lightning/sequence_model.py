@@ -4,12 +4,14 @@ Frame t sees the state after frame t - 1 only; u_0 is learned. The states do not
 density, so they are computed first, and all frames go through one call of it. With a linear path
 from the last p frames, the density models what they leave unexplained,
 $x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact), starting at copying the last frame.
+The density may visit the features in another order than that of the data.
 
 Conventions:
     ``frames (B, T, D)``; ``mask (B, T)``, True for valid frames, right padding only; log densities
     in nats per frame. The state ``u (B, S)`` is one tensor: the recurrent units (R =
     ``n_recurrent``), the last p frames (p D numbers, the latest first) if there is a linear path
-    from them, and the LSTM's cell (R). What a frame sees of it is its first R + p D numbers.
+    from them, the LSTM's cell (R), and the units and cells of the layers below, if there are any.
+    What a frame sees of it is its first R + p D numbers.
 """
 
 from __future__ import annotations
@@ -44,34 +46,54 @@ class SequenceModel(nn.Module, ABC):
         learn_past: bool = True,
         dropout: float = 0.0,
         path: Path = "fast",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
+        order: int = 0,
     ) -> None:
         super().__init__()
         if n_past < 0 or not 0 <= dropout < 1:
             raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
+        if n_layers < 1 or not input_noise >= 0:
+            raise ValueError("n_layers must be at least 1, input_noise at least 0")
         if cell not in get_args(Cell):
             raise ValueError(f"cell {cell!r} is none of {', '.join(get_args(Cell))}")
         if n_recurrent < 1:
             raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
         self.n_past, self.dropout, self.path = n_past, dropout, path
+        self.n_layers, self.input_noise = n_layers, input_noise
+        self.listens = True
+        """Whether the density hears of the state; not while it is trained alone."""
+        generator = torch.Generator().manual_seed(order)
+        self.order = torch.randperm(n_features, generator=generator).tolist() if order else None
+        """Feature that the density visits d-th; None for the order of the data."""
+        self._place = sorted(range(n_features), key=self.order.__getitem__) if self.order else None
         if n_past:
             A = torch.zeros(n_past, n_features, n_features)
             A[0].fill_diagonal_(1)
             self.A = nn.Parameter(A, requires_grad=learn_past)
         R, bound = n_recurrent, 1 / math.sqrt(n_recurrent)
-        self.u_0 = nn.Parameter(torch.zeros(2 * R if cell == "lstm" else R))
-        if cell in ("sigmoid", "tanh"):
-            self.W_in = nn.Parameter(torch.empty(R, n_features).uniform_(-bound, bound))
-            self.W_rec = nn.Parameter(torch.empty(R, R).uniform_(-bound, bound))
-            self.b_h = nn.Parameter(torch.zeros(R))
-        else:
-            kind = nn.GRU if cell == "gru" else nn.LSTM
-            self.rnn = kind(n_features, R, batch_first=True)
+        self.u_0 = nn.Parameter(torch.zeros(n_layers * (2 * R if cell == "lstm" else R)))
+        for layer in range(n_layers):
+            n_inputs, name = R if layer else n_features, f"_{layer}" if layer else ""
+            if cell in ("sigmoid", "tanh"):
+                for key, n in (("W_in", n_inputs), ("W_rec", R)):
+                    weight = nn.Parameter(torch.empty(R, n).uniform_(-bound, bound))
+                    self.register_parameter(key + name, weight)
+                self.register_parameter("b_h" + name, nn.Parameter(torch.zeros(R)))
+            else:
+                kind = nn.GRU if cell == "gru" else nn.LSTM
+                self.add_module("rnn" + name, kind(n_inputs, R, batch_first=True))
 
     @property
     @abstractmethod
     def density(self) -> FrameDensity:
         """The density of one frame."""
+
+    @property
+    def floor(self) -> float:
+        """Smallest scale of the density, 0 for none."""
+        return float(getattr(self.density, "floor", 0.0))
 
     def _add_state_paths(self, conditioned: Sequence[str]) -> None:
         shapes = self.density.param_shapes
@@ -113,7 +135,7 @@ class SequenceModel(nn.Module, ABC):
             u = self.initial_state(len(frames))
         if not frames.shape[1]:
             return frames.new_zeros(len(frames), 0, self.n_seen), u
-        if mask is None or self.cell != "lstm":
+        if mask is None or len(u[0]) == self.n_seen:
             after, last = self._run(frames, u)
             seen = torch.cat((u[:, None, : self.n_seen].to(after.dtype), after), 1)
             if mask is not None:
@@ -121,7 +143,7 @@ class SequenceModel(nn.Module, ABC):
                 last = seen.gather(1, n_valid)[:, 0]
             return seen[:, :-1], last
         outputs = []
-        for t in range(frames.shape[1]):  # the fused LSTM returns its cell after the last step only
+        for t in range(frames.shape[1]):  # of what a frame does not see, only the last is known
             outputs.append(u[:, : self.n_seen])
             u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
         return torch.stack(outputs, 1), u
@@ -144,39 +166,56 @@ class SequenceModel(nn.Module, ABC):
         return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
 
     def _run_cell(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The recurrent units after every frame ``(B, T, R)``, and after the last with the LSTM's
+        """The recurrent units of the last layer after every frame ``(B, T, R)``, and those of all
+        layers, the last layer first, each with its LSTM's cell, after the last frame."""
+        if self.input_noise and self.training:
+            frames = frames + self.input_noise * torch.randn_like(frames)
+        after, last = frames, []
+        for layer, u_layer in enumerate(reversed(u.chunk(self.n_layers, -1))):
+            after, u_layer = self._run_layer(after, u_layer, layer)
+            last.append(u_layer)
+        return after, torch.cat(last[::-1], -1)
+
+    def _run_layer(self, inputs: Tensor, u: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The units of a layer after every frame ``(B, T, R)``, and after the last with the LSTM's
         cell."""
         if self.path == "fast" and on_cpu(self.u_0):
             from rnade_lightning.kernels import recurrent
 
-            with full_precision(frames):
-                frames, u = frames.to(self.u_0.dtype), u.to(self.u_0.dtype)
-                return recurrent.run(self.cell, frames, u, *self.cell_weights())
+            with full_precision(inputs):
+                inputs, u = inputs.to(self.u_0.dtype), u.to(self.u_0.dtype)
+                return recurrent.run(self.cell, inputs, u, *self.cell_weights(layer))
         if self.cell == "lstm":
             h, c = (part[None].contiguous() for part in u.chunk(2, -1))
-            after, (h, c) = self.rnn(frames, (h, c))
+            after, (h, c) = self._rnn(layer)(inputs, (h, c))
             return after, torch.cat((h[0], c[0]), -1)
         if self.cell == "gru":
-            after, last = self.rnn(frames, u[None].contiguous())
+            after, last = self._rnn(layer)(inputs, u[None].contiguous())
             return after, last[0]
-        W_in, W_rec, b_in, b_rec = self.cell_weights()
+        W_in, W_rec, b_in, b_rec = self.cell_weights(layer)
         if self.cell == "sigmoid":  # s(z) = (1 + tanh(z / 2)) / 2, so v = 2 u - 1 is a tanh RNN
             W_in, W_rec, b_in = W_in / 2, W_rec / 4, b_in / 2 + W_rec.sum(1) / 4
             u = 2 * u - 1
         weights = (W_in, W_rec, b_in, b_rec)
         after, last = torch.rnn_tanh(
-            frames, u[None].contiguous(), weights, True, 1, 0.0, self.training, False, True
+            inputs, u[None].contiguous(), weights, True, 1, 0.0, self.training, False, True
         )
         if self.cell == "sigmoid":
             after, last = (after + 1) / 2, (last + 1) / 2
         return after, last[0]
 
-    def cell_weights(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weights ``(G, D)``, ``(G, R)`` and biases ``(G,)`` of the gates on frame and state."""
+    def cell_weights(self, layer: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights ``(G, inputs)``, ``(G, R)`` and biases ``(G,)`` of a layer's gates on what it
+        reads and on its state."""
         if self.cell in ("gru", "lstm"):
-            rnn: Any = self.rnn
+            rnn = self._rnn(layer)
             return rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, rnn.bias_hh_l0
-        return self.W_in, self.W_rec, self.b_h, torch.zeros_like(self.b_h)
+        name = f"_{layer}" if layer else ""
+        W_in, W_rec, b_h = (getattr(self, key + name) for key in ("W_in", "W_rec", "b_h"))
+        return W_in, W_rec, b_h, torch.zeros_like(b_h)
+
+    def _rnn(self, layer: int) -> Any:
+        return getattr(self, f"rnn_{layer}" if layer else "rnn")
 
     def frame_params(self, seen: Tensor) -> StateParams:
         """The density's parameters in states ``seen (..., R + p D)``, in the order of
@@ -187,6 +226,7 @@ class SequenceModel(nn.Module, ABC):
         ]
         with full_precision(seen):
             u = nn.functional.dropout(seen[..., : self.n_recurrent], self.dropout, self.training)
+            u = u if self.listens else 0 * u
             return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype))
 
     def shift(self, seen: Tensor) -> Tensor | float:
@@ -233,22 +273,20 @@ class SequenceModel(nn.Module, ABC):
             _require_right_padding(mask, frames)
             frames = frames.where(mask[..., None], frames.new_zeros(()))
         seen, last = self.states(frames, u, mask if _need_state else None)
-        log_p = self.density.log_prob(frames - self.shift(seen), self.frame_params(seen))  # (B, T)
+        log_p = self.log_prob_given(seen, frames)
         if mask is not None:
             log_p = log_p.where(mask, log_p.new_zeros(()))
         return log_p, last
 
     def feature_log_prob(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """The terms of `log_prob`: log density of every feature given the features before it
-        and the frames before, ``(B, T, D)``."""
-        seen = self.states(frames, u)[0]
-        return self.density.feature_log_prob(frames - self.shift(seen), self.frame_params(seen))
+        """The terms of `log_prob`: log density of every feature given the features visited before
+        it and the frames before, ``(B, T, D)``."""
+        return self.feature_log_prob_given(self.states(frames, u)[0], frames)
 
     def feature_cdf(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """Distribution function of every feature given the features before it and the frames
-        before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
-        seen = self.states(frames, u)[0]
-        return self.density.feature_cdf(frames - self.shift(seen), self.frame_params(seen))
+        """Distribution function of every feature given the features visited before it and the
+        frames before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
+        return self.feature_cdf_given(self.states(frames, u)[0], frames)
 
     @torch.no_grad()
     def sample(
@@ -276,7 +314,7 @@ class SequenceModel(nn.Module, ABC):
         B = 1 if prefix is None and u is None else len(u if prefix is None else prefix)  # type: ignore[arg-type]
         frames = list(self.stream(n_frames, n_samples, prefix, u, generator, temperature))
         if not frames:
-            return self.u_0.new_empty(B, n_samples, 0, self.n_features)
+            return self.initial_state(1).new_empty(B, n_samples, 0, self.n_features)
         return torch.stack(frames, 2)
 
     def stream(
@@ -308,9 +346,7 @@ class SequenceModel(nn.Module, ABC):
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
         """Frames ``(N, D)`` drawn in states ``u (N, S)``, and the states after them."""
-        params = self._batched_params(u)
-        x = self.density.sample((), params, generator=generator, temperature=temperature)
-        x = x + self.shift(u)
+        x = self.sample_given(u[..., : self.n_seen], (), generator, temperature)
         return x, self.step(x, u)
 
     def predictive_mean(
@@ -321,10 +357,7 @@ class SequenceModel(nn.Module, ABC):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Mean of every frame given those before it, ``(B, T, D)``, from ``n_samples`` draws."""
-        seen = self.states(frames, u)[0]
-        return self.density.mean(self._batched_params(seen), n_samples, generator) + self.shift(
-            seen
-        )
+        return self.mean_given(self.states(frames, u)[0], n_samples, generator)
 
     def one_step_samples(
         self,
@@ -334,9 +367,50 @@ class SequenceModel(nn.Module, ABC):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draws of every frame given those before it, ``(n_samples, B, T, D)``."""
-        seen = self.states(frames, u)[0]
+        return self.sample_given(self.states(frames, u)[0], (n_samples,), generator)
+
+    # ------------------------------------------------------------------ one frame, given the state
+
+    def log_prob_given(self, seen: Tensor, frames: Tensor) -> Tensor:
+        """Log density ``(...)`` of frames ``(..., D)``, each in a state ``seen (..., R + p D)``."""
+        return self.density.log_prob(self._inward(frames, seen), self.frame_params(seen))
+
+    def feature_log_prob_given(self, seen: Tensor, frames: Tensor) -> Tensor:
+        """The terms of `log_prob_given`, ``(..., D)``, in the order of the data."""
+        x, params = self._inward(frames, seen), self.frame_params(seen)
+        return self._in_data_order(self.density.feature_log_prob(x, params))
+
+    def feature_cdf_given(self, seen: Tensor, frames: Tensor) -> Tensor:
+        """`FrameDensity.feature_cdf` in states, ``(..., D)``, in the order of the data."""
+        x, params = self._inward(frames, seen), self.frame_params(seen)
+        return self._in_data_order(self.density.feature_cdf(x, params))
+
+    def sample_given(
+        self,
+        seen: Tensor,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """Frames ``(*sample_shape, ..., D)`` drawn in states ``seen (..., R + p D)``."""
         params = self._batched_params(seen)
-        return self.density.sample((n_samples,), params, generator=generator) + self.shift(seen)
+        x = self.density.sample(sample_shape, params, generator=generator, temperature=temperature)
+        return self._in_data_order(x) + self.shift(seen)
+
+    def mean_given(
+        self, seen: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Mean of the frame in every state, ``(..., D)``, from ``n_samples`` draws."""
+        mean = self.density.mean(self._batched_params(seen), n_samples, generator)
+        return self._in_data_order(mean) + self.shift(seen)
+
+    def _inward(self, frames: Tensor, seen: Tensor) -> Tensor:
+        """What the density is of: what past frames leave unexplained, in the order of visits."""
+        x = frames - self.shift(seen)
+        return x if self.order is None else x[..., self.order]
+
+    def _in_data_order(self, x: Tensor) -> Tensor:
+        return x if self.order is None else x[..., self._place]
 
     def _batched_params(self, u: Tensor) -> list[Tensor]:
         """`frame_params` with every parameter carrying the batch shape of ``u``."""

@@ -259,3 +259,25 @@ def test_a_gradient_that_is_not_finite_is_named(size: float, named: str) -> None
         patch.setattr(RNNRNADEModule, "global_step", 7)
         with pytest.raises(FloatingPointError, match=f"gradient of {named}.* at step 7"):
             module.configure_gradient_clipping(module.configure_optimizers(), 1.0)
+
+
+def test_averaged_weights_are_what_is_tested_and_kept(fit: Callable[..., Path], root: Path) -> None:
+    averaged = ("--trainer.callbacks+=AveragedWeights", "--trainer.callbacks.decay=0.5")
+    folder = fit(*averaged)
+    path = folder / "checkpoints" / "best.ckpt"
+    saved = torch.load(path, weights_only=True)
+    assert not same_bits(saved["state_dict"], saved["current_model_state"])
+    model, data = load_model(load_checkpoint(str(path))), ToyDataModule(str(root), window=16)
+    data.setup()
+    log_p = [model.log_prob(x.frames[None])[0, data.warmup :] for x in data.sequences("test")]
+    with torch.no_grad():
+        nll = -torch.cat(log_p).mean().item()
+    assert value(folder, "test/nll") == pytest.approx(nll, rel=1e-5)
+
+
+def test_averaged_weights_go_on_where_they_were(fit: Callable[..., Path], tmp_path: Path) -> None:
+    averaged = "--trainer.callbacks+=AveragedWeights"
+    whole = fit(averaged, "--trainer.max_epochs=3") / "checkpoints" / "last.ckpt"
+    half = fit(averaged, "--trainer.max_epochs=2", name="half") / "checkpoints" / "last.ckpt"
+    again = fit(averaged, "--trainer.max_epochs=3", f"--ckpt_path={half}", name="again")
+    assert same_bits(weights(whole), weights(again / "checkpoints" / "last.ckpt"))

@@ -60,7 +60,7 @@ def gradient_table(
     mask = None if mask is None else mask.cpu()
     model.path = "plain"
     if isinstance(model, RNNRNADE):
-        model.rnade.path = "plain"
+        model.rnade.path, model.rnade.scale_mean_gradient = "plain", False
     by_algorithm = _algorithm_gradients(model, frames, mask)
     by_autograd = _autograd_gradients(model, frames, mask)
     generator = torch.Generator().manual_seed(seed)
@@ -186,14 +186,14 @@ def _algorithm_gradients(
 ) -> dict[str, Tensor]:
     if not isinstance(model, RNNRNADE):
         return {}
-    if model.cell in ("sigmoid", "tanh"):
+    if model.cell in ("sigmoid", "tanh") and model.n_layers == 1 and model.order is None:
         parameters = {name: p.detach() for name, p in model.named_parameters()}
         options = model.rnade.gradient_options
         return rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
     if mask is not None:
         frames = frames.where(mask[..., None], frames.new_zeros(()))
     seen = model.states(frames)[0]
-    x, N = frames - model.shift(seen), frames.shape[0] * frames.shape[1]
+    x, N = model._inward(frames, seen), frames.shape[0] * frames.shape[1]
     biases = [b.expand(*x.shape[:2], *b.shape[-2:]).reshape(N, *b.shape[-2:])
               for b in model.frame_params(seen)]  # fmt: skip
     own = {name: p.detach() for name, p in model.rnade.named_parameters()}

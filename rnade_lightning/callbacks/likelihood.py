@@ -85,11 +85,10 @@ def figures_of(
             u, log_p, pit = None, [], []
             for chunk in frames.to(device)[None].split(CHUNK * step, 1):
                 seen, u = model.states(chunk, u)
-                x = (chunk - model.shift(seen))[:, ::step]
-                params = model.frame_params(seen[:, ::step])
-                log_p.append(_terms(model.density, x, params)[0])
+                x, seen = chunk[:, ::step], seen[:, ::step]
+                log_p.append(_terms(model, seen, x)[0])
                 try:
-                    pit.append(model.density.feature_cdf(x, params)[0])
+                    pit.append(model.feature_cdf_given(seen, x)[0])
                 except NotImplementedError:
                     pits = None
             terms = torch.cat(log_p)
@@ -98,16 +97,15 @@ def figures_of(
             scored.append(terms[unscored:])
             if pits is not None:
                 pits.append(torch.cat(pit)[unscored:])
-    floor = float(getattr(model.density, "floor", 0.0))
-    return Figures(by_frame, torch.cat(scored), torch.cat(pits) if pits else None, floor)
+    return Figures(by_frame, torch.cat(scored), torch.cat(pits) if pits else None, model.floor)
 
 
-def _terms(density: Any, x: Tensor, params: Any) -> Tensor:
+def _terms(model: Any, seen: Tensor, x: Tensor) -> Tensor:
     """Log p by feature; spread evenly where a density has no such terms."""
     try:
-        terms: Tensor = density.feature_log_prob(x, params)
+        terms: Tensor = model.feature_log_prob_given(seen, x)
     except NotImplementedError:
-        terms = (density.log_prob(x, params) / x.shape[-1])[..., None].expand_as(x)
+        terms = (model.log_prob_given(seen, x) / x.shape[-1])[..., None].expand_as(x)
     return terms
 
 
