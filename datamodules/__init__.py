@@ -5,6 +5,7 @@ from datamodules.audio import AudioDataModule
 from datamodules.balls import BallsDataModule
 from datamodules.files import DataError
 from datamodules.frames import FrameDataModule, FrameSequence
+from datamodules.leaky import LeakyMocapDataModule
 from datamodules.mocap import MocapDataModule
 from datamodules.trajectory import TrajectoryDataModule
 
@@ -15,6 +16,7 @@ __all__ = [
     "DataError",
     "FrameDataModule",
     "FrameSequence",
+    "LeakyMocapDataModule",
     "MocapDataModule",
     "TrajectoryDataModule",
 ]

@@ -48,6 +48,7 @@ class Corpus(ABC):
     seed: int
     num_workers: int
     group: str | None
+    parts: dict[str, list[str]] | None
     on_error: Literal["raise", "skip"]
     cache_dir: str | None
 
@@ -100,10 +101,31 @@ class Corpus(ABC):
 
     def _parts(self, files: list[Path]) -> list[str] | None:
         """The part of each file, or None where the end of every sequence is set apart."""
+        if self.parts is not None:
+            return self._listed_parts(files, self.parts)
         if self.split != "file":
             return None
         groups = [self.group_of(path) for path in files]
         return whole_groups(groups, self.val_fraction, self.test_fraction, self.seed)
+
+    def _check_parts(self, parts: dict[str, list[str]]) -> None:
+        if unknown := sorted(set(parts) - {"val", "test"}):
+            raise DataError(f"parts: {unknown[0]!r} is none of val, test; all other files train")
+        names = [name for part in parts.values() for name in part]
+        if twice := sorted(name for name in set(names) if names.count(name) > 1):
+            raise DataError(f"parts: {twice[0]} is listed twice: keep it in one part")
+        if self.group is not None:
+            raise DataError("parts names every file itself: leave group out")
+
+    def _listed_parts(self, files: list[Path], parts: dict[str, list[str]]) -> list[str]:
+        part_of = {name: part for part, names in parts.items() for name in names}
+        names = [name_of(path, self._root(), self.extensions) for path in files]
+        if missing := sorted(set(part_of) - set(names)):
+            raise DataError(
+                f"{len(missing)} of the files that parts lists are not there, the first is"
+                f" {missing[0]}: add them, or list others"
+            )
+        return [part_of.get(name, "train") for name in names]
 
     # All files
 

@@ -57,6 +57,8 @@ class FrameDataModule(LightningDataModule, Corpus):
             whole sequences, cut in windows that do not overlap.
         group: Regular expression; files in whose names it finds the same (its first bracket, or all
             of it) stay in one split.
+        parts: Names of files below root, without ending, for ``val`` and ``test``; all others train.
+            In place of a choice by the seed; split is then by "file".
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
     """
@@ -79,6 +81,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         group: str | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         cache_dir: str | None = None,
+        parts: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -90,6 +93,10 @@ class FrameDataModule(LightningDataModule, Corpus):
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
         self.stateful, self.group, self.on_error = stateful, group, on_error
         self.cache_dir = cache_dir
+        self.parts = parts
+        if parts is not None:
+            self.split = "file"
+            self._check_parts(parts)
         if min(window, self.stride, batch_size) < 1 or warmup < 0 or num_workers < 0:
             raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
         if self.stride > window:

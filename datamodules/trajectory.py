@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.integrate import quad
 
 from datamodules.animation import write_path
@@ -113,6 +114,17 @@ class TrajectoryDataModule(SimulatedDataModule):
         A model of standardised frames comes to this, at best, as its nll plus ``log_scale``.
         """
         return entropy_rate()
+
+    def process(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the process itself says of a whole sequence ``(T, 2)``, standardised: log density
+        ``(T,)``, mean and variance ``(T, 2)`` of every frame; no model can do better."""
+        raw, wave = self.destandardise(frames), np.sin(np.arange(len(frames)))
+        std = self._fitted()[0].std
+        mean_x, mean_r = wave + _MEAN_X, wave + _MEAN_RATIO
+        variance_y = (mean_x**2 + STD_X**2) * (mean_r**2 + STD_RATIO**2) - (mean_x * mean_r) ** 2
+        variance = np.stack([np.full_like(wave, STD_X**2), variance_y], -1) / std**2
+        mean = self.standardise(np.stack([mean_x, mean_x * mean_r], -1))
+        return torch.as_tensor(log_density(raw) + self.log_scale), mean, torch.as_tensor(variance)
 
     def simulate(self, n_sequences: int, rng: np.random.Generator) -> Array:
         """Draws sequences, ``(n_sequences, n_frames, 2)``."""

@@ -27,7 +27,8 @@ class Row(NamedTuple):
 
 class Comparison(pl.Callback):
     """After ``test``, prints log p and one-step squared errors of the model, of copying the last
-    frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``.
+    frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``. Of a
+    process that is known (the data module's ``process``) there is a row as well.
 
     The baselines are fitted on the training and validation frames (they have nothing to select).
     At most ``max_frames`` are used of the training and of the test part, whole sequences while they
@@ -68,6 +69,8 @@ class Comparison(pl.Callback):
             _baseline_row(f"VAR({self.order})", VAR.fit(seen, self.order, self.ridge), test, first),
             _baseline_row("copy the last frame", VAR.copy_last(seen), test, first),
         ]
+        if hasattr(data, "process"):  # of simulated data: what no model can pass
+            rows.append(_process_row(data, test, first))
         n_frames = sum(len(frames) - first for frames in test)
         units = (
             "standardised units" if data.hparams.get("standardise", True) else "the data's units"
@@ -131,6 +134,14 @@ def _baseline_row(name: str, baseline: VAR, test: list[Tensor], first: int) -> R
     errors = [baseline.squared_errors(frames) for frames in test]
     of_samples, of_mean = (torch.cat([e[skip:] for e in es]) for es in zip(*errors, strict=True))
     return Row(name, log_p.mean().item(), of_samples.mean().item(), of_mean.mean().item())
+
+
+def _process_row(data: Any, test: list[Tensor], first: int) -> Row:
+    found = [[part[first:] for part in data.process(frames)] for frames in test]
+    log_p, mean, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
+    of_mean = (torch.cat([frames[first:] for frames in test]) - mean).square().sum(-1)
+    of_samples = of_mean + variance.sum(-1)
+    return Row("the process itself", *(v.mean().item() for v in (log_p, of_samples, of_mean)))
 
 
 def _aligned(rows: list[Row]) -> list[str]:
