@@ -57,8 +57,8 @@ class FrameDataModule(LightningDataModule, Corpus):
             whole sequences, cut in windows that do not overlap.
         group: Regular expression; files in whose names it finds the same (its first bracket, or all
             of it) stay in one split.
-        parts: Names of files below root, without ending, for ``val`` and ``test``; all others train.
-            In place of a choice by the seed; split is then by "file".
+        parts: Names of files below root, without ending, for ``val`` and ``test``, in place of a
+            choice by the seed; all other files train.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
     """
