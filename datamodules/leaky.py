@@ -17,6 +17,8 @@ from datamodules.mocap import MocapDataModule
 from datamodules.splits import check_length
 from datamodules.standardise import Array
 
+_TEST = 0.2
+
 
 class LeakyMocapDataModule(MocapDataModule):
     """Motion split as in the 2014 paper. There is no validation part.
@@ -28,7 +30,8 @@ class LeakyMocapDataModule(MocapDataModule):
     """
 
     def __init__(self, root: str | None = None, n_windows: int = 100, **kwargs: Any) -> None:
-        super().__init__(root, **kwargs | {"val_fraction": 0.0, "test_fraction": 0.2})
+        super().__init__(root, **kwargs)
+        self.val_fraction, self.test_fraction = 0.0, _TEST
         self.n_windows = n_windows
         if n_windows < 1:
             raise DataError("n_windows must be 1 or more")
@@ -63,4 +66,4 @@ class LeakyMocapDataModule(MocapDataModule):
     @staticmethod
     def _start(frames: Array | Frames) -> int:
         """Of the part from which test windows are meant to come."""
-        return len(frames) - round(0.2 * len(frames))
+        return len(frames) - round(_TEST * len(frames))
