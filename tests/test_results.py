@@ -1,0 +1,120 @@
+"""RESULTS.md is what the stored metrics say, and its rows can be run again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+from test_training import SMALL
+from toy import write_toy_data
+
+from rnade_lightning.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module, which is beside the packages and not in one."""
+    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "results", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_that_of_the_stored_metrics(results: ModuleType) -> None:
+    assert (ROOT / "RESULTS.md").read_text() == results.write_results()
+
+
+def test_every_task_names_files_that_are_there(results: ModuleType) -> None:
+    for task, spec in results.experiments().items():
+        rows = [spec, *spec["models"].values(), *(spec.get("ablations") or {}).values()]
+        for of in rows:
+            for path in results._as_list((of or {}).get("config", spec["config"])):
+                assert (ROOT / path).is_file(), task
+            for option in results._options(of or {}):
+                assert option.startswith("--"), option
+                assert "=" in option, option
+
+
+def test_stored_metrics_belong_to_a_row_and_name_no_place(results: ModuleType) -> None:
+    known = results.experiments()
+    for path in (ROOT / "benchmarks" / "results").glob("*/*.json"):
+        found = json.loads(path.read_text())
+        spec = known[found["task"]]
+        assert found["name"] in spec["models"] | (spec.get("ablations") or {}), path
+        for command in found["commands"]:
+            for word in command.split():
+                root = word.partition("--data.root=")[2]
+                assert not root or root.startswith("PATH/"), path
+
+
+def test_a_row_runs_from_nothing(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_toy_data(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results, "rnade_lightning", lambda *arguments: main(arguments))
+    config = yaml.safe_load("{trainer: {max_epochs: 1}}")
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
+    options = " ".join(o for o in SMALL if "progress" not in o)
+    spec = {
+        "title": "Toy", "about": "", "config": "toy.yaml",
+        "columns": [["log_prob", "log p"], ["error_of_mean", "of mean"]],
+        "models": {"two": {"options": options, "members": 2}},
+        "ablations": {"tanh": {"options": f"{options} --model.cell=tanh"}},
+    }  # fmt: skip
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump({"toy": spec}))
+    (tmp_path / "results.md.in").write_text("# Results\n")
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    monkeypatch.setattr(results, "STORE", tmp_path / "store")
+    monkeypatch.setattr(results, "TRIED", tmp_path / "tried")
+    both = results.run("toy", "two", str(root), 0)
+    assert both["test"]["log_prob"] is not None
+    assert set(both["baselines"]) == {"VAR(3)", "copy the last frame"}
+    assert 0 <= both["free"]["seconds"] <= both["free"]["asked"]
+    assert len(both["commands"]) == 4
+    one = results.run("toy", "tanh", str(root), 0)
+    assert "test" not in one  # an ablation leaves the test part alone
+    page = results.write_results()
+    assert f"{both['test']['log_prob']:.2f}" in page
+    assert f"{-one['val_nll'][0]:.2f}" in page
+    assert str(tmp_path) not in (tmp_path / "store" / "toy" / "two-0.json").read_text()
+
+
+def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample that is data survives; one that doubles every second does not."""
+    t = torch.arange(3000) / 30
+    wave = torch.stack([torch.sin(3 * t), torch.cos(2 * t)], -1)
+
+    class Data:
+        frame_rate = 30.0
+
+        def sequences(self, part: str) -> list[object]:
+            return [type("Sequence", (), {"frames": wave})]
+
+    class Model:
+        def sample(self, n_frames: int, n_samples: int, generator: object) -> torch.Tensor:
+            steady = wave[:n_frames]
+            growing = steady * 2 ** t[:n_frames, None]
+            return torch.stack([steady, growing])[None]
+
+    monkeypatch.setattr(results, "load_checkpoint", lambda path: None)
+    monkeypatch.setattr(results, "load_model", lambda checkpoint: Model())
+    monkeypatch.setattr(
+        results, "FrameDataModule", type("D", (), {"from_checkpoint": lambda c: Data()})
+    )
+    found = results.free_running("x.ckpt", n_samples=2, seconds=20.0)
+    assert found["survive"] == 0.5
+    assert 10 <= found["seconds"] <= 12
