@@ -158,7 +158,8 @@ def _best(path: Path) -> Metrics:
     updates = max(int(row["step"]) for row in rows) + 1
     validated = [row for row in rows if row.get("val/nll")]
     if not validated:
-        return {"epoch": max(int(r["epoch"]) for r in rows if r["epoch"]), "updates": updates, "nll": None}
+        last = max(int(row["epoch"]) for row in rows if row["epoch"])
+        return {"epoch": last, "updates": updates, "nll": None}
     best = min(validated, key=lambda row: float(row["val/nll"]))
     return {"epoch": int(best["epoch"]), "updates": updates, "nll": float(best["val/nll"])}
 
