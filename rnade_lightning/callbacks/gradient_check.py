@@ -26,7 +26,7 @@ from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_model import SequenceModel
 
 NAMES = ("alpha", "mu", "sigma")
-STEPS = (1e-4, 1e-5, 1e-6)
+STEPS = (1e-4, 1e-6, 1e-8)
 N_DIRECTIONS = 2
 
 
