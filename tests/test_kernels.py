@@ -55,7 +55,7 @@ def compare(
     """Log density and every gradient of the fast path against the plain one in float64."""
     fast = RNADE(
         plain.n_features, plain.n_hidden, plain.n_components, plain.component, plain.activation,
-        plain.floor, plain.L is not None, path="fast",
+        plain.floor, plain.L is not None, path="fast", support=plain.support,
     ).to(dtype)  # fmt: skip
     fast.load_state_dict(plain.state_dict())
     weight = randn(len(x), n=9)

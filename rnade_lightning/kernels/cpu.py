@@ -124,11 +124,28 @@ def _normalise(q, total, top, K):  # type: ignore[no-untyped-def]
 
 
 @part
-def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: ignore[no-untyped-def]
+def _laplace(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-untyped-def]
+    """Log density at r = (y - mu) / sigma and its derivatives by mu / sigma and log sigma; of what
+    is censored (``below`` or ``above`` the support) the log probability, log F(r) or log F(-r)."""
+    size = abs(r)
+    if not (below or above):
+        sign = one if r > 0 else (-one if r < 0 else r)
+        return -size - log_sigma - log_2, sign, size - one
+    t, half_exp = (r if below else -r), half * exp(-size)
+    log_F = t - log_2 if t < 0 else log(one - half_exp)
+    slope = one if t < 0 else half_exp / (one - half_exp)  # of log F by t
+    return log_F, (-slope if below else slope), -t * slope
+
+
+@part
+def _mixture(  # type: ignore[no-untyped-def]
+    z, x, y, q, row, K, floor, low, high, laplace, log_p, weight, derive
+):
     """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
-    weight log p(y_d) by them, and ``row[0]`` into its gradient by y."""
-    one, half = z.dtype.type(1), z.dtype.type(0.5)
-    constant = z.dtype.type(_LOG_2 if laplace else _HALF_LOG_2PI)
+    weight log p(y_d) by them, and ``row[0]`` into its gradient by y. Frames whose ``x`` lies on a
+    bound are censored there."""
+    one, half, log_2 = z.dtype.type(1), z.dtype.type(0.5), z.dtype.type(_LOG_2)
+    constant = z.dtype.type(_HALF_LOG_2PI)
     if floor > 0:
         if derive:  # d log sigma / d z, of which the product below makes use
             for k in range(2 * K, 3 * K):
@@ -141,14 +158,13 @@ def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: i
             inverse = exp(-log_sigma)
             r = (y[n] - z[K + k, n]) * inverse
             if laplace:
-                size = abs(r)
-                q[k, n] = z[k, n] - size - log_sigma - constant
-                slope, spread = (one if r > 0 else (-one if r < 0 else r)) * inverse, size - one
+                below, above = x[n] <= low, x[n] >= high
+                log_phi, slope, spread = _laplace(r, log_sigma, below, above, one, half, log_2)
             else:
-                q[k, n] = z[k, n] - half * r * r - log_sigma - constant
-                slope, spread = r * inverse, r * r - one
+                log_phi, slope, spread = -half * r * r - log_sigma - constant, r, r * r - one
+            q[k, n] = z[k, n] + log_phi
             if derive:
-                z[K + k, n], z[2 * K + k, n] = slope, spread
+                z[K + k, n], z[2 * K + k, n] = slope * inverse, spread
                 if floor > 0:
                     z[2 * K + k, n] = spread * exp(q[K + k, n] - log_sigma)
     total, top, total_q, top_q = row[0], row[1], row[2], row[3]
@@ -172,7 +188,9 @@ def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: i
 
 
 @compiled
-def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, relu, out, width):  # type: ignore[no-untyped-def]
+def _log_prob(  # type: ignore[no-untyped-def]
+    x, y, u, W, c, rho, P, b, biases, K, first, last, laplace, relu, floor, low, high, out, width
+):
     """log p of frames ``(N,)`` into ``out``.
 
     ``x``, ``y`` (N, D); ``u`` (N, R); ``W`` (D, H); ``P`` (D, C, H + R), C at least 3 K; ``b``
@@ -204,7 +222,9 @@ def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, 
                 for n in range(min(width, N - start)):
                     for k in range(3 * K):
                         z[k, n] += biases[start + n, d, k]
-            _mixture(z, y_[d], q, row, K, floor, laplace, log_p, log_p, False)
+            _mixture(
+                z, x_[d], y_[d], q, row, K, floor, low, high, laplace, log_p, log_p, False
+            )  # fmt: skip
         for n in range(min(width, N - start)):
             out[start + n] = log_p[n]
 
@@ -234,8 +254,8 @@ def _through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore
 
 @compiled
 def _gradients(  # type: ignore[no-untyped-def]
-    x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, relu, weight, width,
-    d_x, d_y, d_u, d_W, d_c, d_rho, d_P, d_b, d_biases,
+    x, y, u, W, c, rho, P, b, biases, K, first, last, laplace, relu, floor, low, high, weight,
+    width, d_x, d_y, d_u, d_W, d_c, d_rho, d_P, d_b, d_biases,
 ):  # fmt: skip
     """Algorithm 1: gradients of sum_n weight_n log p(x_n), those of parameters added up.
 
@@ -282,7 +302,7 @@ def _gradients(  # type: ignore[no-untyped-def]
                 for n in range(n_rows):
                     for k in range(3 * K):
                         z[k, n] += biases[start + n, d, k]
-            _mixture(z, y_[d], q, row, K, floor, laplace, w_, w_, True)
+            _mixture(z, x_[d], y_[d], q, row, K, floor, low, high, laplace, w_, w_, True)
             d_y_[d] = row[0]
             for k in range(3 * K):
                 total = one - one
@@ -355,8 +375,9 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
 def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any, ...]]:
     """What is by frame, what all frames share, and plain numbers, as the compiled code takes it."""
     shared = [as_array(t) for t in problem[3:8]]
-    floor = shared[0].dtype.type(problem.options.floor)
-    options = (problem.K, problem.first, problem.last, floor, *problem.options[:2])
+    laplace, relu, *numbers = problem.options
+    numbers = [shared[0].dtype.type(number) for number in numbers]
+    options = (problem.K, problem.first, problem.last, laplace, relu, *numbers)
     return [problem.x, problem.y, problem.u, problem.biases], shared, options
 
 
