@@ -12,6 +12,7 @@ from reference import SUPPORT, spread
 from scipy import stats
 
 from rnade_lightning import RNADE, RNNRNADE
+from rnade_lightning.callbacks.gradient_check import gradient_table
 from rnade_lightning.lightning_module import RNNRNADEModule, load_model
 
 LOW, HIGH = SUPPORT
@@ -119,8 +120,9 @@ def test_the_linear_path_moves_the_means_and_not_the_frame(path: Any) -> None:
     torch.testing.assert_close(model.feature_log_prob(frames).sum(-1), expected)
 
 
-def test_sequences_follow_the_conditional_cdfs() -> None:
-    model = rnn_rnade()
+@pytest.mark.parametrize("options", [{}, {"order": 1, "n_layers": 2}], ids=["", "order"])
+def test_sequences_follow_the_conditional_cdfs(options: dict[str, Any]) -> None:
+    model = rnn_rnade(**options)
     drawn = model.sample(4, 500, generator=seed())[0]
     pit = model.feature_cdf(drawn).detach().numpy()
     assert stats.kstest(pit.ravel(), "uniform").pvalue > 0.01
@@ -141,6 +143,14 @@ def test_a_bound_is_met_in_float32() -> None:
             model.log_prob(own), model.double().log_prob(own.double()).float()
         )
         model.float()
+
+
+@pytest.mark.parametrize("cell", ["sigmoid", "gru"])
+def test_the_gradient_check_passes(cell: Any) -> None:
+    model = RNNRNADE(3, 4, 5, 2, cell, component="laplace", n_past=2, support=SUPPORT)
+    rows = gradient_table(spread(model.double(), 0.3), randn(2, 4, 3))
+    assert max(row.algorithm for row in rows) < 1e-9
+    assert max(row.difference for row in rows) < 1e-5
 
 
 def test_a_checkpoint_keeps_it() -> None:
