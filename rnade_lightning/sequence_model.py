@@ -181,7 +181,8 @@ class SequenceModel(nn.Module, ABC):
     def _run_layer(self, inputs: Tensor, u: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The units of a layer after every frame ``(B, T, R)``, and after the last with the LSTM's
         cell."""
-        if self.path == "fast" and on_cpu(self.u_0):
+        wide = len(inputs) >= 16 and self.n_recurrent >= 256  # torch's products are faster then
+        if self.path == "fast" and on_cpu(self.u_0) and not wide:
             from rnade_lightning.kernels import recurrent
 
             with full_precision(inputs):
