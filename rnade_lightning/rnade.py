@@ -10,18 +10,6 @@ $$\log p(x) = \sum_d \log \sum_k \mathrm{softmax}(z_d^\alpha)_k \,
 Feature d is predicted from the features before it only, so the density is normalised, its prefix
 marginals are exact, and sampling is direct.
 
-**Censoring.** Features that often lie exactly on a bound (a black pixel) make any density without
-bound. With a ``support`` [l, u] the model is of $\min(\max(x, l), u)$: its Laplace components are
-those of a value that is cut off, and a feature on a bound is known to lie there or beyond it,
-
-$$\log p(x_d) = \log \sum_k \alpha_{dk} F\Big(\frac{l - \mu_{dk}}{\sigma_{dk}}\Big) \text{ at } l,
-\quad \log \sum_k \alpha_{dk} F\Big(\frac{\mu_{dk} - u}{\sigma_{dk}}\Big) \text{ at } u, \quad
-F(t) = \begin{cases} e^t / 2 & t < 0 \\ 1 - e^{-t} / 2 & t \ge 0 \end{cases}$$
-
-This is an exact density with respect to the Lebesgue measure between the bounds plus an atom on
-each: the two probabilities and the integral between add up to one, and a frame's log density is a
-sum of log probabilities and log densities.
-
 Conventions:
     ``x (..., D)``; biases ``(..., D, K)`` each, in the order alpha, mu, sigma; log densities in
     nats per frame. D = ``n_features``, H = ``n_hidden``, K = ``n_components``. Row d of ``W`` is
@@ -39,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from rnade_lightning.components import Components
 from rnade_lightning.density import (
     FrameDensity,
     Params,
@@ -52,8 +41,6 @@ from rnade_lightning.kernels import fused
 Component = Literal["gaussian", "laplace"]
 Activation = Literal["sigmoid", "relu"]
 Path = Literal["fast", "plain"]
-_SEED = 8_415_233
-"""Of the points in the jumps of distribution functions: one that no sampler is likely to have."""
 
 
 class RNADE(FrameDensity):
@@ -75,9 +62,9 @@ class RNADE(FrameDensity):
         scale_mean_gradient: multiply the gradient by the means by their scales, so that narrow
             components move slower (the authors' heuristic; no gradient of anything, and off in
             every gradient check). Takes the plain path.
-        support: bounds (l, u) at which features are censored, for Laplace components; None for
+        support: bounds (l, u) at which Laplace components are censored (see `components`); None for
             none. Values beyond are taken for the bound, and none are drawn beyond: a bound a little
-            inside the values that data take exactly is met whatever the rounding.
+            inside what data take exactly is met whatever the rounding.
 
     Examples:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
@@ -120,6 +107,7 @@ class RNADE(FrameDensity):
         self.component, self.activation, self.floor = component, activation, float(floor)
         self.path, self.scale_mean_gradient = path, scale_mean_gradient
         self.support = None if support is None else (float(support[0]), float(support[1]))
+        self.components = Components(component, self.support)
         self.moves_inside = support is not None
         D, H, K = n_features, n_hidden, n_components
         self.param_shapes = {"alpha": (D, K), "mu": (D, K), "sigma": (D, K)}
@@ -173,7 +161,7 @@ class RNADE(FrameDensity):
     # ------------------------------------------------------------------ density
 
     def observed(self, x: Tensor) -> Tensor:
-        return x if self.support is None else x.clamp(*self.support)
+        return self.components.observed(x)
 
     def conditionals(self, x: Tensor, biases: Params | None = None) -> tuple[Tensor, ...]:
         """Mixture of every feature given the features before it.
@@ -215,30 +203,18 @@ class RNADE(FrameDensity):
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
             x = self.observed(x.to(means.dtype))[..., None]
-            log_phi = self._component_log_prob(x, means, log_scales)
+            log_phi = self.components.log_prob(x, means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
         r"""Distribution function of each feature given those before it, ``(..., d)``,
-        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$; on a bound,
-        where it jumps, a point of the jump, drawn evenly from a fixed seed: uniform for the
-        density's own draws all the same."""
+        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$; on a bound of
+        the support a point of its jump."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
-            x = self.observed(x.to(means.dtype))[..., None]
-            r = (x - means) * torch.exp(-log_scales)
-            if self.component == "laplace":
-                below = 0.5 * torch.exp(-r.abs())
-                phi = torch.where(r < 0, below, 1 - below)
-            else:
-                phi = torch.special.ndtr(r)
-            cdf = (log_weights.exp() * phi).sum(-1)
-            if self.support is None:
-                return cdf
-            low, high = (x[..., 0] <= self.support[0]), (x[..., 0] >= self.support[1])
-            generator = torch.Generator(cdf.device).manual_seed(_SEED)
-            uniform = torch.rand(cdf.shape, generator=generator, dtype=cdf.dtype, device=cdf.device)
-            return torch.where(low, cdf * uniform, torch.where(high, 1 - (1 - cdf) * uniform, cdf))
+            x = self.observed(x.to(means.dtype))
+            phi = self.components.cdf(x[..., None], means, log_scales)
+            return self.components.in_jumps((log_weights.exp() * phi).sum(-1), x)
 
     def _linear(self, x: Tensor) -> Tensor | None:
         """What the linear path adds to the means of the first d features, ``(..., d)``."""
@@ -265,30 +241,6 @@ class RNADE(FrameDensity):
             scales = log_scales.detach().exp()
             z_mu = z_mu.detach() + scales * (z_mu - z_mu.detach())
         return torch.log_softmax(z_alpha, -1), z_mu, log_scales
-
-    def _component_log_prob(self, x: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        r = (x - means) * torch.exp(-log_scales)
-        if self.component == "laplace":
-            inside = -r.abs() - log_scales - math.log(2)
-            if self.support is None:
-                return inside
-            low, high = (x <= self.support[0]), (x >= self.support[1])
-            t = torch.where(high, -r, r)
-            half_exp = 0.5 * torch.exp(-t.abs())
-            log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-half_exp))
-            return torch.where(low | high, log_F, inside)
-        return -0.5 * r.square() - log_scales - 0.5 * math.log(2 * math.pi)
-
-    def _component_means(self, means: Tensor, log_scales: Tensor) -> Tensor:
-        r"""Means of the components, where they are cut off
-        $\mu' + \frac\sigma 2 (e^{-|\mu - l| / \sigma} - e^{-|\mu - u| / \sigma})$ with $\mu'$ the
-        nearest of $\mu$ in [l, u]."""
-        if self.support is None:
-            return means
-        at_low, at_high = (
-            torch.exp(-(means - bound).abs() * torch.exp(-log_scales)) for bound in self.support
-        )
-        return means.clamp(*self.support) + 0.5 * log_scales.exp() * (at_low - at_high)
 
     def _biases(self, biases: Params | None) -> tuple[Tensor, ...]:
         return tuple(self._in_dtype(biases))
@@ -402,7 +354,7 @@ class RNADE(FrameDensity):
                 chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
                 x_d = chosen_mu + temperature * chosen_log_sigma.exp() * value[..., d]
                 x_d = self.observed(x_d)
-                mu = self._component_means(mu, log_sigma + math.log(temperature))
+                mu = self.components.mean(mu, log_sigma + math.log(temperature))
                 mean_d = (weights * mu).sum(-1)
             x.append(x_d)
             means.append(mean_d)
