@@ -32,6 +32,7 @@ from rnade_lightning.kernels.lanes import (
     add_outer,
     add_product,
     add_transposed_product,
+    censored,
     compiled,
     exp,
     log,
@@ -124,28 +125,14 @@ def _normalise(q, total, top, K):  # type: ignore[no-untyped-def]
 
 
 @part
-def _laplace(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-untyped-def]
-    """Log density at r = (y - mu) / sigma and its derivatives by mu / sigma and log sigma; of what
-    is censored (``below`` or ``above`` the support) the log probability, log F(r) or log F(-r)."""
-    size = abs(r)
-    if not (below or above):
-        sign = one if r > 0 else (-one if r < 0 else r)
-        return -size - log_sigma - log_2, sign, size - one
-    t, half_exp = (r if below else -r), half * exp(-size)
-    log_F = t - log_2 if t < 0 else log(one - half_exp)
-    slope = one if t < 0 else half_exp / (one - half_exp)  # of log F by t
-    return log_F, (-slope if below else slope), -t * slope
-
-
-@part
 def _mixture(  # type: ignore[no-untyped-def]
     z, x, y, q, row, K, floor, low, high, laplace, log_p, weight, derive
 ):
     """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
     weight log p(y_d) by them, and ``row[0]`` into its gradient by y. Frames whose ``x`` lies on a
     bound are censored there."""
-    one, half, log_2 = z.dtype.type(1), z.dtype.type(0.5), z.dtype.type(_LOG_2)
-    constant = z.dtype.type(_HALF_LOG_2PI)
+    one, half, bounded = z.dtype.type(1), z.dtype.type(0.5), low > -np.inf
+    log_2, constant = z.dtype.type(_LOG_2), z.dtype.type(_HALF_LOG_2PI)
     if floor > 0:
         if derive:  # d log sigma / d z, of which the product below makes use
             for k in range(2 * K, 3 * K):
@@ -157,9 +144,13 @@ def _mixture(  # type: ignore[no-untyped-def]
             log_sigma = z[2 * K + k, n]
             inverse = exp(-log_sigma)
             r = (y[n] - z[K + k, n]) * inverse
-            if laplace:
+            if bounded:
                 below, above = x[n] <= low, x[n] >= high
-                log_phi, slope, spread = _laplace(r, log_sigma, below, above, one, half, log_2)
+                log_phi, slope, spread = censored(r, log_sigma, below, above, one, half, log_2)
+            elif laplace:
+                size = abs(r)
+                log_phi, spread = -size - log_sigma - log_2, size - one
+                slope = one if r > 0 else (-one if r < 0 else r)
             else:
                 log_phi, slope, spread = -half * r * r - log_sigma - constant, r, r * r - one
             q[k, n] = z[k, n] + log_phi

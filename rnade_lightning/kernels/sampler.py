@@ -46,9 +46,7 @@ def _clamp(v, low, high):  # type: ignore[no-untyped-def]
 
 @part
 def _mean(mu, sigma, low, high, half):  # type: ignore[no-untyped-def]
-    """Of a component cut off at the bounds, Laplace where there are any."""
-    if low == -np.inf:
-        return mu
+    """Of a Laplace component cut off at the bounds."""
     at_low, at_high = exp(-abs(mu - low) / sigma), exp(-abs(mu - high) / sigma)
     return _clamp(mu, low, high) + half * sigma * (at_low - at_high)
 
@@ -60,7 +58,7 @@ def _frame(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """One frame ``x (D,)``, of which the first ``n_given`` features stand already, and each
     feature's mean given those before it. ``z`` (3, K) and ``a``, ``h`` (H,) are for work."""
-    K, zero, half = z.shape[1], x.dtype.type(0), x.dtype.type(0.5)
+    K, zero, half, bounded = z.shape[1], x.dtype.type(0), x.dtype.type(0.5), low > -np.inf
     a[:] = c
     for d in range(len(x)):
         for i in range(len(a)):
@@ -84,8 +82,10 @@ def _frame(  # type: ignore[no-untyped-def]
         for k in range(K):
             z[0, k] = exp((z[0, k] - top) / temperature)
             total += z[0, k]
-            scale = temperature * (floor + exp(z[2, k]))
-            centre += z[0, k] * _mean(z[1, k], scale, low, high, half)
+            mu = z[1, k]
+            if bounded:
+                mu = _mean(mu, temperature * (floor + exp(z[2, k])), low, high, half)
+            centre += z[0, k] * mu
         if d < n_given:
             mean[d] = x[d]
         else:
@@ -142,7 +142,7 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
     uniform_, value_ = np.empty((D, width), kind), np.empty((D, width), kind)
     a, h, z = np.empty((H, width), kind), np.empty((H, width), kind), np.empty((3 * K, width), kind)
     shift, top, total = np.empty(width, kind), np.empty(width, kind), np.empty(width, kind)
-    one, half = kind.type(1), kind.type(0.5)
+    one, half, bounded = kind.type(1), kind.type(0.5), low > -np.inf
     for start in range(0, N, width):
         n_rows = min(width, N - start)
         to_lanes(x_, x, start)
@@ -176,9 +176,11 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
                     z[k, n] = exp((z[k, n] - top[n]) / temperature)
                     total[n] += z[k, n]
                     z[K + k, n] += shift[n]
-                    z[2 * K + k, n] = temperature * (floor + exp(z[2 * K + k, n]))
-                    centre = _mean(z[K + k, n], z[2 * K + k, n], low, high, half)
-                    mean_[d, n] += z[k, n] * centre
+                    mu = z[K + k, n]
+                    if bounded:
+                        sigma_k = temperature * (floor + exp(z[2 * K + k, n]))
+                        mu = _mean(mu, sigma_k, low, high, half)
+                    mean_[d, n] += z[k, n] * mu
             for n in range(width):
                 total[n] = one / total[n]
                 mean_[d, n] *= total[n]
@@ -190,7 +192,8 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
                     while uniform_[d, n] >= below and k < K - 1:
                         k += 1
                         below += z[k, n] * total[n]
-                    x_[d, n] = _clamp(z[K + k, n] + z[2 * K + k, n] * value_[d, n], low, high)
+                    sigma_k = temperature * (floor + exp(z[2 * K + k, n]))
+                    x_[d, n] = _clamp(z[K + k, n] + sigma_k * value_[d, n], low, high)
             advance(a, W[d], x_[d], one)
         from_lanes(x, x_, start)
         from_lanes(mean, mean_, start)
