@@ -181,13 +181,17 @@ class SequenceModel(nn.Module, ABC):
     def _run_layer(self, inputs: Tensor, u: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The units of a layer after every frame ``(B, T, R)``, and after the last with the LSTM's
         cell."""
-        wide = len(inputs) >= 16 and self.n_recurrent >= 256  # torch's products are faster then
-        if self.path == "fast" and on_cpu(self.u_0) and not wide:
+        if self.path == "fast" and on_cpu(self.u_0):
             from rnade_lightning.kernels import recurrent
 
             with full_precision(inputs):
                 inputs, u = inputs.to(self.u_0.dtype), u.to(self.u_0.dtype)
+                if len(inputs) >= 16 and self.n_recurrent >= 256:  # large products: torch's
+                    return self._run_torch(inputs, u, layer)
                 return recurrent.run(self.cell, inputs, u, *self.cell_weights(layer))
+        return self._run_torch(inputs, u, layer)
+
+    def _run_torch(self, inputs: Tensor, u: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         if self.cell == "lstm":
             h, c = (part[None].contiguous() for part in u.chunk(2, -1))
             after, (h, c) = self._rnn(layer)(inputs, (h, c))

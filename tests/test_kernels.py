@@ -214,6 +214,13 @@ def test_the_same_noise_gives_the_same_draws(options: dict[str, Any], linear: bo
     torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
+def test_many_wide_rows_equal_few(cell: Any) -> None:
+    model, frames = RNNRNADE(3, 4, 256, 2, cell=cell).double(), randn(16, 5, 3)
+    few = torch.cat([model.log_prob(rows) for rows in frames.split(4)])
+    torch.testing.assert_close(model.log_prob(frames), few, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")
 @pytest.mark.parametrize("n_past", [0, 1, 3])
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
