@@ -30,15 +30,12 @@ _SEED = 8_415_233
 
 
 class Components(NamedTuple):
-    """What kind the components are.
-
-    Args:
-        kind: ``gaussian`` or ``laplace``.
-        support: bounds (l, u) at which values are censored, for Laplace components; None for none.
-    """
+    """What the components of a mixture are."""
 
     kind: str
+    """``gaussian`` or ``laplace``."""
     support: tuple[float, float] | None = None
+    """Bounds (l, u) at which values are censored, for Laplace components; None for none."""
 
     def observed(self, x: Tensor) -> Tensor:
         """What is seen of values: those beyond a bound are taken for the bound."""
