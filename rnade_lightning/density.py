@@ -29,19 +29,26 @@ class StateParams(Sequence[Tensor]):
         static: b of each parameter, of its own shape.
         weights: W of each, ``(prod(shape), R)``; None for one that the state does not reach.
         state: u ``(..., R)``.
+        added: what is added to each beside, broadcast to it; None for nothing.
     """
 
     def __init__(
-        self, static: Sequence[Tensor], weights: Sequence[Tensor | None], state: Tensor
+        self,
+        static: Sequence[Tensor],
+        weights: Sequence[Tensor | None],
+        state: Tensor,
+        added: Sequence[Tensor | None] | None = None,
     ) -> None:
         self.static, self.weights, self.state = tuple(static), tuple(weights), state
+        self.added = (None,) * len(self.static) if added is None else tuple(added)
 
     def __len__(self) -> int:
         return len(self.static)
 
     def __getitem__(self, i: Any) -> Any:
-        b, W = self.static[i], self.weights[i]
-        return b if W is None else b + (self.state @ W.T).unflatten(-1, b.shape)
+        b, W, more = self.static[i], self.weights[i], self.added[i]
+        whole = b if W is None else b + (self.state @ W.T).unflatten(-1, b.shape)
+        return whole if more is None else whole + more
 
 
 def batch_of(params: Params, event_dim: int = 2) -> torch.Size:
@@ -69,10 +76,18 @@ class FrameDensity(nn.Module, ABC):
     n_features: int
     param_shapes: dict[str, tuple[int, ...]]
     """Name and shape of each of a frame's parameters; ``b_<name>`` is its static value."""
+    moves_inside: bool = False
+    """Whether what past frames explain is added to the means, the parameter ``mu``, and the frame
+    stays where it is: where its place matters. Else it is subtracted from the frame."""
 
     def static_params(self) -> tuple[Tensor, ...]:
         """The parameters of a frame about which nothing else is known, each of its own shape."""
         return tuple(getattr(self, f"b_{name}") for name in self.param_shapes)
+
+    def observed(self, x: Tensor) -> Tensor:
+        """What the density, and a recurrent net before it, see of frames ``(..., D)``: all of them,
+        but where a density is censored."""
+        return x
 
     @abstractmethod
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:

@@ -34,6 +34,7 @@ def rnade_gradients(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
+    support: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Algorithm 1: gradients of ``sum_n weight_n log p(x_n)``.
 
@@ -45,6 +46,7 @@ def rnade_gradients(
         component: as in `RNADE`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
+        support: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name (b_alpha, b_mu, b_sigma in the shape of the biases
@@ -61,6 +63,10 @@ def rnade_gradients(
     d_V_alpha, d_V_mu, d_V_sigma = (torch.zeros_like(V) for V in (V_alpha, V_mu, V_sigma))
     d_b_alpha, d_b_mu, d_b_sigma = (torch.zeros_like(b) for b in biases)
     d_x = torch.zeros_like(x)
+    inside = torch.ones_like(x)
+    if support is not None:  # what lies beyond is taken for the bound
+        inside = ((x >= support[0]) & (x <= support[1])).to(x.dtype)
+        x = x.clamp(*support)
 
     delta = x.new_zeros(len(x), len(c))  # d log p / d a_{d+1}  (N, H)
     a = c + x @ W  # a_{D+1}  (N, H)
@@ -86,6 +92,16 @@ def rnade_gradients(
             log_phi = -r.abs() - log_sigma - math.log(2)
             d_log_phi_mu = torch.sign(r) * torch.exp(-log_sigma)
             d_log_phi_sigma = r.abs() - 1
+            if support is not None:  # on a bound log F(t), the probability to be there or beyond
+                high, on_bound = x_d >= support[1], (x_d <= support[0]) | (x_d >= support[1])
+                t = torch.where(high, -r, r)
+                tail = torch.exp(-t.abs()) / 2
+                log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-tail))
+                d_t = torch.where(t < 0, torch.ones_like(t), tail / (1 - tail))  # of log F
+                d_mu = torch.where(high, d_t, -d_t) * torch.exp(-log_sigma)
+                log_phi = torch.where(on_bound, log_F, log_phi)
+                d_log_phi_mu = torch.where(on_bound, d_mu, d_log_phi_mu)
+                d_log_phi_sigma = torch.where(on_bound, -t * d_t, d_log_phi_sigma)
         pi = torch.softmax(log_alpha + log_phi, -1)  # responsibilities
 
         d_z_alpha = w * (pi - torch.exp(log_alpha))
@@ -107,6 +123,7 @@ def rnade_gradients(
         d_rho[d] = (d_psi * a).sum()
         delta = delta + rho[d] * d_psi
     d_c = delta.sum(0)
+    d_x *= inside
 
     gradients = {
         "W": d_W, "c": d_c, "rho": d_rho,
@@ -125,6 +142,7 @@ def rnn_rnade_gradients(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
+    support: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Algorithm 2: gradients of the summed log density of sequences, for the two plain cells.
 
@@ -137,18 +155,25 @@ def rnn_rnade_gradients(
         component: as in `RNADE`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
+        support: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name, and that of the frames.
     """
     B, T, _ = frames.shape
-    options: dict[str, Any] = {"component": component, "activation": activation, "floor": floor}
+    options: dict[str, Any] = {
+        "component": component, "activation": activation, "floor": floor, "support": support,
+    }  # fmt: skip
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
     A = parameters.get("A", frames.new_zeros(0, frames.shape[-1], frames.shape[-1]))
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
+    inside = torch.ones_like(frames)
+    if support is not None:
+        inside = ((frames >= support[0]) & (frames <= support[1])).to(frames.dtype)
+        frames = frames.clamp(*support)
 
     u = [parameters["u_0"].expand(B, -1)]  # u_0 .. u_T, each (B, R)
     for t in range(T):
@@ -164,7 +189,12 @@ def rnn_rnade_gradients(
             if n in conditioned:
                 biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
         past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
-        x = frames[:, t] - sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
+        explained = sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
+        x = frames[:, t]
+        if support is None:
+            x = x - explained
+        elif past:  # bounds cannot be shifted: the means are
+            biases[1] = biases[1] + explained[..., None]
         d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
@@ -174,15 +204,16 @@ def rnn_rnade_gradients(
         total["b_h"] += e.sum(0)
         d_frames[:, t] += d_x + e @ W_in
         for i, x_i in enumerate(past):
-            total["A"][i] -= d_x.T @ x_i
-            d_frames[:, t - 1 - i] -= d_x @ A[i]
+            d_explained = -d_x if support is None else d_rnade["b_mu"].sum(-1)
+            total["A"][i] += d_explained.T @ x_i
+            d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec
         for n in conditioned:
             d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)
             total[f"W_{n}"] += d_b.T @ u[t]
             g = g + d_b @ parameters[f"W_{n}"]
     total["u_0"] = g.sum(0)
-    return total, d_frames
+    return total, d_frames * inside
 
 
 def _like(d_z: Tensor, bias: Tensor) -> Tensor:

@@ -188,6 +188,8 @@ class RNNRNADEModule(SequenceModule):
         pretrain_epochs: epochs at first in which RNADE is trained alone: frames are not told the
             state.
         noise_scale: deviation of that noise, in standardised units; taken from the data.
+        support: bounds at which features are censored, for Laplace components, in the units of
+            frames: for features that often lie exactly on a bound, as black pixels.
     """
 
     def __init__(
@@ -212,16 +214,17 @@ class RNNRNADEModule(SequenceModule):
         scale_mean_gradient: bool = False,
         pretrain_epochs: int = 0,
         noise_scale: float = 0.0,
+        support: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        conditioned = list(conditioned)
+        conditioned, support = list(conditioned), support and list(support)
         self.pretrain_epochs = pretrain_epochs
         floor = max(floor, noise_scale)
         self.save_hyperparameters()
         self.model = RNNRNADE(
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
             component, activation, floor, linear, n_past, learn_past, dropout, path, n_layers,
-            input_noise, order, scale_mean_gradient,
+            input_noise, order, scale_mean_gradient, support,
         )  # fmt: skip
 
 

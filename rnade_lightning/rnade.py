@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from rnade_lightning.components import Components
 from rnade_lightning.density import (
     FrameDensity,
     Params,
@@ -61,6 +62,9 @@ class RNADE(FrameDensity):
         scale_mean_gradient: multiply the gradient by the means by their scales, so that narrow
             components move slower (the authors' heuristic; no gradient of anything, and off in
             every gradient check). Takes the plain path.
+        support: bounds (l, u) at which Laplace components are censored (see `components`); None for
+            none. Values beyond are taken for the bound, and none are drawn beyond: a bound a little
+            inside what data take exactly is met whatever the rounding.
 
     Examples:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
@@ -80,6 +84,7 @@ class RNADE(FrameDensity):
         linear: bool = False,
         path: Path = "fast",
         scale_mean_gradient: bool = False,
+        support: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if min(n_features, n_components) < 1 or n_hidden < 0:
@@ -93,9 +98,17 @@ class RNADE(FrameDensity):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
         if not floor >= 0:
             raise ValueError(f"floor must be at least 0, got {floor}")
+        if support is not None:
+            if len(support) != 2 or not -math.inf < support[0] < support[1] < math.inf:
+                raise ValueError(f"support must be two finite numbers in order, got {support}")
+            if component != "laplace":
+                raise ValueError("support needs component laplace")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
         self.component, self.activation, self.floor = component, activation, float(floor)
         self.path, self.scale_mean_gradient = path, scale_mean_gradient
+        self.support = None if support is None else (float(support[0]), float(support[1]))
+        self.components = Components(component, self.support)
+        self.moves_inside = support is not None
         D, H, K = n_features, n_hidden, n_components
         self.param_shapes = {"alpha": (D, K), "mu": (D, K), "sigma": (D, K)}
         self.W = nn.Parameter(torch.empty(D, H))
@@ -112,16 +125,19 @@ class RNADE(FrameDensity):
 
     def reset_parameters(self) -> None:
         """Weights N(0, 0.01^2) and rho 1 as in the 2014 paper; the components' means start at the
-        quantiles of N(0, 1) and their scales at 1, since frames come standardised."""
+        quantiles of N(0, 1) and their scales at 1, since frames come standardised. With a support,
+        both are a twentieth of its width."""
         for weight in (self.W, self.V_alpha, self.V_mu, self.V_sigma):
             nn.init.normal_(weight, std=0.01)
         nn.init.ones_(self.rho)
-        for bias in (self.c, self.b_alpha, self.b_sigma, self.L):
+        for bias in (self.c, self.b_alpha, self.L):
             if bias is not None:
                 nn.init.zeros_(bias)
         levels = (torch.arange(self.n_components, dtype=torch.float64) + 0.5) / self.n_components
+        unit = 1.0 if self.support is None else (self.support[1] - self.support[0]) / 20
         with torch.no_grad():
-            self.b_mu.copy_(torch.special.ndtri(levels).to(self.b_mu))
+            self.b_mu.copy_(unit * torch.special.ndtri(levels).to(self.b_mu))
+            self.b_sigma.fill_(math.log(unit))
 
     @property
     def compiled(self) -> bool:
@@ -131,17 +147,21 @@ class RNADE(FrameDensity):
     @property
     def gradient_options(self) -> dict[str, Any]:
         """What Algorithm 1 has to know besides the parameters."""
-        return {"component": self.component, "activation": self.activation, "floor": self.floor}
+        options = {"component": self.component, "activation": self.activation, "floor": self.floor}
+        return options | ({"support": self.support} if self.support else {})
 
     def extra_repr(self) -> str:
         return (
             f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
             f"n_components={self.n_components}, component={self.component!r}, "
             f"activation={self.activation!r}, floor={self.floor}, linear={self.L is not None}, "
-            f"path={self.path!r}"
+            f"path={self.path!r}, support={self.support}"
         )
 
     # ------------------------------------------------------------------ density
+
+    def observed(self, x: Tensor) -> Tensor:
+        return self.components.observed(x)
 
     def conditionals(self, x: Tensor, biases: Params | None = None) -> tuple[Tensor, ...]:
         """Mixture of every feature given the features before it.
@@ -157,7 +177,7 @@ class RNADE(FrameDensity):
         if not 1 <= d <= self.n_features:
             raise ValueError(f"x has {d} features, the model {self.n_features}")
         with full_precision(x):
-            x = x.to(self.W.dtype)
+            x = self.observed(x.to(self.W.dtype))
             steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
             start = self.c.expand(*x.shape[:-1], 1, -1)
             a = torch.cat((start, steps), -2).cumsum(-2)  # (..., d, H)
@@ -171,7 +191,8 @@ class RNADE(FrameDensity):
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
         if self.path == "fast" and x.shape[-1] == self.n_features and not heuristic:
             with full_precision(x):
-                x, shift = x.to(self.W.dtype), self._linear(x.to(self.W.dtype))
+                x = self.observed(x.to(self.W.dtype))
+                shift = self._linear(x)
                 y = x if shift is None else x - shift
                 return fused.log_prob(self, x, y, self._in_dtype(biases))
         return self.feature_log_prob(x, biases).sum(-1)
@@ -181,21 +202,19 @@ class RNADE(FrameDensity):
         `log_prob`."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
-            log_phi = self._component_log_prob(x.to(means.dtype)[..., None], means, log_scales)
+            x = self.observed(x.to(means.dtype))[..., None]
+            log_phi = self.components.log_prob(x, means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
         r"""Distribution function of each feature given those before it, ``(..., d)``,
-        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$."""
+        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$; on a bound of
+        the support a point of its jump."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
-            r = (x.to(means.dtype)[..., None] - means) * torch.exp(-log_scales)
-            if self.component == "laplace":
-                below = 0.5 * torch.exp(-r.abs())
-                phi = torch.where(r < 0, below, 1 - below)
-            else:
-                phi = torch.special.ndtr(r)
-            return (log_weights.exp() * phi).sum(-1)
+            x = self.observed(x.to(means.dtype))
+            phi = self.components.cdf(x[..., None], means, log_scales)
+            return self.components.in_jumps((log_weights.exp() * phi).sum(-1), x)
 
     def _linear(self, x: Tensor) -> Tensor | None:
         """What the linear path adds to the means of the first d features, ``(..., d)``."""
@@ -223,12 +242,6 @@ class RNADE(FrameDensity):
             z_mu = z_mu.detach() + scales * (z_mu - z_mu.detach())
         return torch.log_softmax(z_alpha, -1), z_mu, log_scales
 
-    def _component_log_prob(self, x: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
-        r = (x - means) * torch.exp(-log_scales)
-        if self.component == "laplace":
-            return -r.abs() - log_scales - math.log(2)
-        return -0.5 * r.square() - log_scales - 0.5 * math.log(2 * math.pi)
-
     def _biases(self, biases: Params | None) -> tuple[Tensor, ...]:
         return tuple(self._in_dtype(biases))
 
@@ -254,7 +267,8 @@ class RNADE(FrameDensity):
         Args:
             sample_shape: shape of independent draws, in front of the biases' batch shape.
             biases: (alpha, mu, sigma), each ``(*batch, D, K)``, in place of the static ones.
-            given: first features ``(..., d)``, fixed; broadcast to ``(*sample_shape, *batch)``.
+            given: first features ``(..., d)``, fixed (as `observed`); broadcast to
+                ``(*sample_shape, *batch)``.
             generator: source of randomness, on the model's device.
             temperature: at 1 the draws are the density's; otherwise scales are multiplied by it and
                 log weights divided by it.
@@ -267,6 +281,7 @@ class RNADE(FrameDensity):
         with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
             batch = batch_of(biases)
+            given = None if given is None else self.observed(given)
             noise = self.noise((*sample_shape, *batch, self.n_features), generator)
             return self._ancestral(noise, biases, given, temperature)[0]
 
@@ -338,6 +353,8 @@ class RNADE(FrameDensity):
                 k = above.sum(-1, keepdim=True).clamp(max=self.n_components - 1)
                 chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
                 x_d = chosen_mu + temperature * chosen_log_sigma.exp() * value[..., d]
+                x_d = self.observed(x_d)
+                mu = self.components.mean(mu, log_sigma + math.log(temperature))
                 mean_d = (weights * mu).sum(-1)
             x.append(x_d)
             means.append(mean_d)

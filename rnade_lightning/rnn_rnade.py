@@ -48,6 +48,8 @@ class RNNRNADE(SequenceModel):
         order: order in which features are visited: 0 for that of the data, another number is the
             seed of a permutation.
         scale_mean_gradient: the authors' heuristic; see `RNADE`.
+        support: bounds at which features are censored; see `RNADE`. The linear path from past
+            frames then moves the means.
 
     Examples:
         >>> model = RNNRNADE(n_features=3, n_hidden=8, n_recurrent=16, n_components=2)
@@ -76,6 +78,7 @@ class RNNRNADE(SequenceModel):
         input_noise: float = 0.0,
         order: int = 0,
         scale_mean_gradient: bool = False,
+        support: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             n_features, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers,
@@ -83,7 +86,7 @@ class RNNRNADE(SequenceModel):
         )  # fmt: skip
         self.rnade = RNADE(
             n_features, n_hidden, n_components, component, activation, floor, linear, path,
-            scale_mean_gradient,
+            scale_mean_gradient, support,
         )  # fmt: skip
         self._add_state_paths(conditioned)
 

@@ -3,7 +3,8 @@ r"""A recurrent net over frames whose state sets the parameters of any density o
 Frame t sees the state after frame t - 1 only; u_0 is learned. The states do not depend on the
 density, so they are computed first, and all frames go through one call of it. With a linear path
 from the last p frames, the density models what they leave unexplained,
-$x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact), starting at copying the last frame.
+$x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact), starting at copying the last frame. Where
+the density has bounds, which cannot be shifted, the sum is added to its means instead.
 The density may visit the features in another order than that of the data.
 
 Conventions:
@@ -156,6 +157,7 @@ class SequenceModel(nn.Module, ABC):
         """What is seen after every frame ``(B, T, R + p D)``, the whole state after the last
         ``(B, S)``."""
         R, n_seen, T = self.n_recurrent, self.n_seen, frames.shape[1]
+        frames = self.density.observed(frames)
         after, last = self._run_cell(frames, torch.cat((u[:, :R], u[:, n_seen:]), -1))
         if not self.n_past:
             return after, last
@@ -184,7 +186,12 @@ class SequenceModel(nn.Module, ABC):
 
             with full_precision(inputs):
                 inputs, u = inputs.to(self.u_0.dtype), u.to(self.u_0.dtype)
+                if len(inputs) >= 16 and self.n_recurrent >= 256:  # large products: torch's
+                    return self._run_torch(inputs, u, layer)
                 return recurrent.run(self.cell, inputs, u, *self.cell_weights(layer))
+        return self._run_torch(inputs, u, layer)
+
+    def _run_torch(self, inputs: Tensor, u: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         if self.cell == "lstm":
             h, c = (part[None].contiguous() for part in u.chunk(2, -1))
             after, (h, c) = self._rnn(layer)(inputs, (h, c))
@@ -227,12 +234,21 @@ class SequenceModel(nn.Module, ABC):
         with full_precision(seen):
             u = nn.functional.dropout(seen[..., : self.n_recurrent], self.dropout, self.training)
             u = u if self.listens else 0 * u
-            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype))
+            inside = self.n_past > 0 and self.density.moves_inside
+            added = [
+                self._in_visit_order(self._explained(seen))[..., None]
+                if name == "mu" and inside
+                else None
+                for name in self.density.param_shapes
+            ]
+            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
 
     def shift(self, seen: Tensor) -> Tensor | float:
-        """What the last p frames explain of the next, ``(..., D)``; 0 without that path."""
-        if not self.n_past:
-            return 0.0
+        """What the last p frames explain of the next, to be subtracted from it, ``(..., D)``; 0
+        without that path, and where the means have it (`FrameDensity.moves_inside`)."""
+        return self._explained(seen) if self.n_past and not self.density.moves_inside else 0.0
+
+    def _explained(self, seen: Tensor) -> Tensor:
         with full_precision(seen):
             past = seen[..., self.n_recurrent : self.n_seen].to(self.A.dtype)
             return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), self.A)
@@ -406,7 +422,9 @@ class SequenceModel(nn.Module, ABC):
 
     def _inward(self, frames: Tensor, seen: Tensor) -> Tensor:
         """What the density is of: what past frames leave unexplained, in the order of visits."""
-        x = frames - self.shift(seen)
+        return self._in_visit_order(frames - self.shift(seen))
+
+    def _in_visit_order(self, x: Tensor) -> Tensor:
         return x if self.order is None else x[..., self.order]
 
     def _in_data_order(self, x: Tensor) -> Tensor:

@@ -23,12 +23,14 @@ from torch.utils._pytree import tree_leaves
 
 NAMES = ("alpha", "mu", "sigma")
 SUBSETS = [s for n in range(4) for s in itertools.combinations(NAMES, n)]
-OPTIONS = [
+OPTIONS: list[dict[str, Any]] = [
     {"component": component, "activation": activation, "floor": floor}
     for component, activation, floor in itertools.product(
         ("gaussian", "laplace"), ("sigmoid", "relu"), (0.0, 0.3)
     )
 ]
+SUPPORT = (-0.4, 0.7)
+OPTIONS.append({"component": "laplace", "activation": "sigmoid", "floor": 0.3, "support": SUPPORT})
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=["-".join(map(str, options.values())) for options in OPTIONS]
 )
@@ -78,13 +80,19 @@ def log_prob(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
+    support: Sequence[float] | None = None,
 ) -> float:
     total = 0.0
+    low, high = support or (-math.inf, math.inf)
+    x = [min(max(x_d, low), high) for x_d in x]
     for d in range(len(x)):
         log_weights, means, scales = conditional(p, x[:d], biases, activation, floor)
         terms = []
         for log_w, m, s in zip(log_weights, means, scales, strict=True):
-            if component == "gaussian":
+            if x[d] in (low, high):
+                below = laplace_cdf((x[d] - m) / s)
+                log_phi = math.log(below if x[d] == low else 1 - below)
+            elif component == "gaussian":
                 log_phi = -((x[d] - m) ** 2) / (2 * s**2) - math.log(s * math.sqrt(2 * math.pi))
             else:
                 log_phi = -abs(x[d] - m) / s - math.log(2 * s)
@@ -100,19 +108,24 @@ def cdf(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
+    support: Sequence[float] | None = None,
 ) -> Array:
-    """P(feature d <= x_d | the features before it), ``(D,)``: uniform where x is a draw."""
+    """P(feature d <= x_d | the features before it), ``(D,)``: uniform where x is a draw. With a
+    support, that of values which are not cut off, given features before them which are."""
     below = np.zeros(len(x))
+    if support is not None:
+        x = [min(max(x_d, support[0]), support[1]) for x_d in x]
     for d in range(len(x)):
         log_weights, means, scales = conditional(p, x[:d], biases, activation, floor)
         for log_w, m, s in zip(log_weights, means, scales, strict=True):
             r = (x[d] - m) / s
-            if component == "gaussian":
-                part = 0.5 * math.erfc(-r / math.sqrt(2))
-            else:
-                part = 0.5 * math.exp(r) if r < 0 else 1 - 0.5 * math.exp(-r)
-            below[d] += math.exp(log_w) * part
+            phi = 0.5 * math.erfc(-r / math.sqrt(2)) if component == "gaussian" else laplace_cdf(r)
+            below[d] += math.exp(log_w) * phi
     return below
+
+
+def laplace_cdf(r: float) -> float:
+    return 0.5 * math.exp(r) if r < 0 else 1 - 0.5 * math.exp(-r)
 
 
 def log_sum_exp(z: Array) -> float:
@@ -164,9 +177,14 @@ def frame_by_frame(
     rnade = {name.removeprefix("rnade."): value for name, value in p.items()}
     u = p["u_0"] if u is None else u
     values, states = [], []
+    if support := options.get("support"):
+        frames = np.clip(frames, *support)
     for t, x in enumerate(frames):
         copied = sum(A_i @ frames[t - i] for i, A_i in enumerate(p.get("A", ()), 1) if i <= t)
-        values.append(function(rnade, x - copied, frame_biases(p, u), **options))
+        biases = frame_biases(p, u)
+        if support:  # bounds stay where they are, means move
+            biases[1] = biases[1] + np.reshape(copied, (-1, 1))
+        values.append(function(rnade, x if support else x - copied, biases, **options))
         u = next_state(p, x, u, cell)
         states.append(u)
     return np.array(values), np.array(states)

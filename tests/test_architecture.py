@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [  # each file may import from those before it only
-    {"rnade_lightning/gradients.py", "rnade_lightning/density.py", "rnade_lightning/baselines.py"},
+    {"rnade_lightning/gradients.py", "rnade_lightning/density.py", "rnade_lightning/baselines.py"}
+    | {"rnade_lightning/components.py"},
     {"rnade_lightning/rnade.py"},
     {"rnade_lightning/sequence_model.py"},
     {"rnade_lightning/rnn_rnade.py", "rnade_lightning/densities.py"},
@@ -48,7 +49,8 @@ def test_arrows_never_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gradients", "density", "rnade", "sequence_model", "rnn_rnade", "baselines"]
+    "name",
+    ["gradients", "density", "components", "rnade", "sequence_model", "rnn_rnade", "baselines"],
 )
 def test_the_model_needs_torch_only(name: str) -> None:
     tops = {m.split(".")[0] for m in imported(ROOT / f"rnade_lightning/{name}.py") if m}

@@ -237,12 +237,17 @@ CASES: dict[str, tuple[type, tuple[int, ...], dict[str, Any]]] = {
     "RNADE": (RNADE, (18, 3, 3), {}),
     "RNADE floor": (RNADE, (3, 4, 2), {"floor": 0.3}),
     "RNADE laplace": (RNADE, (3, 4, 2), {"component": "laplace", "floor": 0.3}),
+    "RNADE support": (RNADE, (4, 3, 2), {"component": "laplace", "support": reference.SUPPORT}),
     "RNADE relu": (RNADE, (3, 8, 2), {"activation": "relu"}),
     "RNADE linear": (RNADE, (4, 3, 2), {"linear": True}),
     "RNN-RNADE": (RNNRNADE, (3, 4, 6, 2), {}),
     "RNN-RNADE linear": (RNNRNADE, (3, 4, 5, 2), {"linear": True, "n_past": 2}),
+    "RNN-RNADE support": (
+        RNNRNADE, (3, 4, 5, 2),
+        {"n_past": 2, "component": "laplace", "support": reference.SUPPORT},
+    ),
     "RNN-RNADE tanh": (RNNRNADE, (3, 4, 5, 2), {"cell": "tanh", "conditioned": ("mu",)}),
-}
+}  # fmt: skip
 
 
 @functools.cache
@@ -370,6 +375,26 @@ MISTAKES: list[tuple[str, str]] = [
     ("d_log_phi_mu = torch.sign(r)", "d_log_phi_mu = r"),
     ("d_log_phi_sigma = r.abs() - 1", "d_log_phi_sigma = r.abs()"),
     ("d_log_phi_sigma = r.abs() - 1", "d_log_phi_sigma = r - 1"),
+    # what a support censors
+    ("inside = torch.ones_like(x)", "inside = torch.zeros_like(x)"),
+    ("inside = ((x >= support[0]) & (x <= support[1]))", "inside = (x >= support[0])"),
+    ("x = x.clamp(*support)", "pass"),
+    ("high, on_bound = x_d >= support[1]", "high, on_bound = x_d < support[1]"),
+    ("(x_d <= support[0]) |", "(x_d < support[0]) |"),
+    ("t = torch.where(high, -r, r)", "t = r"),
+    ("tail = torch.exp(-t.abs()) / 2", "tail = torch.exp(-t.abs())"),
+    ("log_F = torch.where(t < 0, t - math.log(2), ", "log_F = torch.where(t < 0, t, "),
+    ("torch.log1p(-tail))", "torch.log1p(tail))"),
+    ("d_t = torch.where(t < 0, torch.ones_like(t), ", "d_t = torch.where(t < 0, tail, "),
+    ("tail / (1 - tail))", "tail)"),
+    ("d_mu = torch.where(high, d_t, -d_t)", "d_mu = torch.where(high, -d_t, d_t)"),
+    ("d_mu = torch.where(high, d_t, -d_t) * torch.exp(-log_sigma)",
+     "d_mu = torch.where(high, d_t, -d_t)"),
+    ("log_phi = torch.where(on_bound, log_F, log_phi)", "pass"),
+    ("d_log_phi_mu = torch.where(on_bound, d_mu, d_log_phi_mu)", "pass"),
+    ("d_log_phi_sigma = torch.where(on_bound, -t * d_t, d_log_phi_sigma)",
+     "d_log_phi_sigma = torch.where(on_bound, -t * d_t - 1, d_log_phi_sigma)"),
+    ("d_x *= inside", "pass"),
     (PI, "pi = torch.softmax(log_phi, -1)"),
     (PI, "pi = torch.exp(log_alpha)"),
     # the output gradients
@@ -432,9 +457,16 @@ MISTAKES: list[tuple[str, str]] = [
     ('(u[t] @ parameters[f"W_{n}"].T)', '(u[t + 1] @ parameters[f"W_{n}"].T)'),
     ('(u[t] @ parameters[f"W_{n}"].T)', '(u[t] @ parameters[f"W_{n}"])'),
     ("biases = [rnade", "biases = [0 * rnade"),
-    ("x = frames[:, t] - sum(", "x = frames[:, t - 1] - sum("),
-    ("x = frames[:, t] - sum(", "x = frames[:, t] + sum("),
-    ("sum(x_i @ A_i.T for", "sum(x_i @ A_i for"),
+    ("inside = torch.ones_like(frames)", "inside = torch.zeros_like(frames)"),
+    ("inside = ((frames >= support[0]) & (frames <= support[1]))",
+     "inside = (frames < support[1])"),
+    ("frames = frames.clamp(*support)", "pass"),
+    ("x = frames[:, t]\n", "x = frames[:, t - 1]\n"),
+    ("x = x - explained", "x = x + explained"),
+    ("explained = sum(x_i @ A_i.T for", "explained = sum(x_i @ A_i for"),
+    ("biases[1] = biases[1] + explained[..., None]",
+     "biases[1] = biases[1] - explained[..., None]"),
+    ("biases[1] = biases[1] + explained[..., None]", "pass"),
     ("past = [frames[:, t - i] for i", "past = [frames[:, t] for i"),
     ("rnade_gradients(rnade, x, biases,", "rnade_gradients(rnade, x, None,"),
     ("weight=weight[:, t]", "weight=None"),
@@ -456,10 +488,16 @@ MISTAKES: list[tuple[str, str]] = [
     ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += d_x"),
     ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += e @ W_in"),
     ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] = d_x + e @ W_in"),
-    ('total["A"][i] -= d_x.T @ x_i', 'total["A"][i] -= x_i.T @ d_x'),
-    ('total["A"][i] -= d_x.T @ x_i', 'total["A"][i] += d_x.T @ x_i'),
-    ("d_frames[:, t - 1 - i] -= d_x @ A[i]", "d_frames[:, t - 1 - i] -= d_x @ A[i].T"),
-    ("d_frames[:, t - 1 - i] -= d_x @ A[i]", "d_frames[:, t - i] -= d_x @ A[i]"),
+    ("d_explained = -d_x if", "d_explained = d_x if"),
+    ('else d_rnade["b_mu"].sum(-1)', "else -d_x"),
+    ('else d_rnade["b_mu"].sum(-1)', 'else d_rnade["b_mu"][..., 0]'),
+    ('total["A"][i] += d_explained.T @ x_i', 'total["A"][i] += x_i.T @ d_explained'),
+    ('total["A"][i] += d_explained.T @ x_i', 'total["A"][i] -= d_explained.T @ x_i'),
+    ("d_frames[:, t - 1 - i] += d_explained @ A[i]",
+     "d_frames[:, t - 1 - i] += d_explained @ A[i].T"),
+    ("d_frames[:, t - 1 - i] += d_explained @ A[i]",
+     "d_frames[:, t - i] += d_explained @ A[i]"),
+    ("return total, d_frames * inside", "return total, d_frames"),
     ("g = e @ W_rec", "g = g @ W_rec"),
     ("g = e @ W_rec", "g = 0 * e"),
     ("g = e @ W_rec", "g = g + e @ W_rec"),
@@ -511,7 +549,9 @@ def test_every_line_of_the_algorithms_has_a_planted_error() -> None:
     )
     touched = [old for old, _ in MISTAKES] + [old for m in MISPRINTS.values() for old in m]
     lines = [
-        line for line in SOURCE.splitlines() if statement.match(line) and not setup.match(line)
+        line
+        for line in SOURCE.splitlines(keepends=True)
+        if statement.match(line) and not setup.match(line)
     ]
     assert len(lines) > 40
     for line in lines:

@@ -55,7 +55,7 @@ def compare(
     """Log density and every gradient of the fast path against the plain one in float64."""
     fast = RNADE(
         plain.n_features, plain.n_hidden, plain.n_components, plain.component, plain.activation,
-        plain.floor, plain.L is not None, path="fast",
+        plain.floor, plain.L is not None, path="fast", support=plain.support,
     ).to(dtype)  # fmt: skip
     fast.load_state_dict(plain.state_dict())
     weight = randn(len(x), n=9)
@@ -212,6 +212,13 @@ def test_the_same_noise_gives_the_same_draws(options: dict[str, Any], linear: bo
         torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
     one, two = (m.mean(own, 20, generator=seed()) for m in (plain, fast))
     torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
+def test_many_wide_rows_equal_few(cell: Any) -> None:
+    model, frames = RNNRNADE(3, 4, 256, 2, cell=cell).double(), randn(16, 5, 3)
+    few = torch.cat([model.log_prob(rows) for rows in frames.split(4)])
+    torch.testing.assert_close(model.log_prob(frames), few, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")

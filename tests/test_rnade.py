@@ -34,7 +34,12 @@ def rnade(n_features: int = 3, n_hidden: int = 4, n_components: int = 2, **optio
 
 def pit(model: RNADE, x: torch.Tensor, **options: Any) -> np.ndarray:
     """Each drawn feature's conditional CDF: independent uniforms if x came from the model."""
-    return np.array([reference.cdf(parameters(model), row, **options) for row in x.numpy()])
+    u = np.array([reference.cdf(parameters(model), row, **options) for row in x.numpy()])
+    if support := options.get("support"):  # on a bound anywhere in the jump
+        v = np.random.default_rng(0).uniform(size=u.shape)
+        low, high = (x <= support[0]).numpy(), (x >= support[1]).numpy()
+        u = np.where(low, u * v, np.where(high, 1 - (1 - u) * v, u))
+    return u
 
 
 def mesh(n_features: int, half_width: float, n: int) -> tuple[torch.Tensor, float]:
@@ -65,7 +70,8 @@ def test_log_prob_equals_the_loop(options: dict[str, Any], path: str, linear: bo
 
 @every_option
 def test_conditionals_equal_the_loop(options: dict[str, Any]) -> None:
-    model, x = rnade(**options), randn(3)
+    model = rnade(**options)
+    x = model.observed(randn(3))
     log_weights, means, log_scales = model.conditionals(x)
     for d in range(3):
         expected = reference.conditional(
@@ -370,6 +376,10 @@ def test_the_meta_test_sees_a_cpu_operand() -> None:
         ({"path": "exact"}, "'exact' is none of fast, plain"),
         ({"floor": -0.1}, "floor must be at least 0, got -0.1"),
         ({"floor": float("nan")}, "floor must be at least 0, got nan"),
+        ({"support": (0, 1)}, "support needs component laplace"),
+        ({"support": (1, 1), "component": "laplace"}, "support must be two finite numbers"),
+        ({"support": (0, float("inf")), "component": "laplace"}, "two finite numbers in order"),
+        ({"support": [0], "component": "laplace"}, "two finite numbers in order"),
     ],
 )
 def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> None:

@@ -48,7 +48,14 @@ def lengths(*n_valid: int) -> torch.Tensor:
 # ------------------------------------------------------------------ density
 
 
-@pytest.mark.parametrize("options", [{}, {"component": "laplace", "activation": "relu"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"component": "laplace", "activation": "relu"},
+        {"component": "laplace", "support": reference.SUPPORT},
+    ],
+)
 @with_and_without_linear_paths
 @both_paths
 @every_cell

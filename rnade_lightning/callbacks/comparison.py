@@ -75,6 +75,11 @@ class Comparison(pl.Callback):
         units = (
             "standardised units" if data.hparams.get("standardise", True) else "the data's units"
         )
+        if getattr(getattr(pl_module.model, "rnade", None), "support", None):
+            units += (
+                "; with a support the model's log p has probabilities of its bounds in it and is "
+                "not to be compared with the other rows'"
+            )
         self._write(Path(log_dir), rows, n_frames, units)
         log_table(trainer, "comparison/table", Row._fields, rows)
         log_numbers(trainer, {

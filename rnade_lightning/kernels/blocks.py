@@ -68,6 +68,7 @@ class _Block(NamedTuple):
     z_sigma: Tensor
     log_sigma: Tensor
     r: Tensor  # (y - mu) / sigma
+    bounds: tuple[Tensor, Tensor] | None  # (d, n, 1), what lies on the lower bound, on the upper
 
 
 def _parts(problem: Any) -> Iterator[slice]:
@@ -106,13 +107,30 @@ def _block(p: Any, part: slice, features: slice, a: Tensor) -> _Block:
     if p.options.floor:
         log_sigma = torch.logaddexp(z_sigma, z_sigma.new_full((), math.log(p.options.floor)))
     r = (p.y[part, features].T[..., None] - mu) * torch.exp(-log_sigma)
-    return _Block(a, a_next, h, torch.log_softmax(z_alpha, -1), mu, z_sigma, log_sigma, r)
+    bounds = None
+    if p.options.low > -math.inf:
+        x = p.x[part, features].T[..., None]
+        bounds = x <= p.options.low, x >= p.options.high
+    log_alpha = torch.log_softmax(z_alpha, -1)
+    return _Block(a, a_next, h, log_alpha, mu, z_sigma, log_sigma, r, bounds)
 
 
 def _log_phi(options: Any, block: _Block) -> Tensor:
     if options.laplace:
-        return -block.r.abs() - block.log_sigma - math.log(2)
+        inside = -block.r.abs() - block.log_sigma - math.log(2)
+        if block.bounds is None:
+            return inside
+        low, high = block.bounds
+        t, half_exp = _tail(block.r, high)
+        log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-half_exp))
+        return torch.where(low | high, log_F, inside)
     return -0.5 * block.r.square() - block.log_sigma - 0.5 * math.log(2 * math.pi)
+
+
+def _tail(r: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """t, where log F(t) is the log probability of what is censored, and exp(-|t|) / 2."""
+    t = torch.where(high, -r, r)
+    return t, 0.5 * torch.exp(-t.abs())
 
 
 def _block_gradients(
@@ -126,6 +144,12 @@ def _block_gradients(
     pi = torch.softmax(block.log_alpha + _log_phi(p.options, block), -1)
     if p.options.laplace:
         slope, spread = torch.sign(block.r), block.r.abs() - 1
+        if block.bounds is not None:
+            low, high = block.bounds
+            t, half_exp = _tail(block.r, high)
+            by_t = torch.where(t < 0, 1.0, half_exp / (1 - half_exp))  # d log F / d t
+            slope = torch.where(low, -by_t, torch.where(high, by_t, slope))
+            spread = torch.where(low | high, -t * by_t, spread)
     else:
         slope, spread = block.r, block.r.square() - 1
     d_mu = w * pi * slope * torch.exp(-block.log_sigma)

@@ -32,6 +32,7 @@ from rnade_lightning.kernels.lanes import (
     add_outer,
     add_product,
     add_transposed_product,
+    censored,
     compiled,
     exp,
     log,
@@ -124,11 +125,14 @@ def _normalise(q, total, top, K):  # type: ignore[no-untyped-def]
 
 
 @part
-def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: ignore[no-untyped-def]
+def _mixture(  # type: ignore[no-untyped-def]
+    z, x, y, q, row, K, floor, low, high, laplace, log_p, weight, derive
+):
     """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
-    weight log p(y_d) by them, and ``row[0]`` into its gradient by y."""
-    one, half = z.dtype.type(1), z.dtype.type(0.5)
-    constant = z.dtype.type(_LOG_2 if laplace else _HALF_LOG_2PI)
+    weight log p(y_d) by them, and ``row[0]`` into its gradient by y. Frames whose ``x`` lies on a
+    bound are censored there."""
+    one, half, bounded = z.dtype.type(1), z.dtype.type(0.5), low > -np.inf
+    log_2, constant = z.dtype.type(_LOG_2), z.dtype.type(_HALF_LOG_2PI)
     if floor > 0:
         if derive:  # d log sigma / d z, of which the product below makes use
             for k in range(2 * K, 3 * K):
@@ -140,15 +144,18 @@ def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: i
             log_sigma = z[2 * K + k, n]
             inverse = exp(-log_sigma)
             r = (y[n] - z[K + k, n]) * inverse
-            if laplace:
+            if bounded:
+                below, above = x[n] <= low, x[n] >= high
+                log_phi, slope, spread = censored(r, log_sigma, below, above, one, half, log_2)
+            elif laplace:
                 size = abs(r)
-                q[k, n] = z[k, n] - size - log_sigma - constant
-                slope, spread = (one if r > 0 else (-one if r < 0 else r)) * inverse, size - one
+                log_phi, spread = -size - log_sigma - log_2, size - one
+                slope = one if r > 0 else (-one if r < 0 else r)
             else:
-                q[k, n] = z[k, n] - half * r * r - log_sigma - constant
-                slope, spread = r * inverse, r * r - one
+                log_phi, slope, spread = -half * r * r - log_sigma - constant, r, r * r - one
+            q[k, n] = z[k, n] + log_phi
             if derive:
-                z[K + k, n], z[2 * K + k, n] = slope, spread
+                z[K + k, n], z[2 * K + k, n] = slope * inverse, spread
                 if floor > 0:
                     z[2 * K + k, n] = spread * exp(q[K + k, n] - log_sigma)
     total, top, total_q, top_q = row[0], row[1], row[2], row[3]
@@ -172,7 +179,9 @@ def _mixture(z, y, q, row, K, floor, laplace, log_p, weight, derive):  # type: i
 
 
 @compiled
-def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, relu, out, width):  # type: ignore[no-untyped-def]
+def _log_prob(  # type: ignore[no-untyped-def]
+    x, y, u, W, c, rho, P, b, biases, K, first, last, laplace, relu, floor, low, high, out, width
+):
     """log p of frames ``(N,)`` into ``out``.
 
     ``x``, ``y`` (N, D); ``u`` (N, R); ``W`` (D, H); ``P`` (D, C, H + R), C at least 3 K; ``b``
@@ -204,7 +213,9 @@ def _log_prob(x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, 
                 for n in range(min(width, N - start)):
                     for k in range(3 * K):
                         z[k, n] += biases[start + n, d, k]
-            _mixture(z, y_[d], q, row, K, floor, laplace, log_p, log_p, False)
+            _mixture(
+                z, x_[d], y_[d], q, row, K, floor, low, high, laplace, log_p, log_p, False
+            )  # fmt: skip
         for n in range(min(width, N - start)):
             out[start + n] = log_p[n]
 
@@ -234,8 +245,8 @@ def _through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore
 
 @compiled
 def _gradients(  # type: ignore[no-untyped-def]
-    x, y, u, W, c, rho, P, b, biases, K, first, last, floor, laplace, relu, weight, width,
-    d_x, d_y, d_u, d_W, d_c, d_rho, d_P, d_b, d_biases,
+    x, y, u, W, c, rho, P, b, biases, K, first, last, laplace, relu, floor, low, high, weight,
+    width, d_x, d_y, d_u, d_W, d_c, d_rho, d_P, d_b, d_biases,
 ):  # fmt: skip
     """Algorithm 1: gradients of sum_n weight_n log p(x_n), those of parameters added up.
 
@@ -282,7 +293,7 @@ def _gradients(  # type: ignore[no-untyped-def]
                 for n in range(n_rows):
                     for k in range(3 * K):
                         z[k, n] += biases[start + n, d, k]
-            _mixture(z, y_[d], q, row, K, floor, laplace, w_, w_, True)
+            _mixture(z, x_[d], y_[d], q, row, K, floor, low, high, laplace, w_, w_, True)
             d_y_[d] = row[0]
             for k in range(3 * K):
                 total = one - one
@@ -355,8 +366,9 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
 def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any, ...]]:
     """What is by frame, what all frames share, and plain numbers, as the compiled code takes it."""
     shared = [as_array(t) for t in problem[3:8]]
-    floor = shared[0].dtype.type(problem.options.floor)
-    options = (problem.K, problem.first, problem.last, floor, *problem.options[:2])
+    laplace, relu, *numbers = problem.options
+    numbers = [shared[0].dtype.type(number) for number in numbers]
+    options = (problem.K, problem.first, problem.last, laplace, relu, *numbers)
     return [problem.x, problem.y, problem.u, problem.biases], shared, options
 
 

@@ -7,6 +7,7 @@ differentiated once; for derivatives of gradients use ``path="plain"``.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ class Options(NamedTuple):
     laplace: bool
     relu: bool
     floor: float
+    low: float  # the bounds of the support, where frames are censored; infinite without
+    high: float
 
 
 class Problem(NamedTuple):
@@ -74,6 +77,9 @@ def log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
     weights: list[Tensor | None] = [None] * 3
     if isinstance(params, StateParams):
         state, weights, biases = params.state, list(params.weights), list(params.static)
+        alpha, mu, sigma = params.added
+        assert alpha is sigma is None
+        y = y if mu is None else y - mu[..., 0]  # shared by the components
     else:
         biases = list(params)
     shapes = [x.shape[:-1], *(b.shape[:-2] for b in biases)]
@@ -85,7 +91,10 @@ def log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
     biases = [b if b.dim() == 2 else flat(b, 2) for b in biases]
     x, y = flat(x, 1), flat(y, 1)
     state = x.new_zeros(len(x), 0) if state is None else flat(state, 1)
-    options = Options(rnade.component == "laplace", rnade.activation == "relu", rnade.floor)
+    low, high = rnade.support or (-math.inf, math.inf)
+    options = Options(
+        rnade.component == "laplace", rnade.activation == "relu", rnade.floor, low, high
+    )
     V = (rnade.V_alpha, rnade.V_mu, rnade.V_sigma)
     out = _LogProb.apply(
         options, rnade.n_components, x, y, state, rnade.W, rnade.c, rnade.rho, *V, *biases, *weights

@@ -1,4 +1,5 @@
-r"""What the compiled paths are made of: exponentials and small products over lanes of frames.
+r"""What the compiled paths are made of: exponentials, censored values and small products
+over lanes of frames.
 
 Conventions:
     A block of frames lies in lanes: ``(rows, n)``, a row a unit or a feature, frames side by side
@@ -170,6 +171,25 @@ def _exp(x):  # type: ignore[no-untyped-def]
 @overload(log, jit_options=_options)
 def _log(x):  # type: ignore[no-untyped-def]
     return _log32 if x == types.float32 else _log64
+
+
+@part
+def censored(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-untyped-def]
+    """Of a Laplace component at r = (y - mu) / sigma, log density and its derivatives by
+    mu / sigma and log sigma; ``below`` or ``above`` the support of log F(r) or log F(-r), the log
+    probability. All are computed and one chosen, which keeps lanes together."""
+    size, t = abs(r), -r if above else r
+    half_exp = half * exp(-size)
+    inside, tail, ratio = (
+        -size - log_sigma - log_2,
+        log(one - half_exp),
+        half_exp / (one - half_exp),
+    )
+    log_F, by_t = (t - log_2 if t < 0 else tail), (one if t < 0 else ratio)
+    slope = one if r > 0 else (-one if r < 0 else r)
+    slope = -by_t if below else (by_t if above else slope)
+    outside = below | above
+    return log_F if outside else inside, slope, -t * by_t if outside else size - one
 
 
 @part

@@ -40,13 +40,25 @@ LANES = 16
 
 
 @part
+def _clamp(v, low, high):  # type: ignore[no-untyped-def]
+    return low if v < low else (high if v > high else v)
+
+
+@part
+def _mean(mu, sigma, low, high, half):  # type: ignore[no-untyped-def]
+    """Of a Laplace component cut off at the bounds."""
+    at_low, at_high = exp(-abs(mu - low) / sigma), exp(-abs(mu - high) / sigma)
+    return _clamp(mu, low, high) + half * sigma * (at_low - at_high)
+
+
+@part
 def _frame(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, W, c, rho, V_alpha, V_mu, V_sigma, L,
-    floor, relu, temperature, a, h, z,
+    floor, relu, low, high, temperature, a, h, z,
 ):  # fmt: skip
     """One frame ``x (D,)``, of which the first ``n_given`` features stand already, and each
     feature's mean given those before it. ``z`` (3, K) and ``a``, ``h`` (H,) are for work."""
-    K, zero = z.shape[1], x.dtype.type(0)
+    K, zero, half, bounded = z.shape[1], x.dtype.type(0), x.dtype.type(0.5), low > -np.inf
     a[:] = c
     for d in range(len(x)):
         for i in range(len(a)):
@@ -70,7 +82,10 @@ def _frame(  # type: ignore[no-untyped-def]
         for k in range(K):
             z[0, k] = exp((z[0, k] - top) / temperature)
             total += z[0, k]
-            centre += z[0, k] * z[1, k]
+            mu = z[1, k]
+            if bounded:
+                mu = _mean(mu, temperature * (floor + exp(z[2, k])), low, high, half)
+            centre += z[0, k] * mu
         if d < n_given:
             mean[d] = x[d]
         else:
@@ -80,7 +95,7 @@ def _frame(  # type: ignore[no-untyped-def]
                 k += 1
                 below += z[0, k] / total
             sigma = floor + exp(z[2, k])
-            x[d] = z[1, k] + temperature * sigma * value[d]
+            x[d] = _clamp(z[1, k] + temperature * sigma * value[d], low, high)
         for i in range(len(a)):
             a[i] += x[d] * W[d, i]
 
@@ -88,7 +103,7 @@ def _frame(  # type: ignore[no-untyped-def]
 @compiled
 def _frames(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, first, W, c, rho, V_alpha, V_mu,
-    V_sigma, L, floor, relu, temperature,
+    V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
     """Frames ``x (N, D)`` one by one; biases ``(B, D, K)`` are taken in turn, frame ``first`` of
     all first."""
@@ -99,7 +114,7 @@ def _frames(  # type: ignore[no-untyped-def]
         _frame(
             x[n], mean[n], uniform[n], value[n], n_given, b_alpha[i % len(b_alpha)],
             b_mu[i % len(b_mu)], b_sigma[i % len(b_sigma)], W, c, rho, V_alpha, V_mu, V_sigma, L,
-            floor, relu, temperature, a, h, z,
+            floor, relu, low, high, temperature, a, h, z,
         )  # fmt: skip
 
 
@@ -117,7 +132,7 @@ def _pack(P, V_alpha, V_mu, V_sigma):  # type: ignore[no-untyped-def]
 @compiled
 def _frames_in_lanes(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, first, W, c, rho, P, L, floor, relu,
-    temperature, width,
+    low, high, temperature, width,
 ):  # fmt: skip
     """`_frames` for many: blocks of frames in lanes, the units' weights ``P (D, 3 K, H)``, H a
     multiple of 4."""
@@ -127,7 +142,7 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
     uniform_, value_ = np.empty((D, width), kind), np.empty((D, width), kind)
     a, h, z = np.empty((H, width), kind), np.empty((H, width), kind), np.empty((3 * K, width), kind)
     shift, top, total = np.empty(width, kind), np.empty(width, kind), np.empty(width, kind)
-    one = kind.type(1)
+    one, half, bounded = kind.type(1), kind.type(0.5), low > -np.inf
     for start in range(0, N, width):
         n_rows = min(width, N - start)
         to_lanes(x_, x, start)
@@ -160,10 +175,15 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
                 for n in range(width):
                     z[k, n] = exp((z[k, n] - top[n]) / temperature)
                     total[n] += z[k, n]
-                    mean_[d, n] += z[k, n] * z[K + k, n]
+                    z[K + k, n] += shift[n]
+                    mu = z[K + k, n]
+                    if bounded:
+                        sigma_k = temperature * (floor + exp(z[2 * K + k, n]))
+                        mu = _mean(mu, sigma_k, low, high, half)
+                    mean_[d, n] += z[k, n] * mu
             for n in range(width):
-                mean_[d, n] = mean_[d, n] / total[n] + shift[n]
                 total[n] = one / total[n]
+                mean_[d, n] *= total[n]
             if d < n_given:
                 mean_[d] = x_[d]
             else:
@@ -172,8 +192,8 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
                     while uniform_[d, n] >= below and k < K - 1:
                         k += 1
                         below += z[k, n] * total[n]
-                    sigma_k = floor + exp(z[2 * K + k, n])
-                    x_[d, n] = z[K + k, n] + shift[n] + temperature * sigma_k * value_[d, n]
+                    sigma_k = temperature * (floor + exp(z[2 * K + k, n]))
+                    x_[d, n] = _clamp(z[K + k, n] + sigma_k * value_[d, n], low, high)
             advance(a, W[d], x_[d], one)
         from_lanes(x, x_, start)
         from_lanes(mean, mean_, start)
@@ -182,12 +202,12 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
 @compiled
 def _next_frames(  # type: ignore[no-untyped-def]
     frames, u, uniform, value, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, cell, W_in, W_rec,
-    b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, temperature,
+    b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
     """The next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``, which become
     those after it."""
     N, D = frames.shape
-    R, kind = W_rec.shape[1], frames.dtype
+    R, kind, bounded = W_rec.shape[1], frames.dtype, low > -np.inf
     seen = R + len(A) * D
     a, h, mean, shift = np.empty_like(c), np.empty_like(c), np.empty(D, kind), np.empty(D, kind)
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty_like(b_in), np.empty_like(b_in)
@@ -204,12 +224,16 @@ def _next_frames(  # type: ignore[no-untyped-def]
         shift[:] = 0
         for i in range(len(A)):
             add_rows(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
+        if bounded:
+            for d in range(D):
+                mu[d] += shift[d]
         _frame(
             x, mean, uniform[n], value[n], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu, V_sigma,
-            L, floor, relu, temperature, a, h, z,
+            L, floor, relu, low, high, temperature, a, h, z,
         )  # fmt: skip
-        for d in range(D):
-            x[d] += shift[d]
+        if not bounded:
+            for d in range(D):
+                x[d] += shift[d]
         g[:], g_rec[:] = b_in, b_rec
         add_rows(g, W_in, x)
         add_rows(g_rec, W_rec, hidden)
@@ -314,4 +338,5 @@ def _packed(rnade: Any) -> list[np.ndarray]:
 
 def _options(rnade: Any, temperature: float) -> tuple[Any, ...]:
     number = np.float32 if rnade.c.dtype == torch.float32 else np.float64
-    return number(rnade.floor), rnade.activation == "relu", number(temperature)
+    bounds = map(number, rnade.support or (-np.inf, np.inf))
+    return number(rnade.floor), rnade.activation == "relu", *bounds, number(temperature)
