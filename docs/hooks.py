@@ -1,5 +1,5 @@
-"""What the site needs beside its Markdown: the README as its first page, the benchmarks' numbers, a
-place for every file of the repository that a page links to, and formulas as MathML.
+"""What the site needs beside its Markdown: README and RESULTS as pages, the numbers of the
+benchmarks, a place for every file of the repository that a page links to, and formulas as MathML.
 
 Formulas are set when the site is built, so that a page needs no script and no network for them.
 """
@@ -15,10 +15,12 @@ from math_core import LatexToMathML
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
-README, BENCHMARKS = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
-PAGES = {README: "index.md", BENCHMARKS: "benchmarks.md"}
+README, RESULTS = ROOT / "README.md", ROOT / "RESULTS.md"
+BENCHMARKS = ROOT / "benchmarks" / "README.md"
+PAGES = {README: "index.md", BENCHMARKS: "benchmarks.md", RESULTS: "results.md"}
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 MODULE = re.compile(r"\]\(((?:rnade_lightning|datamodules)[\w/]*)(?:\.py)?\)")
+ELSEWHERE = re.compile(r"\[([^\]]+)\]\((?!\w+:|#)[^)]+(?<!\.md)\)")  # links to what is no page
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 TAG = re.compile(r"\\tag\{(.*?)\}")
 
@@ -27,6 +29,8 @@ mathml = LatexToMathML(fancy_error=False).convert_with_local_state
 
 def on_files(files: Files, config: Any) -> Files:
     files.append(File.generated(config, "index.md", content=README.read_text(encoding="utf-8")))
+    results = ELSEWHERE.sub(r"\1", RESULTS.read_text(encoding="utf-8"))
+    files.append(File.generated(config, "results.md", content=results))
     for page in (README, *(ROOT / "docs").glob("*.md")):
         for link in LINK.findall(page.read_text(encoding="utf-8")):
             path = (page.parent / link).resolve()
@@ -47,7 +51,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         markdown += "\n## Measured\n" + _moved(numbers, BENCHMARKS.parent)
     if "/" in page.file.src_uri:
         return markdown
-    return _moved(markdown, ROOT if page.file.src_uri == "index.md" else ROOT / "docs")
+    of_root = page.file.src_uri in ("index.md", "results.md")
+    return _moved(markdown, ROOT if of_root else ROOT / "docs")
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
