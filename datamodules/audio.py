@@ -7,6 +7,8 @@ Conventions:
       the end of a file is not used.
     - ``residual``: the same of what an adaptive predictor of each sample, from those before it in
       the file, leaves over; see `predictor`. Its density is that of the samples.
+    - ``innovation``: that residual over a scale that follows it; see `gain`. A log-Jacobian stands
+      beside the samples of a frame, which makes its density that of the samples.
     - ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`.
     - ``mfcc``: its orthonormal DCT, ``(T, n_mfcc)``.
 
@@ -17,25 +19,28 @@ Conventions:
 """
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import librosa
 import numpy as np
+import torch
 
 from datamodules.corpora import PATTERNS, Entry, download, is_manifest, read_manifest
 from datamodules.files import DataError
-from datamodules.frames import FrameDataModule
+from datamodules.frames import FrameDataModule, FrameSequence
+from datamodules.gain import AdaptiveStudent, normalise, restore
 from datamodules.predictor import analyse, synthesise
 from datamodules.sound import EXTENSIONS, Sound, read_sound, write_picture, write_sound
 from datamodules.spectra import Mel, cepstra, deltas, from_cepstra
 from datamodules.speechlike import write_speechlike
-from datamodules.standardise import Array
+from datamodules.standardise import LOG_JACOBIAN, Array
 from datamodules.store import Recording
 
-Kind = Literal["waveform", "residual", "log_mel", "mfcc"]
+Kind = Literal["waveform", "residual", "innovation", "log_mel", "mfcc"]
 
-_WAVES = ("waveform", "residual")  # kinds of as many numbers as samples, with the same density
+_WAVES = ("waveform", "residual", "innovation")  # as many numbers as samples, the same density
 _LEVEL = 0.1  # root mean square after normalise="rms", -20 dB
 _DEPTH = 16  # bits whose step the noise spans where a file stores no integers
 _RANK_TOLERANCE = 1e-6
@@ -49,12 +54,12 @@ class AudioDataModule(FrameDataModule):
     Args:
         root: Folder, file or glob to read, or a manifest (.csv or .parquet with the columns path,
             and if wanted split and group). Nothing means speech-like sound, generated on first use.
-        kind: What a frame is: "waveform", "residual", "log_mel" or "mfcc".
+        kind: What a frame is: "waveform", "residual", "innovation", "log_mel" or "mfcc".
         sample_rate: Samples per second to resample to; if not given, files must agree.
         channel: "mix" for the mean of all channels, or the number of one, from 0.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
         trim_db: Cut silence at both ends, this many dB below the loudest part.
-        frame_length: Samples of a waveform or residual frame.
+        frame_length: Samples of a waveform, residual or innovation frame.
         order: Samples from which the residual's predictor tells the next.
         forgetting: Weight that it gives to a sample in proportion to the next one.
         bit_depth: Bits of the step that is dequantised by noise, for files that differ (no bits per
@@ -131,8 +136,10 @@ class AudioDataModule(FrameDataModule):
                 raise DataError(f"{name} must be 1 or more")
         if not 0 < self.forgetting < 1:
             raise DataError("forgetting must be between 0 and 1")
-        if self.kind == "residual" and self.split == "tail":
-            raise DataError("a residual is turned back from a file's start on: set split to file")
+        if self.kind in ("residual", "innovation") and self.split == "tail":
+            raise DataError(
+                f"{self.kind}s are turned back from a file's start on: set split to file"
+            )
         if self.sample_rate is not None and not 1000 <= self.sample_rate <= 768_000:
             raise DataError("sample_rate must be between 1000 and 768000 samples a second")
         if self.win_length > self.n_fft or self.hop_length > self.win_length:
@@ -260,8 +267,13 @@ class AudioDataModule(FrameDataModule):
         if self.kind in _WAVES:
             n = len(samples) // self.frame_length
             samples = samples[: n * self.frame_length]
-            if self.kind == "residual":
+            if self.kind != "waveform":
                 samples = analyse(samples, self.order, self.forgetting)
+            if self.kind == "innovation":
+                samples, log_scale = normalise(samples)
+                log_jacobian = -log_scale.reshape(n, -1).sum(1)
+                frames = np.column_stack([samples.reshape(n, -1), log_jacobian])
+                return frames, self.frame_length
             return samples.reshape(n, -1), self.frame_length
         frames = self._mel(rate).log_mel(samples)
         if self.kind == "mfcc":
@@ -290,8 +302,9 @@ class AudioDataModule(FrameDataModule):
 
     def _names(self) -> list[str]:
         if self.kind in _WAVES:
-            name = "sample" if self.kind == "waveform" else "residual"
-            return [f"{name}_{i}" for i in range(self.frame_length)]
+            of = "sample" if self.kind == "waveform" else self.kind
+            numbers = [f"{of}_{i}" for i in range(self.frame_length)]
+            return numbers + [LOG_JACOBIAN] * (self.kind == "innovation")
         name, n = ("mel", self.n_mels) if self.kind == "log_mel" else ("mfcc", self.n_mfcc)
         names = [f"{name}_{i}" for i in range(n)]
         return names + [f"delta_{name}" for name in names] * self.deltas
@@ -333,15 +346,36 @@ class AudioDataModule(FrameDataModule):
         nats = -(log_prob - self.log_scale) / self.frame_length
         return float(nats / np.log(2) + bits - 1)
 
+    def references(
+        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
+    ) -> dict[str, list[torch.Tensor]]:
+        """Of samples: the predictor, its residuals as Student's t of a scale that follows them."""
+        if self.kind not in _WAVES:
+            return {}
+        seen, new = (
+            [self._residuals(self.destandardise(x.frames)) for x in part] for part in (known, test)
+        )
+        density = AdaptiveStudent(seen)
+        log_p = [density.log_prob(r).reshape(-1, self.frame_length).sum(1) for r in new]
+        name = f"RLS({self.order}), adaptive Student"
+        return {name: [torch.from_numpy(x) + self.log_scale for x in log_p]}
+
+    def _residuals(self, raw: Array) -> Array:
+        """What the predictor leaves of the samples ``(N,)`` of raw frames, whatever their kind."""
+        numbers = raw[:, : self.frame_length].reshape(-1)
+        if self.kind == "waveform":
+            return analyse(numbers, self.order, self.forgetting)
+        return restore(numbers) if self.kind == "innovation" else numbers
+
     # Frames to a file
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Writes ``.wav`` (16-bit) and ``.png`` with waveform and spectrogram."""
         rate = self.layout["sample_rate"]
         if self.kind in _WAVES:
-            samples = raw.reshape(-1)
-            if self.kind == "residual":
-                samples = synthesise(samples, self.order, self.forgetting)
+            samples = raw[:, : self.frame_length].reshape(-1)
+            if self.kind != "waveform":
+                samples = synthesise(self._residuals(raw), self.order, self.forgetting)
         elif self.kind == "log_mel":
             samples = self._mel(rate).samples(raw[:, : self.n_mels])
         else:

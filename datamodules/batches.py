@@ -6,7 +6,8 @@ training that carries the state from window to window.
 
 Conventions:
     A batch is a dictionary: ``frames (B, T, D)`` float32, ``mask (B, T)`` true on valid frames
-    (padding is on the right), ``scored (B, T)`` true on the valid frames that count. An item dealt
+    (padding is on the right), ``scored (B, T)`` true on the valid frames that count, and
+    ``log_jacobian (B, T)``, to add to log p of each frame (see `standardise`). An item dealt
     only to give every rank equal work is all zeros and fully masked. In batches of `Lanes` there is
     also ``continues (B,)``, true where a row goes on from the same row of the batch before, and all
     batches of an epoch have the same number of rows.
@@ -14,13 +15,15 @@ Conventions:
 
 import heapq
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from datamodules.standardise import Standardiser
 
 Batch = dict[str, torch.Tensor]
 Span = tuple[int, int, int]  # sequence, first frame, one past the last
@@ -75,7 +78,7 @@ class Collate:
     """Standardises the frames of a batch, all at once, and pads them on the right.
 
     Args:
-        standardise: Raw frames to standardised ones ``(T, D)``.
+        standardiser: Of raw frames.
         n_frames: Length to pad to; None for the longest item of the batch.
         warmup: Frames at the start of each sequence that are not scored.
         stateful: Batches say which rows continue the batch before.
@@ -83,12 +86,12 @@ class Collate:
 
     def __init__(
         self,
-        standardise: Callable[[Any], torch.Tensor],
+        standardiser: Standardiser,
         n_frames: int | None = None,
         warmup: int = 0,
         stateful: bool = False,
     ) -> None:
-        self.standardise, self.n_frames = standardise, n_frames
+        self.standardiser, self.n_frames = standardiser, n_frames
         self.warmup, self.stateful = warmup, stateful
 
     def __call__(self, items: list[Item]) -> Batch:
@@ -96,13 +99,15 @@ class Collate:
         starts = torch.tensor([item.start for item in items])
         at = torch.arange(self.n_frames or max(int(lengths.max()), 1))
         mask = at < lengths[:, None]  # (B, T)
-        valid = self.standardise(np.concatenate([item.raw for item in items]))  # (sum T, D)
+        raw = np.concatenate([item.raw for item in items])  # (sum T, D_raw)
+        valid, log_jacobian = self.standardiser.forward(raw), torch.zeros(mask.shape)
+        log_jacobian[mask] = self.standardiser.log_jacobian(raw)
         if mask.all():
             frames = valid.unflatten(0, mask.shape)
         else:
             frames = valid.new_zeros(*mask.shape, valid.shape[1])
             frames[mask] = valid
-        batch = {"frames": frames, "mask": mask}
+        batch = {"frames": frames, "mask": mask, "log_jacobian": log_jacobian}
         batch["scored"] = mask & (starts[:, None] + at >= self.warmup)
         return batch | ({"continues": starts > 0} if self.stateful else {})
 

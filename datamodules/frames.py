@@ -217,7 +217,7 @@ class FrameDataModule(LightningDataModule, Corpus):
             recording = self._read(file, reference, "the training data")
             name = name_of(file, path, self.extensions)
             for suffix, frames in recording.frames.items():
-                found.append(FrameSequence(name + suffix, self.standardise(frames)))
+                found.append(FrameSequence.of(name + suffix, frames, self._fitted()[0]))
         return found
 
     def score_input(self, path: str | Path) -> FrameSequence:
@@ -226,6 +226,13 @@ class FrameDataModule(LightningDataModule, Corpus):
         if len(found) > 1:
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
         return found[0]
+
+    def references(
+        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
+    ) -> dict[str, list[torch.Tensor]]:
+        """What a model of this kind of data has to beat beside what any kind has: by name, log p
+        ``(T,)`` of every test sequence under a predictor fitted on the known ones."""
+        return {}
 
     def render(self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path) -> list[Path]:
         """Writes standardised frames ``(T, D)`` as files that a person can play.
@@ -336,9 +343,7 @@ class FrameDataModule(LightningDataModule, Corpus):
             Spans(raw, spans),
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=Collate(
-                self._fitted()[0].forward, self.window if train else None, warmup, stateful
-            ),
+            collate_fn=Collate(self._fitted()[0], self.window if train else None, warmup, stateful),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

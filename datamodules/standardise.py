@@ -4,14 +4,18 @@ A feature that is constant, or a linear function of the features before it, has 
 likelihood of a model that keeps it grows without bound. Such features are found on the training
 frames, left out, named, and put back as the same linear function of the features kept.
 
+One raw feature may be a log-Jacobian: where frames are a transformation of the data that stretches
+them by an amount that depends on the data, ``log |d frame / d data|`` given all data before. It is
+never modelled; added to a log density of frames, it makes it one of the data.
+
 Conventions:
     ``D_raw`` features as read, ``D`` features kept. Statistics are float64, with the population's
     divisor. Standardised frames are float32 tensors, raw frames float64 arrays.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +32,9 @@ RANK_TOLERANCE = 1e-4
 """Residual, in standard deviations of the feature, below which it depends on others. In CMU motion
 (four sets of takes, 2 to 104) knees, elbows and toes leave at most 1.2e-5 (rounding of the angles
 in the file), every other feature leaves at least 1.1e-3."""
+
+LOG_JACOBIAN = "log_jacobian"
+"""Name of the raw feature that is one."""
 
 _ROWS = 4096  # frames that are added to statistics at a time
 
@@ -181,6 +188,9 @@ class Standardiser:
         dropped: dict[str, str] = {}
         weights: dict[int, Array] = {}  # of dropped features, on those kept by then
         for j, name in enumerate(names):
+            if name == LOG_JACOBIAN:
+                weights[j] = np.zeros(0)
+                continue
             if not varies[j]:
                 dropped[name], weights[j] = "constant", np.zeros(0)
                 continue
@@ -226,9 +236,19 @@ class Standardiser:
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
         """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
         frames = np.asarray(raw, dtype=np.float64)
-        frames = (frames[..., self.kept] if self.dropped else frames) - self.mean
+        frames = (
+            frames[..., self.kept] if len(self.kept) < len(self.names) else frames
+        ) - self.mean
         frames /= self.std
         return torch.from_numpy(frames.astype(np.float32))
+
+    def log_jacobian(self, raw: npt.ArrayLike) -> torch.Tensor:
+        """Log-Jacobian of raw frames ``(T, D_raw)``, float32 ``(T,)``; 0 if there is none."""
+        frames = np.asarray(raw, dtype=np.float64)
+        if LOG_JACOBIAN not in self.names:
+            return torch.zeros(len(frames))
+        column = frames[:, self.names.index(LOG_JACOBIAN)]
+        return torch.from_numpy(column.astype(np.float32))
 
     def backward(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
         """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64."""
@@ -253,16 +273,28 @@ class Standardiser:
         return cls(**plain)
 
 
-class FrameSequence(NamedTuple):
-    """A standardised sequence.
+@dataclass(frozen=True)
+class FrameSequence:
+    """A standardised sequence; it unpacks as name and frames.
 
     Attributes:
         name: Where it comes from: the file's name, and a number if the file holds several.
         frames: ``(T, D)``, float32.
+        log_jacobian: To add to log p of each frame, ``(T,)``; 0 where frames are the data.
     """
 
     name: str
     frames: torch.Tensor
+    log_jacobian: torch.Tensor
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.name, self.frames))
+
+    @classmethod
+    def of(cls, name: str, raw: npt.ArrayLike, standardiser: Standardiser) -> "FrameSequence":
+        """Raw frames ``(T, D_raw)``, standardised."""
+        raw = np.asarray(raw, dtype=np.float64)
+        return cls(name, standardiser.forward(raw), standardiser.log_jacobian(raw))
 
 
 class Sequences(Sequence[FrameSequence]):
@@ -284,4 +316,4 @@ class Sequences(Sequence[FrameSequence]):
         if isinstance(index, slice):
             return Sequences(self._raw[index], self._standardiser)
         name, raw = self._raw[index]
-        return FrameSequence(name, self._standardiser.forward(raw))
+        return FrameSequence.of(name, raw, self._standardiser)

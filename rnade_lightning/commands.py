@@ -87,10 +87,11 @@ def score(ckpt_path: str, files: str, out: str | None = None, device: str = "cpu
     """
     data, model = _load(ckpt_path, device)
     rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
-    for name, frames in tqdm(data.score_inputs(files), desc="score", unit="sequence"):
+    for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence"):
         with torch.no_grad():
-            log_p = model.log_prob(frames[None].to(device))[0].tolist()
-        rows += [(name, t, value) for t, value in enumerate(log_p)]
+            log_p = model.log_prob(sequence.frames[None].to(device))[0].cpu()
+        log_p += sequence.log_jacobian
+        rows += [(sequence.name, t, value) for t, value in enumerate(log_p.tolist())]
     if out is None:
         csv.writer(sys.stdout).writerows(rows)
         return

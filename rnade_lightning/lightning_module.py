@@ -2,10 +2,11 @@
 
 Conventions:
     A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
-    ``scored (B, T)``, the valid frames that count (all of them if missing). With ``continues (B,)``
-    the rows so marked go on from the state in which the batch before left them (truncated
-    back-propagation through time), the others start at u_0. ``*/nll`` is in nats
-    per frame, lower is better: the true mean over all scored frames, whatever their batch
+    ``scored (B, T)``, the valid frames that count (all of them if missing). Where frames are a
+    transformation of the data, ``log_jacobian (B, T)`` is added to log p of each. With
+    ``continues (B,)`` the rows so marked go on from the state in which the batch before left them
+    (truncated back-propagation through time), the others start at u_0. ``*/nll`` is in nats per
+    frame, lower is better: the true mean over all scored frames, whatever their batch
     or device.
 """
 
@@ -74,7 +75,10 @@ class SequenceModule(pl.LightningModule):
         """Log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every frame."""
         frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
         mean = self.model.predictive_mean(frames, n_samples=100, generator=generator)
-        return {"log_prob": self(frames, batch["mask"]), "mean": mean}
+        log_p = self(frames, batch["mask"])
+        if "log_jacobian" in batch:
+            log_p = log_p + batch["log_jacobian"]
+        return {"log_prob": log_p, "mean": mean}
 
     def _nll(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
         """Nats per scored frame of a batch, logged, and the number of those frames."""
@@ -84,6 +88,8 @@ class SequenceModule(pl.LightningModule):
             log_p = self._carried(batch, stage)
         else:
             log_p = self(batch["frames"], batch["mask"])
+        if "log_jacobian" in batch:
+            log_p = log_p + batch["log_jacobian"]
         nll = -(log_p * scored).sum() / n_frames.clamp(min=1)
         self.log(
             f"{stage}/nll",

@@ -1,9 +1,12 @@
 r"""Where the likelihood comes from, what it has to beat, and whether it means anything.
 
 Conventions:
-    log p in nats, standardised units. PIT is the predictive distribution function at the data,
-    $F(x_d | x_{<d}, \text{past})$; its KS distance, $\sup_u |\hat F(u) - u|$, is near 0
-    for a model that is calibrated, and at most 1. Figures are over the scored frames.
+    log p in nats, standardised units. Where frames are a transformation of the data that stretches
+    them by an amount that depends on the data (``log_jacobian``), that of a frame includes it and
+    is of the data; that of a feature is of the frame as it is modelled. PIT is the predictive
+    distribution function at the data, $F(x_d | x_{<d}, \text{past})$; its KS distance,
+    $\sup_u |\hat F(u) - u|$, is near 0 for a model that is calibrated, and at most 1. Figures are
+    over the scored frames.
 
     A feature is *degenerate* when on more than half of its frames the density is higher than that
     of a Gaussian at its peak whose deviation is twice the floor (or, without a floor, a hundred
@@ -17,7 +20,7 @@ import csv
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +68,13 @@ class Figures:
 
 
 def figures_of(
-    model: Any, sequences: Sequence[tuple[str, Tensor]], first: int, n_frames: int | None = None
+    model: Any, sequences: Sequence[Any], first: int, n_frames: int | None = None
 ) -> Figures:
     """Log p and PIT of sequences ``(T, D)`` of which the frames from ``first`` on are scored.
 
     Args:
         model: a sequence model.
-        sequences: names and frames.
+        sequences: names and frames, with their ``log_jacobian`` where they have one.
         first: the first frame that is scored.
         n_frames: about how many frames to look at, evenly spread; None for all.
     """
@@ -81,7 +84,8 @@ def figures_of(
     device = next(model.parameters()).device
     step = 1 if n_frames is None else max(sum(len(x) for _, x in sequences) // n_frames, 1)
     with torch.no_grad():
-        for name, frames in sequences:
+        for sequence in sequences:
+            (name, frames), stretch = sequence, getattr(sequence, "log_jacobian", None)
             u, log_p, pit = None, [], []
             for chunk in frames.to(device)[None].split(CHUNK * step, 1):
                 seen, u = model.states(chunk, u)
@@ -92,7 +96,8 @@ def figures_of(
                 except NotImplementedError:
                     pits = None
             terms = torch.cat(log_p)
-            by_frame[name] = terms.double().sum(-1).cpu().numpy()
+            of_frame = terms.double().sum(-1).cpu()
+            by_frame[name] = (of_frame if stretch is None else of_frame + stretch[::step]).numpy()
             unscored = -(-first // step)
             scored.append(terms[unscored:])
             if pits is not None:
@@ -158,7 +163,7 @@ class Likelihood(pl.Callback):
         self.n_val_frames, self.max_frames = n_val_frames, max_frames
         self.order, self.ridge = order, ridge
         self._baselines: dict[str, dict[str, VAR]] = {}
-        self._watched: list[tuple[str, Tensor]] | None = None  # validation frames, on the device
+        self._watched: list[Any] | None = None  # validation sequences, frames on the device
         self._flat: dict[str, float] = {}  # what the baselines reach on them
         self._warned = False
 
@@ -177,9 +182,9 @@ class Likelihood(pl.Callback):
         first = self._first_scored(data)
         if self._watched is None:
             self._watched = [
-                (name, frames.to(pl_module.device))
-                for name, frames in _longest(data, "val", self.n_sequences, self.max_frames)
-                if len(frames) > first
+                replace(sequence, frames=sequence.frames.to(pl_module.device))
+                for sequence in _longest(data, "val", self.n_sequences, self.max_frames)
+                if len(sequence.frames) > first
             ]
             self._flat = self._reached(data, "val", self._watched, first)
         if not self._watched:
@@ -220,12 +225,11 @@ class Likelihood(pl.Callback):
         folder = Path(log_dir, "likelihood")
         folder.mkdir(parents=True, exist_ok=True)
         header = ("sequence", "frame", "log_prob", *baselines)
-        by_frame = {
-            name: np.column_stack(
-                [log_p, *(_from_the_end(of[i].sum(-1), log_p) for of in of_baselines.values())]
-            )
-            for i, (name, log_p) in enumerate(found.by_frame.items())
-        }
+        by_frame = {}
+        for i, (name, log_p) in enumerate(found.by_frame.items()):
+            stretch = sequences[i].log_jacobian
+            rivals = [of[i].sum(-1) + stretch[-len(of[i]) :] for of in of_baselines.values()]
+            by_frame[name] = np.column_stack([log_p, *(_from_the_end(r, log_p) for r in rivals)])
         rows = [(name, t, *v) for name, values in by_frame.items() for t, v in enumerate(values)]
         _write_csv(folder / f"{stem}by_frame.csv", header, rows)
         drawn = sorted(by_frame, key=lambda name: -len(by_frame[name]))[: self.n_sequences]
@@ -245,7 +249,10 @@ class Likelihood(pl.Callback):
 
         picture = folder / f"{stem}likelihood.png"
         titles = (type(pl_module.model).__name__, "copy the last frame", f"VAR({self.order})")
-        levels = dict(zip(titles, (sum(by_feature), *map(sum, means)), strict=True))
+        added = torch.cat([x.log_jacobian[first:] for x in sequences]).double().mean().item()
+        levels = {
+            title: sum(of) + added for title, of in zip(titles, (by_feature, *means), strict=True)
+        }
         pit = None if found.pit is None else found.pit.flatten().double().cpu().numpy()
         drawn_log_p = {name: by_frame[name][:, 0] for name in drawn}
         figure = draw_likelihood(drawn_log_p, levels, features, pit, numbers.get("ks", math.nan))
@@ -272,17 +279,17 @@ class Likelihood(pl.Callback):
         return numbers
 
     def _reached(
-        self, data: Any, split: str, sequences: Sequence[tuple[str, Tensor]], first: int
+        self, data: Any, split: str, sequences: Sequence[Any], first: int
     ) -> dict[str, float]:
         """Nats per frame of the baselines on the scored frames."""
         if not sequences:
             return {}
-        return {
-            f"nll_{key}": -torch.cat([v.log_prob(x.cpu())[first - v.order :] for _, x in sequences])
-            .mean()
-            .item()
-            for key, v in self._fitted(data, split).items()
-        }
+        added = torch.cat([x.log_jacobian[first:] for x in sequences])
+        reached = {}
+        for key, v in self._fitted(data, split).items():
+            log_p = [v.log_prob(x.cpu())[first - v.order :] for _, x in sequences]
+            reached[f"nll_{key}"] = -(torch.cat(log_p) + added).mean().item()
+        return reached
 
     def _fitted(self, data: Any, split: str) -> dict[str, VAR]:
         """The baselines for a part, fitted once on the frames known by then: the training part, and
@@ -302,24 +309,29 @@ class Likelihood(pl.Callback):
         return max(data.hparams.warmup, self.order)
 
 
-def _first(sequences: Iterable[Any], n_frames: int, longer_than: int) -> list[tuple[str, Tensor]]:
+def _first(sequences: Iterable[Any], n_frames: int, longer_than: int) -> list[Any]:
     """The first sequences of some length, the last one cut where there are enough frames."""
-    found: list[tuple[str, Tensor]] = []
-    for name, frames in sequences:
+    found: list[Any] = []
+    for sequence in sequences:
         if n_frames <= 0:
             break
-        frames = frames[:n_frames]
-        if len(frames) > longer_than:
-            found.append((name, frames))
-            n_frames -= len(frames)
+        part = _start(sequence, n_frames)
+        if len(part.frames) > longer_than:
+            found.append(part)
+            n_frames -= len(part.frames)
     return found
 
 
-def _longest(data: Any, split: str, n: int, n_frames: int) -> list[tuple[str, Tensor]]:
+def _start(sequence: Any, n: int) -> Any:
+    """The first frames of a sequence."""
+    return replace(sequence, frames=sequence.frames[:n], log_jacobian=sequence.log_jacobian[:n])
+
+
+def _longest(data: Any, split: str, n: int, n_frames: int) -> list[Any]:
     """The longest of the first hundred sequences, cut to an equal share of the frames."""
     some = itertools.islice(data.sequences(split), 100)
     longest = sorted(some, key=lambda sequence: -len(sequence.frames))[:n]
-    return [(name, frames[: max(n_frames // len(longest), 1)]) for name, frames in longest]
+    return [_start(sequence, max(n_frames // len(longest), 1)) for sequence in longest]
 
 
 def _from_the_end(log_p: Tensor, whole: Array) -> Array:
