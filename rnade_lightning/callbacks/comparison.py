@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,12 +25,15 @@ class Row(NamedTuple):
     log_prob: float  # nats per frame, higher is better
     error_of_samples: float  # squared, summed over features
     error_of_mean: float
+    bits_per_sample: float = math.nan  # of integer sound, lower is better
 
 
 class Comparison(pl.Callback):
     """After ``test``, prints log p and one-step squared errors of the model, of copying the last
     frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``. Of a
-    process that is known (the data module's ``process``) there is a row as well.
+    process that is known (the data module's ``process``) there is a row as well, and one without
+    errors of what else the kind of data has to beat (its ``references``: for sound, an adaptive
+    predictor). Integer sound has a column of bits per sample.
 
     The baselines are fitted on the training and validation frames (they have nothing to select).
     At most ``max_frames`` are used of the training and of the test part, whole sequences while they
@@ -63,15 +68,23 @@ class Comparison(pl.Callback):
         seen = _first(known, self.max_frames)
         test = _first(data.sequences("test"), self.max_frames)
         first = max(data.hparams.warmup, self.order)  # the frames that every row scores
-        test = [frames for frames in test if len(frames) > first]
+        test = [sequence for sequence in test if len(sequence.frames) > first]
+        past, now = ([sequence.frames for sequence in part] for part in (seen, test))
         rows = [
-            self._model_row(pl_module, test, first),
-            _baseline_row(f"VAR({self.order})", VAR.fit(seen, self.order, self.ridge), test, first),
-            _baseline_row("copy the last frame", VAR.copy_last(seen), test, first),
+            self._model_row(pl_module, now, first),
+            _baseline_row(f"VAR({self.order})", VAR.fit(past, self.order, self.ridge), now, first),
+            _baseline_row("copy the last frame", VAR.copy_last(past), now, first),
         ]
+        stretch = torch.cat([x.log_jacobian[first:] for x in test]).double().mean().item()
+        rows = [row._replace(log_prob=row.log_prob + stretch) for row in rows]
         if hasattr(data, "process"):  # of simulated data: what no model can pass
-            rows.append(_process_row(data, test, first))
-        n_frames = sum(len(frames) - first for frames in test)
+            rows.append(_process_row(data, now, first))
+        for name, log_p in data.references(seen, test).items():
+            mean = torch.cat([x[first:] for x in log_p]).double().mean().item()
+            rows.append(Row(name, mean, math.nan, math.nan))
+        if (bits := getattr(data, "bits_per_sample", None)) and bits(0.0) is not None:
+            rows = [row._replace(bits_per_sample=bits(row.log_prob)) for row in rows]
+        n_frames = sum(len(frames) - first for frames in now)
         units = (
             "standardised units" if data.hparams.get("standardise", True) else "the data's units"
         )
@@ -81,11 +94,12 @@ class Comparison(pl.Callback):
                 "not to be compared with the other rows'"
             )
         self._write(Path(log_dir), rows, n_frames, units)
-        log_table(trainer, "comparison/table", Row._fields, rows)
+        log_table(trainer, "comparison/table", *_columns(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value
             for row in rows
-            for key, value in zip(row._fields[1:], row[1:], strict=True)
+            for key, value in row._asdict().items()
+            if key != "name" and not math.isnan(value)
         })  # fmt: skip
 
     @torch.no_grad()
@@ -107,12 +121,11 @@ class Comparison(pl.Callback):
 
     def _write(self, folder: Path, rows: list[Row], n_frames: int, units: str) -> None:
         with open(folder / "comparison.csv", "w", newline="") as file:
-            csv.writer(file).writerows([Row._fields, *rows])
-        lines = [
-            "| model | log p, nats per frame | error of samples | error of mean |",
-            "|---|---:|---:|---:|",
-            *(f"| {r.name} | {r[1]:.2f} | {r[2]:.2f} | {r[3]:.2f} |" for r in rows),
-        ]
+            names, values = _columns(rows)
+            csv.writer(file).writerows([names, *values])
+        head = ["model", *(_HEADS[key] for key in names[1:])]
+        table = [head, ["---", *["---:"] * (len(head) - 1)], *map(_written, values)]
+        lines = [f"| {' | '.join(cells)} |" for cells in table]
         note = (
             f"{n_frames} test frames, one step ahead, {units}. log p: higher is better; "
             f"errors are squared, summed over features. Model: {self.n_samples} draws a frame, "
@@ -122,14 +135,35 @@ class Comparison(pl.Callback):
         print("\n" + "\n".join(_aligned(rows)) + "\n" + note)
 
 
-def _first(sequences: Iterable[Any], n_frames: int) -> list[Tensor]:
-    """Frames of the first sequences, the last one cut where there are enough."""
-    found: list[Tensor] = []
+_HEADS = {
+    "log_prob": "log p, nats per frame",
+    "error_of_samples": "error of samples",
+    "error_of_mean": "error of mean",
+    "bits_per_sample": "bits per sample",
+}
+
+
+def _columns(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
+    """Names and values of the columns that hold something."""
+    n = len(Row._fields) - math.isnan(rows[0].bits_per_sample)
+    return Row._fields[:n], [tuple(row[:n]) for row in rows]
+
+
+def _written(row: tuple[Any, ...]) -> list[str]:
+    """A row's cells; empty where there is no number, and bits with three digits."""
+    digits = ("", ".2f", ".2f", ".2f", ".3f")
+    return ["" if x != x else format(x, d) for x, d in zip(row, digits, strict=False)]
+
+
+def _first(sequences: Iterable[Any], n_frames: int) -> list[Any]:
+    """The first sequences, the last one cut where there are enough frames."""
+    found: list[Any] = []
     for sequence in sequences:
         if n_frames <= 0:
             break
-        found.append(sequence.frames[:n_frames])
-        n_frames -= len(found[-1])
+        frames, log_jacobian = sequence.frames[:n_frames], sequence.log_jacobian[:n_frames]
+        found.append(replace(sequence, frames=frames, log_jacobian=log_jacobian))
+        n_frames -= len(frames)
     return found
 
 
@@ -150,5 +184,12 @@ def _process_row(data: Any, test: list[Tensor], first: int) -> Row:
 
 
 def _aligned(rows: list[Row]) -> list[str]:
-    head = f"{'':22}{'log p (nats/frame)':>20}{'error of samples':>18}{'error of mean':>15}"
-    return [head, *(f"{r.name:22}{r[1]:20.2f}{r[2]:18.2f}{r[3]:15.2f}" for r in rows)]
+    names, values = _columns(rows)
+    head, widths = ["", *(_HEADS[key] for key in names[1:])], (22, 23, 18, 15, 17)
+    return [
+        "".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=False))
+        )
+        for cells in (head, *map(_written, values))
+    ]

@@ -172,7 +172,7 @@ def _comparison(run: Path) -> list[Table]:
     if not path.is_file():
         return []
     with open(path, newline="") as file:
-        _, *rows = csv.reader(file)
-    columns = ["", "log p, nats per frame", "error of samples", "error of mean"]
+        (_, _, *more), *rows = csv.reader(file)
+    columns = ["", "log p, nats per frame", *(column.replace("_", " ") for column in more)]
     values = [[name, *map(float, numbers)] for name, *numbers in rows]
     return [Table("One step ahead, test data", columns, values)]
