@@ -60,7 +60,7 @@ class AudioDataModule(FrameDataModule):
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
         trim_db: Cut silence at both ends, this many dB below the loudest part.
         frame_length: Samples of a waveform, residual or innovation frame.
-        order: Samples from which the residual's predictor tells the next.
+        predictor_order: Samples from which the residual's predictor tells the next.
         forgetting: Weight that it gives to a sample in proportion to the next one.
         bit_depth: Bits of the step that is dequantised by noise, for files that differ (no bits per
             sample are told then); if not given, the files' own, 16 where they store no integers.
@@ -92,7 +92,7 @@ class AudioDataModule(FrameDataModule):
         normalise: Literal["peak", "rms"] | None = None,
         trim_db: float | None = None,
         frame_length: int = 200,
-        order: int = 24,
+        predictor_order: int = 24,
         forgetting: float = 0.994,
         bit_depth: int | None = None,
         n_fft: int = 1024,
@@ -114,7 +114,7 @@ class AudioDataModule(FrameDataModule):
         self.kind, self.sample_rate, self.channel = kind, sample_rate, channel
         self.normalise, self.trim_db = normalise, trim_db
         self.frame_length, self._bit_depth = frame_length, bit_depth
-        self.order, self.forgetting = order, forgetting
+        self.predictor_order, self.forgetting = predictor_order, forgetting
         self.n_fft, self.win_length, self.hop_length = n_fft, win_length or n_fft, hop_length
         self.n_mels, self.n_mfcc, self.f_min, self.f_max = n_mels, n_mfcc, f_min, f_max
         self.deltas, self.dataset = deltas, dataset
@@ -130,7 +130,15 @@ class AudioDataModule(FrameDataModule):
 
     def _check(self) -> None:
         """Refuses arguments that cannot be met, whatever the files."""
-        sizes = ("frame_length", "order", "n_fft", "win_length", "hop_length", "n_mels", "n_mfcc")
+        sizes = (
+            "frame_length",
+            "predictor_order",
+            "n_fft",
+            "win_length",
+            "hop_length",
+            "n_mels",
+            "n_mfcc",
+        )
         for name in sizes:
             if getattr(self, name) < 1:
                 raise DataError(f"{name} must be 1 or more")
@@ -268,7 +276,7 @@ class AudioDataModule(FrameDataModule):
             n = len(samples) // self.frame_length
             samples = samples[: n * self.frame_length]
             if self.kind != "waveform":
-                samples = analyse(samples, self.order, self.forgetting)
+                samples = analyse(samples, self.predictor_order, self.forgetting)
             if self.kind == "innovation":
                 samples, log_scale = normalise(samples)
                 log_jacobian = -log_scale.reshape(n, -1).sum(1)
@@ -357,14 +365,14 @@ class AudioDataModule(FrameDataModule):
         )
         density = AdaptiveStudent(seen)
         log_p = [density.log_prob(r).reshape(-1, self.frame_length).sum(1) for r in new]
-        name = f"RLS({self.order}), adaptive Student"
+        name = f"RLS({self.predictor_order}), adaptive Student"
         return {name: [torch.from_numpy(x) + self.log_scale for x in log_p]}
 
     def _residuals(self, raw: Array) -> Array:
         """What the predictor leaves of the samples ``(N,)`` of raw frames, whatever their kind."""
         numbers = raw[:, : self.frame_length].reshape(-1)
         if self.kind == "waveform":
-            return analyse(numbers, self.order, self.forgetting)
+            return analyse(numbers, self.predictor_order, self.forgetting)
         return restore(numbers) if self.kind == "innovation" else numbers
 
     # Frames to a file
@@ -375,7 +383,7 @@ class AudioDataModule(FrameDataModule):
         if self.kind in _WAVES:
             samples = raw[:, : self.frame_length].reshape(-1)
             if self.kind != "waveform":
-                samples = synthesise(self._residuals(raw), self.order, self.forgetting)
+                samples = synthesise(self._residuals(raw), self.predictor_order, self.forgetting)
         elif self.kind == "log_mel":
             samples = self._mel(rate).samples(raw[:, : self.n_mels])
         else:

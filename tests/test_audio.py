@@ -766,7 +766,7 @@ def test_every_public_set_is_one_of_torchaudio(dataset: str) -> None:
 # Recipes
 
 
-RECIPES = ["audio_demo", "speech_waveform", "speech_residual", "speech_log_mel"]
+RECIPES = ["audio_demo", "speech_waveform", "speech_innovation", "speech_log_mel"]
 
 
 @pytest.mark.parametrize("name", RECIPES)

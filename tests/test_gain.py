@@ -203,7 +203,7 @@ def test_the_predictor_alone_is_a_row_of_the_table(
 ) -> None:
     """Its bits do not depend on what the frames of the model are, and are about those of the
     source, a Gaussian of 1000 steps; the model's own row and the others tell bits too."""
-    data = module(corpus, kind=kind, warmup=3, order=2, forgetting=0.999)
+    data = module(corpus, kind=kind, warmup=3, predictor_order=2, forgetting=0.999)
     table = after_test(data, tmp_path)[1]
     bits = {name: float(row["bits_per_sample"]) for name, row in table.items()}
     assert list(bits)[3:] == ["RLS(2), adaptive Student"]

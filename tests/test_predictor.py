@@ -146,7 +146,7 @@ def test_bits_per_sample_are_the_entropy_rate(corpus: Path) -> None:
     rate = 0.5 * np.log2(2 * np.pi * np.e * 1000**2)
     bits = {}
     for kind in ("residual", "waveform"):
-        data = module(corpus, kind=kind, order=2, forgetting=0.999)
+        data = module(corpus, kind=kind, predictor_order=2, forgetting=0.999)
         raw = data.destandardise(data.score_input(corpus / "0.flac").frames)[50:] / STEP
         scale = 1000 if kind == "residual" else np.std(raw)
         log_prob = -0.5 * (raw / scale) ** 2 - np.log(np.sqrt(2 * np.pi) * scale * STEP)
