@@ -122,7 +122,8 @@ class Comparison(pl.Callback):
     def _write(self, folder: Path, rows: list[Row], n_frames: int, units: str) -> None:
         with open(folder / "comparison.csv", "w", newline="") as file:
             names, values = _columns(rows)
-            csv.writer(file).writerows([names, *values])
+            filled = [["" if x != x else x for x in row] for row in values]
+            csv.writer(file).writerows([names, *filled])
         head = ["model", *(_HEADS[key] for key in names[1:])]
         table = [head, ["---", *["---:"] * (len(head) - 1)], *map(_written, values)]
         lines = [f"| {' | '.join(cells)} |" for cells in table]

@@ -174,5 +174,5 @@ def _comparison(run: Path) -> list[Table]:
     with open(path, newline="") as file:
         (_, _, *more), *rows = csv.reader(file)
     columns = ["", "log p, nats per frame", *(column.replace("_", " ") for column in more)]
-    values = [[name, *map(float, numbers)] for name, *numbers in rows]
+    values = [[name, *(float(n) if n else "" for n in numbers)] for name, *numbers in rows]
     return [Table("One step ahead, test data", columns, values)]
