@@ -1,8 +1,8 @@
 """Residuals to innovations, what they are relative to their level of late, and back: a causal gain.
 
-Speech changes its level by 40 dB within a tenth of a second, and what a net knows of the last
-frame does not tell when. So each residual is divided by a scale that follows those before it, the
-absolute values averaged exponentially with a fast and a slow memory:
+The level of speech changes within milliseconds, and a unit that sums a frame's samples does not see
+it. So each residual is divided by a scale that follows those before it, their absolute values
+averaged exponentially with a fast and a slow memory:
 
     innovation   e_t = r_t / s_t
     scale        log s_t = a log(fast_t + floor) + b log(slow_t + floor) + (1 - a - b) log ref

@@ -186,7 +186,7 @@ def _process_row(data: Any, test: list[Tensor], first: int) -> Row:
 
 def _aligned(rows: list[Row]) -> list[str]:
     names, values = _columns(rows)
-    head, widths = ["", *(_HEADS[key] for key in names[1:])], (22, 23, 18, 15, 17)
+    head, widths = ["", *(_HEADS[key] for key in names[1:])], (26, 23, 18, 15, 17)
     return [
         "".join(
             cell.ljust(width) if i == 0 else cell.rjust(width)
