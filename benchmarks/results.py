@@ -16,6 +16,7 @@ Conventions:
 import argparse
 import csv
 import json
+import math
 import os
 import shlex
 import statistics
@@ -251,48 +252,50 @@ def stored(task: str, name: str) -> list[Metrics]:
     return [json.loads(p.read_text()) for p in sorted((STORE / task).glob(f"{slug(name)}-?.json"))]
 
 
-def spread(values: list[float], digits: int = 2) -> str:
+def spread(values: list[float | None], digits: int = 2) -> str:
     """Mean and, of several, the standard deviation.
 
     >>> spread([1.0, 2.0, 3.0]), spread([1.0])
     ('2.00 ± 1.00', '1.00')
     """
-    values = [v for v in values if v is not None]
-    if not values:
+    known = [v for v in values if v is not None]
+    if not known:
         return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _columns(spec: Any) -> list[tuple[str, str]]:
-    return [tuple(column) for column in spec["columns"]]  # key and heading
+    mean = f"{statistics.mean(known):.{digits}f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
 def table_of(task: str, spec: Any) -> list[str]:
     """The models of a task and their baselines, best first."""
-    columns, rows = _columns(spec), []
+    columns = [(key, heading, *(digits or [2])) for key, heading, *digits in spec["columns"]]
+    first = columns[0][0]
+    rows: list[tuple[float, list[str]]] = []
     baselines: dict[str, dict[str, float]] = {}
-    for name in spec["models"]:
-        runs = stored(task, name)
+    found = {name: stored(task, name) for name in spec["models"]}
+    sound = any("spectral_distance_db" in r["free"] for runs in found.values() for r in runs)
+
+    def add(name: str, of: list[dict[str, float]], more: list[str]) -> None:
+        cells = [spread([numbers.get(key) for numbers in of], n) for key, _, n in columns]
+        known = [numbers[first] for numbers in of if numbers.get(first) is not None]
+        rows.append((statistics.mean(known) if known else -math.inf, [name, *cells, *more]))
+
+    for name, runs in found.items():
         if not runs:
             continue
-        numbers = [spread([r["test"].get(key) for r in runs]) for key, _ in columns]
-        first = statistics.mean(r["test"][columns[0][0]] for r in runs)
-        free = [r["free"]["seconds"] for r in runs]
-        cost = (
-            f"{runs[0]['parameters']:,}",
-            f"{runs[0]['updates']:,}",
-            spread([r["seconds"] / 60 for r in runs], 1),
-        )
-        rows.append((first, [name, *numbers, spread(free, 0), *cost, str(len(runs))]))
+        free = [spread([r["free"]["seconds"] for r in runs], 0)]
+        if sound:
+            free.append(spread([r["free"].get("spectral_distance_db") for r in runs], 1))
+        cost = [f"{runs[0]['parameters']:,}", f"{runs[0]['updates']:,}"]
+        cost += [spread([r["seconds"] / 60 for r in runs], 1), str(len(runs))]
+        add(f"**{name}**" if name.startswith("RNN-RNADE") else name,
+            [r["test"] for r in runs], [*free, *cost])  # fmt: skip
         baselines |= runs[0]["baselines"]
-    for name, found in baselines.items():
-        numbers = [spread([found.get(key)]) for key, _ in columns]
-        first = found.get(columns[0][0])
-        rows.append((float("-inf") if first is None else first, [name, *numbers, *[""] * 5]))
+    free_heads = ["free, s", *["spectrum, dB"] * sound]
+    for name, numbers in baselines.items():
+        add(name, [numbers], [""] * (len(free_heads) + 4))
     rows.sort(key=lambda row: row[0], reverse=spec.get("higher", True))
-    head = ["", *(h for _, h in columns), "free, s", "parameters", "updates", "minutes", "seeds"]
-    return _markdown(head, [row for _, row in rows])
+    head = ["", *(heading for _, heading, _ in columns), *free_heads]
+    return _markdown([*head, "parameters", "updates", "minutes", "seeds"], [r for _, r in rows])
 
 
 def ablations_of(task: str, spec: Any) -> list[str]:
