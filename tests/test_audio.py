@@ -634,7 +634,7 @@ def test_too_little_sound_for_its_frames_is_refused(tmp_path: Path) -> None:
         ({"bit_depth": 32}, "bit_depth must be"),
         ({"trim_db": 0.0}, "trim_db must be"),
         ({"dataset": "NOISE"}, "dataset NOISE is none of CMUARCTIC"),
-        ({"order": 0}, "order must be 1 or more"),
+        ({"predictor_order": 0}, "predictor_order must be 1 or more"),
         ({"forgetting": 1.0}, "forgetting must be between 0 and 1"),
         ({"kind": "residual", "split": "tail"}, "from a file's start on: set split to file"),
         ({"group": "a["}, r"group 'a\[' is no regular expression"),
