@@ -258,9 +258,9 @@ def whole_fit() -> str:
                 seconds.append(fit(folder, f"--model.path={path}", "--model.n_components=2"))
     fast, plain = (statistics.median(times[path]) for path in ("fast", "plain"))
     return (
-        "## A whole fit\n\nAn epoch of the default experiment at K = 2, `fit` with its callbacks, CSV"
-        f" logger and validation (median over epochs and three runs each, in turns): {fast:.3f} s, and"
-        f" {plain:.3f} s with `--model.path plain` (autograd, all features at once):"
+        "## A whole fit\n\nAn epoch of the default experiment at K = 2, `fit` with its callbacks,"
+        f" CSV logger and validation (median over epochs and three runs each, in turns): {fast:.3f}"
+        f" s, and {plain:.3f} s with `--model.path plain` (autograd, all features at once):"
         f" **{plain / fast:.1f} times**.\n\n" + rest_of_a_step()
     )
 
