@@ -74,7 +74,7 @@ def rnade_gradients(
         x_d = x[:, d, None]  # (N, 1)
         d_W[d] = (delta * x_d).sum(0)
         d_x[:, d] += delta @ W[d]
-        a = a - x_d * W[d] if (d + 1) % BLOCK else c + x[:, :d] @ W[:d]  # a_d  (N, H)
+        a = a - x_d * W[d] if d % BLOCK else c + x[:, :d] @ W[:d]  # a_d  (N, H)
 
         psi = rho[d] * a
         h = torch.sigmoid(psi) if activation == "sigmoid" else torch.relu(psi)  # (N, H)

@@ -157,6 +157,19 @@ def test_recomputing_a_keeps_float32_digits(monkeypatch: pytest.MonkeyPatch) -> 
     assert rho_error(1e4) > 5e-5  # by subtraction alone
 
 
+def test_units_that_start_on_their_kink_get_no_gradient_from_rounding() -> None:
+    """ReLU at c = 0: the first feature's units are exactly 0, and stay so going backwards."""
+    model, x = spread(RNADE(20, 4, 2, activation="relu", floor=0.1).double()), randn(9, 20)
+    torch.nn.init.zeros_(model.c)
+    for path in ("plain", "fast"):
+        model.path = path
+        model.zero_grad()
+        model.log_prob(x).sum().backward()
+        found, _ = gradients.rnade_gradients(detached(model), x, **model.gradient_options)
+        for name, parameter in model.named_parameters():
+            assert relative_error(found[name], parameter.grad) < 1e-12, name
+
+
 # ------------------------------------------------------------------ Algorithm 2
 
 
@@ -293,7 +306,7 @@ A, MU, SIGMA = "d_z_alpha @ V_alpha[d].T", "d_z_mu @ V_mu[d].T", "d_z_sigma @ V_
 PHI = "log_phi = -0.5 * r**2 - log_sigma"
 PI = "pi = torch.softmax(log_alpha + log_phi, -1)"
 NO_EXP = "pi = torch.exp(log_alpha) * log_phi; pi = pi / pi.sum(-1, keepdim=True)"
-STEP_BACK = "a = a - x_d * W[d] if (d + 1) % BLOCK else c + x[:, :d] @ W[:d]"
+STEP_BACK = "a = a - x_d * W[d] if d % BLOCK else c + x[:, :d] @ W[:d]"
 DELTA = "delta = delta + rho[d] * d_psi"
 D_W = "d_W[d] = (delta * x_d).sum(0)"
 TOTAL = 'total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d'

@@ -28,7 +28,7 @@ class AveragedWeights(WeightAveraging):
             n = int(n_averaged)
             torch._foreach_lerp_(average, current, 1 - min(decay, (1 + n) / (10 + n)))
 
-        super().__init__(multi_avg_fn=blend)
+        super().__init__(use_buffers=False, multi_avg_fn=blend)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

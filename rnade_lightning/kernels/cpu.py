@@ -281,12 +281,13 @@ def _gradients(  # type: ignore[no-untyped-def]
                 kept[d // STRIDE] = a
             advance(a, W[d], x_[d], one)
         for d in range(D - 1, -1, -1):
-            if (d + 1) % STRIDE == 0 and d + 1 < D:
-                a[:] = kept[(d + 1) // STRIDE]
             _outputs(z, b[d], P[d], u_, K, first, last)
             for i in range(0, H, ROWS):
                 rows = slice(i, min(i + ROWS, H))
-                advance(a[rows], W[d, rows], x_[d], -one)  # now a_d
+                if d % STRIDE == 0:  # a_d as it was
+                    a[rows] = kept[d // STRIDE, rows]
+                else:
+                    advance(a[rows], W[d, rows], x_[d], -one)
                 units(h[rows], a[rows], rho[d], relu)
                 add_product(z[: 3 * K], P[d, : 3 * K, rows], h[rows])
             if biases.shape[0]:
