@@ -126,13 +126,15 @@ class RNADE(FrameDensity):
     def reset_parameters(self) -> None:
         """Weights N(0, 0.01^2) and rho 1 as in the 2014 paper; the components' means start at the
         quantiles of N(0, 1) and their scales at 1, since frames come standardised. With a support,
-        both are a twentieth of its width."""
+        both are a twentieth of its width. ReLU units start off their kink."""
         for weight in (self.W, self.V_alpha, self.V_mu, self.V_sigma):
             nn.init.normal_(weight, std=0.01)
         nn.init.ones_(self.rho)
         for bias in (self.c, self.b_alpha, self.L):
             if bias is not None:
                 nn.init.zeros_(bias)
+        if self.activation == "relu":
+            nn.init.normal_(self.c, std=0.01)
         levels = (torch.arange(self.n_components, dtype=torch.float64) + 0.5) / self.n_components
         unit = 1.0 if self.support is None else (self.support[1] - self.support[0]) / 20
         with torch.no_grad():
