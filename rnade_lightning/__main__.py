@@ -145,11 +145,11 @@ class CLI(LightningCLI):
         return LightningCLI.subcommands() | {"prepare": {"model", "datamodule"}}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks: list[pl.Callback] = self._get(self.config_init, "trainer.callbacks") or []
         # Of two of ours of a kind the last counts: callbacks+=Samples sets the options of Samples.
         ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
         callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]
+        trainer = super().instantiate_trainer(**kwargs)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger) and _on_rank_zero():
                 # W&B's files go into the run folder, whose name is known now

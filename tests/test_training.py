@@ -263,7 +263,7 @@ def test_a_gradient_that_is_not_finite_is_named(size: float, named: str) -> None
 
 def test_averaged_weights_are_what_is_tested_and_kept(fit: Callable[..., Path], root: Path) -> None:
     averaged = ("--trainer.callbacks+=AveragedWeights", "--trainer.callbacks.decay=0.5")
-    folder = fit(*averaged)
+    folder = fit("--trainer.callbacks+=AveragedWeights", *averaged)  # of two the last counts
     path = folder / "checkpoints" / "best.ckpt"
     saved = torch.load(path, weights_only=True)
     assert not same_bits(saved["state_dict"], saved["current_model_state"])
