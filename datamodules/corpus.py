@@ -230,12 +230,15 @@ class Corpus(ABC):
             spans = tail(len(frames), self.val_fraction, self.test_fraction)
             for part, span in ({label: slice(None)} if label else spans).items():
                 piece = frames[span]
-                try:
-                    check_length(len(piece), part, self.window, self.warmup)
-                except DataError as error:
-                    raise DataError(f"{path}: {len(frames)} frames leave {error}") from None
+                self._check_piece(path, len(frames), len(piece), part)
                 pieces.append((part, name + suffix, piece))
         return pieces
+
+    def _check_piece(self, path: Path, n_frames: int, n_piece: int, part: str) -> None:
+        try:
+            check_length(n_piece, part, self.window, self.warmup)
+        except DataError as error:
+            raise DataError(f"{path}: {n_frames} frames leave {error}") from None
 
     def _refuse(self, bad: dict[Path, DataError], n_files: int) -> None:
         """Raises an error that lists all files that cannot be used, or leaves them out aloud."""

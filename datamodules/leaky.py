@@ -14,7 +14,6 @@ import numpy as np
 from datamodules.corpus import Frames
 from datamodules.files import DataError, name_of
 from datamodules.mocap import MocapDataModule
-from datamodules.splits import check_length
 from datamodules.standardise import Array
 
 _TEST = 0.2
@@ -48,10 +47,7 @@ class LeakyMocapDataModule(MocapDataModule):
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            try:
-                check_length(min(len(frames), self._start(frames)), "train", self.window, 0)
-            except DataError as error:
-                raise DataError(f"{path}: {len(frames)} frames leave {error}") from None
+            self._check_piece(path, len(frames), self._start(frames), "train")
             pieces.append(("train", name + suffix, frames[: self._start(frames)]))
         rng, suffixes = np.random.default_rng(self.seed), list(sequences)
         lengths = np.array([len(frames) for frames in sequences.values()])

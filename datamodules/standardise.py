@@ -14,7 +14,7 @@ Conventions:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -289,6 +289,10 @@ class FrameSequence:
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.name, self.frames))
+
+    def start(self, n: int) -> "FrameSequence":
+        """Its first n frames."""
+        return replace(self, frames=self.frames[:n], log_jacobian=self.log_jacobian[:n])
 
     @classmethod
     def of(cls, name: str, raw: npt.ArrayLike, standardiser: Standardiser) -> "FrameSequence":

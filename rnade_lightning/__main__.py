@@ -36,6 +36,9 @@ COMMANDS = {
 }
 
 
+FROM_DATA = ("n_features", "noise_scale")
+"""Arguments of a model that the data tell."""
+
 TRAINER_HELP = """
 Training (a selection; all options of Lightning's Trainer are accepted):
   --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
@@ -72,13 +75,9 @@ class Parser(LightningArgumentParser):
             prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
         )
         for key, kind in kinds.items():
-            page.add_class_arguments(kind, key, skip={"n_features", "noise_scale"})
+            page.add_class_arguments(kind, key, skip=set(FROM_DATA))
             page.set_defaults(
-                {
-                    f"{key}.{k}": v
-                    for k, v in chosen[key].init_args.items()
-                    if k not in ("n_features", "noise_scale")
-                }
+                {f"{key}.{k}": v for k, v in chosen[key].init_args.items() if k not in FROM_DATA}
             )
         return page.format_help() + TRAINER_HELP
 
@@ -112,7 +111,7 @@ class CLI(LightningCLI):
     """Lightning's command line with our defaults; ``fit`` ends in a ``test`` of the best."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for name in ("n_features", "noise_scale"):
+        for name in FROM_DATA:
             parser.link_arguments(
                 "data", f"model.init_args.{name}", operator.attrgetter(name), apply_on="instantiate"
             )
@@ -132,7 +131,7 @@ class CLI(LightningCLI):
         if command == "fit":  # the run goes on, in W&B too
             self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
         kind, hparams = module_class(checkpoint), dict(checkpoint["hyper_parameters"])
-        for name in ("n_features", "noise_scale"):  # those of the data at hand: a misfit is seen
+        for name in FROM_DATA:  # those of the data at hand: a misfit is seen
             hparams.pop(name, None)
         model = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": hparams}
         self.config = parser.parse_object({command: {"model": model}}, self.config)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rnade_lightning.baselines import VAR
+from rnade_lightning.callbacks.likelihood import first_frames
 from rnade_lightning.callbacks.media import log_numbers, log_table
 
 
@@ -65,10 +65,9 @@ class Comparison(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         known = itertools.chain(data.sequences("train"), data.sequences("val"))
-        seen = _first(known, self.max_frames)
-        test = _first(data.sequences("test"), self.max_frames)
+        seen = first_frames(known, self.max_frames)
         first = max(data.hparams.warmup, self.order)  # the frames that every row scores
-        test = [sequence for sequence in test if len(sequence.frames) > first]
+        test = first_frames(data.sequences("test"), self.max_frames, first)
         past, now = ([sequence.frames for sequence in part] for part in (seen, test))
         rows = [
             self._model_row(pl_module, now, first),
@@ -154,18 +153,6 @@ def _written(row: tuple[Any, ...]) -> list[str]:
     """A row's cells; empty where there is no number, and bits with three digits."""
     digits = ("", ".2f", ".2f", ".2f", ".3f")
     return ["" if x != x else format(x, d) for x, d in zip(row, digits, strict=False)]
-
-
-def _first(sequences: Iterable[Any], n_frames: int) -> list[Any]:
-    """The first sequences, the last one cut where there are enough frames."""
-    found: list[Any] = []
-    for sequence in sequences:
-        if n_frames <= 0:
-            break
-        frames, log_jacobian = sequence.frames[:n_frames], sequence.log_jacobian[:n_frames]
-        found.append(replace(sequence, frames=frames, log_jacobian=log_jacobian))
-        n_frames -= len(frames)
-    return found
 
 
 def _baseline_row(name: str, baseline: VAR, test: list[Tensor], first: int) -> Row:

@@ -211,7 +211,7 @@ class Likelihood(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         first = self._first_scored(data)
-        sequences = _first(data.sequences(split), self.max_frames, first)
+        sequences = first_frames(data.sequences(split), self.max_frames, first)
         if not sequences:
             return
         found = figures_of(pl_module.model, sequences, first)
@@ -297,7 +297,7 @@ class Likelihood(pl.Callback):
         if split not in self._baselines:
             parts = ("train",) if split == "val" else ("train", "val")
             sequences = itertools.chain.from_iterable(data.sequences(part) for part in parts)
-            known = [x for _, x in _first(sequences, self.max_frames, self.order)]
+            known = [x for _, x in first_frames(sequences, self.max_frames, self.order)]
             self._baselines[split] = {
                 "copy_last": VAR.copy_last(known),
                 "var": VAR.fit(known, self.order, self.ridge),
@@ -309,29 +309,24 @@ class Likelihood(pl.Callback):
         return max(data.hparams.warmup, self.order)
 
 
-def _first(sequences: Iterable[Any], n_frames: int, longer_than: int) -> list[Any]:
+def first_frames(sequences: Iterable[Any], n_frames: int, longer_than: int = 0) -> list[Any]:
     """The first sequences of some length, the last one cut where there are enough frames."""
     found: list[Any] = []
     for sequence in sequences:
         if n_frames <= 0:
             break
-        part = _start(sequence, n_frames)
+        part = sequence.start(n_frames)
         if len(part.frames) > longer_than:
             found.append(part)
             n_frames -= len(part.frames)
     return found
 
 
-def _start(sequence: Any, n: int) -> Any:
-    """The first frames of a sequence."""
-    return replace(sequence, frames=sequence.frames[:n], log_jacobian=sequence.log_jacobian[:n])
-
-
 def _longest(data: Any, split: str, n: int, n_frames: int) -> list[Any]:
     """The longest of the first hundred sequences, cut to an equal share of the frames."""
     some = itertools.islice(data.sequences(split), 100)
     longest = sorted(some, key=lambda sequence: -len(sequence.frames))[:n]
-    return [_start(sequence, max(n_frames // len(longest), 1)) for sequence in longest]
+    return [sequence.start(max(n_frames // len(longest), 1)) for sequence in longest]
 
 
 def _from_the_end(log_p: Tensor, whole: Array) -> Array:
