@@ -323,6 +323,8 @@ def combine_checkpoints(checkpoints: Sequence[dict[str, Any]]) -> dict[str, Any]
             )
     first["module_class"], first["states"], first["callbacks"] = "EnsembleModule", {}, {}
     first["optimizer_states"], first["lr_schedulers"] = [], []
+    for of_training in ("current_model_state", "averaging_state"):  # by `AveragedWeights`
+        first.pop(of_training, None)
     members = [{k: c[k] for k in ("module_class", "hyper_parameters")} for c in checkpoints]
     n_features = first["hyper_parameters"]["n_features"]
     first["hyper_parameters"] = {"n_features": n_features, "members": members}

@@ -76,10 +76,15 @@ def test_combined_checkpoints_are_a_model_like_any_other(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    runs = [fit(f"--model.order={i}", f"--seed_everything={i}", name=f"run{i}") for i in range(2)]
+    averaged = "--trainer.callbacks+=AveragedWeights"
+    runs = [
+        fit(f"--model.order={i}", f"--seed_everything={i}", averaged, name=f"run{i}")
+        for i in range(2)
+    ]
     paths = [str(run / "checkpoints" / "best.ckpt") for run in runs]
     out = str(tmp_path / "both.ckpt")
     main(["combine", *(f"--ckpt_paths+={path}" for path in paths), f"--out={out}"])
+    assert "current_model_state" not in torch.load(out, weights_only=True)
     data = [o for o in options(root, tmp_path / "test") if not o.startswith("--model")]
     main(["test", *data, f"--ckpt_path={out}"])
     printed = capsys.readouterr().out
