@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from datamodules import FrameDataModule, MocapDataModule
-from datamodules.audio import AudioDataModule
-from datamodules.files import find_files
-from datamodules.recording import Kept, Recording
-from datamodules.standardise import moments
+from rnade_lightning.datamodules import FrameDataModule, MocapDataModule
+from rnade_lightning.datamodules.core.files import find_files
+from rnade_lightning.datamodules.core.recording import Kept, Recording
+from rnade_lightning.datamodules.core.standardise import moments
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
 
 _WINDOW, _BATCH = 64, 32
 

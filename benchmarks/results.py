@@ -33,8 +33,8 @@ import numpy as np
 import torch
 import yaml
 
-from datamodules import FrameDataModule
-from datamodules.spectra import Mel
+from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.datamodules.sound.spectra import Mel
 from rnade_lightning.lightning_module import load_checkpoint, load_model
 
 HERE = Path(__file__).parent
@@ -80,7 +80,7 @@ def run(task: str, name: str, data: str | None, seed: int) -> Metrics:
     for i, member in enumerate(members):
         own = seed if alone else 10 * (seed + 1) + i  # and of its order of the features
         more = [f"--seed_everything={own}", f"--test_after_fit={test and alone}".lower()]
-        more += [] if alone else [f"--model.order={own}"]
+        more += [] if alone else [f"--model.feature_order={own}"]
         execute("fit", *shared, *model, *more, *_into(member))
     best = [str(_latest(member) / "checkpoints" / "best.ckpt") for member in members]
     tested, ckpt = _latest(members[0]), best[0]

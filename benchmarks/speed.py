@@ -98,7 +98,7 @@ def density() -> str:
     for N, D, H, K in SIZES:
         torch.manual_seed(0)
         x = torch.randn(N, D)
-        fast, plain = RNADE(D, H, K), RNADE(D, H, K, path="plain")
+        fast, plain = RNADE(D, H, K), RNADE(D, H, K, backend="torch")
         made = MADEMoG(D, H, None, num_blocks=1, num_mixture_components=K)
         maf = zuko.flows.MAF(D, transforms=3, hidden_features=(H, H))
         product, operations = matrix_product()
@@ -175,7 +175,7 @@ def growth() -> str:
 def sampling() -> str:
     rows: Table = []
     for (D, H, K), N in (((49, 100, 10), 1), ((49, 100, 10), 64), ((200, 200, 20), 1)):
-        fast, plain = RNADE(D, H, K), RNADE(D, H, K, path="plain")
+        fast, plain = RNADE(D, H, K), RNADE(D, H, K, backend="torch")
         ms = in_turns(
             {
                 "ours": lambda m=fast, n=N: [m.sample((n,)) for _ in range(50)],
@@ -251,23 +251,23 @@ def fit(folder: str, *options: str, epochs: int = 12) -> float:
 
 
 def whole_fit() -> str:
-    times: dict[str, list[float]] = {"fast": [], "plain": []}
+    times: dict[str, list[float]] = {"compiled": [], "torch": []}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(3):
-            for path, seconds in times.items():
-                seconds.append(fit(folder, f"--model.path={path}", "--model.n_components=2"))
-    fast, plain = (statistics.median(times[path]) for path in ("fast", "plain"))
+            for backend, seconds in times.items():
+                seconds.append(fit(folder, f"--model.backend={backend}", "--model.n_components=2"))
+    fast, plain = (statistics.median(times[backend]) for backend in ("compiled", "torch"))
     return (
         "## A whole fit\n\nAn epoch of the default experiment at K = 2, `fit` with its callbacks,"
         f" CSV logger and validation (median over epochs and three runs each, in turns): {fast:.3f}"
-        f" s, and {plain:.3f} s with `--model.path plain` (autograd, all features at once):"
+        f" s, and {plain:.3f} s with `--model.backend torch` (autograd, all features at once):"
         f" **{plain / fast:.1f} times**.\n\n" + rest_of_a_step()
     )
 
 
 def rest_of_a_step() -> str:
     """What a step takes beside log p, its gradient and Lightning's own loop."""
-    from datamodules import AudioDataModule, FrameDataModule, MocapDataModule
+    from rnade_lightning.datamodules import AudioDataModule, FrameDataModule, MocapDataModule
 
     rows: Table = []
     experiments: dict[str, tuple[FrameDataModule, dict[str, Any]]] = {
@@ -331,8 +331,8 @@ from rnade_lightning import RNNRNADE
 def peak():
     return int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 2**20
 N, D, H, R, K = 100_000, 200, 200, 400, 20
-path = sys.argv[1]
-model = RNNRNADE(D, H, R, K, 'gru', path=path)
+backend = sys.argv[1]
+model = RNNRNADE(D, H, R, K, 'gru', backend=backend)
 frames = torch.randn(100, N // 100, D)
 model.log_prob(frames[:1, :100]).sum().backward()
 seen = model.states(frames)[0].detach()
@@ -347,7 +347,7 @@ print(density, peak(), 4 * N * (H + R + 3 * K) * 4 / 2**30)
 
 def memory() -> str:
     done = subprocess.run(
-        [sys.executable, "-c", _MEMORY, "fast"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _MEMORY, "compiled"], capture_output=True, text=True, check=True
     )
     extra, whole, allowed = map(float, done.stdout.split())
     return (

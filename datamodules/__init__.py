@@ -1,13 +1,13 @@
 """Data modules: files of sound and motion to batches of frames, and frames back to files."""
 
-from datamodules.arrays import ArrayDataModule
-from datamodules.audio import AudioDataModule
-from datamodules.balls import BallsDataModule
-from datamodules.files import DataError
-from datamodules.frames import FrameDataModule, FrameSequence
-from datamodules.leaky import LeakyMocapDataModule
-from datamodules.mocap import MocapDataModule
-from datamodules.trajectory import TrajectoryDataModule
+from rnade_lightning.datamodules.core.arrays import ArrayDataModule
+from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core.frames import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.motion.leaky import LeakyMocapDataModule
+from rnade_lightning.datamodules.motion.mocap import MocapDataModule
+from rnade_lightning.datamodules.simulated.balls import BallsDataModule
+from rnade_lightning.datamodules.simulated.trajectory import TrajectoryDataModule
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
 
 __all__ = [
     "ArrayDataModule",

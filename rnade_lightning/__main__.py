@@ -24,9 +24,9 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
-from datamodules import DataError, FrameDataModule
 from rnade_lightning import commands
 from rnade_lightning.callbacks import GradientError
+from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.lightning_module import SequenceModule, load_checkpoint, module_class
 
 PACKAGE = "rnade_lightning"

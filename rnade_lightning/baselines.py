@@ -22,25 +22,25 @@ class VAR:
     Attributes:
         A: coefficients ``(D, p D + 1)``.
         covariance: ``(D, D)``.
-        order: p.
+        n_lags: p.
     """
 
     A: Tensor
     covariance: Tensor
-    order: int
+    n_lags: int
 
     @classmethod
-    def fit(cls, sequences: Sequence[Tensor], order: int = 3, ridge: float = 0.1) -> VAR:
+    def fit(cls, sequences: Sequence[Tensor], n_lags: int = 3, ridge: float = 0.1) -> VAR:
         """Ridge regression (the intercept is not shrunk) and the covariance of its residuals.
 
         Raises:
-            ValueError: no sequence is longer than the order.
+            ValueError: no sequence is longer than the n_lags.
         """
-        past, now = _stack(sequences, order)
+        past, now = _stack(sequences, n_lags)
         penalty = torch.full((past.shape[1],), float(ridge), dtype=past.dtype)
         penalty[-1] = 0
         A = torch.linalg.solve(past.T @ past + penalty.diag(), past.T @ now).T
-        return cls(A, _covariance(now - past @ A.T), order)
+        return cls(A, _covariance(now - past @ A.T), n_lags)
 
     @classmethod
     def copy_last(cls, sequences: Sequence[Tensor]) -> VAR:
@@ -52,7 +52,7 @@ class VAR:
 
     def mean(self, frames: Tensor) -> Tensor:
         """Predictive mean of frames p+1 .. T of a sequence, ``(T - p, D)``."""
-        return _stack([frames], self.order)[0] @ self.A.T
+        return _stack([frames], self.n_lags)[0] @ self.A.T
 
     def log_prob(self, frames: Tensor) -> Tensor:
         """Log density of frames p+1 .. T given those before, ``(T - p,)``."""
@@ -62,28 +62,28 @@ class VAR:
         """The terms of `log_prob`: log density of every feature given the features before it
         and the frames before, ``(T - p, D)``."""
         L = torch.linalg.cholesky(self.covariance)  # L_dd: deviation of d given those before
-        error = (frames[self.order :].double() - self.mean(frames)).T
+        error = (frames[self.n_lags :].double() - self.mean(frames)).T
         r = torch.linalg.solve_triangular(L, error, upper=False).T
         return -0.5 * r.square() - L.diagonal().log() - 0.5 * math.log(2 * math.pi)
 
     def squared_errors(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Expected squared error of a draw, exact, and squared error of the mean, ``(T - p,)``."""
-        of_mean = (frames[self.order :] - self.mean(frames)).square().sum(-1)
+        of_mean = (frames[self.n_lags :] - self.mean(frames)).square().sum(-1)
         return of_mean + self.covariance.trace(), of_mean
 
 
-def _stack(sequences: Sequence[Tensor], order: int) -> tuple[Tensor, Tensor]:
+def _stack(sequences: Sequence[Tensor], n_lags: int) -> tuple[Tensor, Tensor]:
     """Regressors [x_{t-1}; ..; x_{t-p}; 1] and targets x_t of all frames with p before them."""
-    sequences = [s.double() for s in sequences if len(s) > order]
+    sequences = [s.double() for s in sequences if len(s) > n_lags]
     if not sequences:
-        raise ValueError(f"no sequence is longer than {order} frames")
+        raise ValueError(f"no sequence is longer than {n_lags} frames")
     past = [
         torch.cat(
-            [s[order - i : len(s) - i] for i in range(1, order + 1)] + [s[order:, :1] * 0 + 1], 1
+            [s[n_lags - i : len(s) - i] for i in range(1, n_lags + 1)] + [s[n_lags:, :1] * 0 + 1], 1
         )
         for s in sequences
     ]
-    return torch.cat(past), torch.cat([s[order:] for s in sequences])
+    return torch.cat(past), torch.cat([s[n_lags:] for s in sequences])
 
 
 def _covariance(residuals: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from datamodules import FrameDataModule
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
+from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.lightning_module import (
     combine_checkpoints,
     load_checkpoint,

@@ -1,8 +1,9 @@
 r"""Components of a mixture over one number: Gaussian, Laplace, and Laplace censored at bounds.
 
 **Censoring.** Features that often lie exactly on a bound (a black pixel) make any density without
-bound. With a ``support`` [l, u] the model is of $\min(\max(x, l), u)$: its components are those of
-a value that is cut off, and a feature on a bound is known to lie there or beyond it. Its term is
+bound. With bounds ``censor_at`` [l, u] the model is of $\min(\max(x, l), u)$: its components are
+those of a value that is cut off, and a feature on a bound is known to lie there or beyond it. Its
+term is
 
 $$\log \phi_k = \log F\Big(\frac{l - \mu_k}{\sigma_k}\Big) \text{ at } l, \quad
 \log F\Big(\frac{\mu_k - u}{\sigma_k}\Big) \text{ at } u, \quad
@@ -34,12 +35,12 @@ class Components(NamedTuple):
 
     kind: str
     """``gaussian`` or ``laplace``."""
-    support: tuple[float, float] | None = None
+    censor_at: tuple[float, float] | None = None
     """Bounds (l, u) at which values are censored, for Laplace components; None for none."""
 
-    def observed(self, x: Tensor) -> Tensor:
+    def censor(self, x: Tensor) -> Tensor:
         """What is seen of values: those beyond a bound are taken for the bound."""
-        return x if self.support is None else x.clamp(*self.support)
+        return x if self.censor_at is None else x.clamp(*self.censor_at)
 
     def log_prob(self, x: Tensor, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Log density of observed values, on a bound log probability, ``(..., K)``."""
@@ -47,7 +48,7 @@ class Components(NamedTuple):
         if self.kind == "gaussian":
             return -0.5 * r.square() - log_sigma - 0.5 * math.log(2 * math.pi)
         inside = -r.abs() - log_sigma - math.log(2)
-        if self.support is None:
+        if self.censor_at is None:
             return inside
         low, high = self._on_bounds(x)
         t = torch.where(high, -r, r)
@@ -67,7 +68,7 @@ class Components(NamedTuple):
         """A distribution function ``(...)`` of observed values ``x (...)``; on a bound, where it
         jumps, a point of the jump, drawn evenly from a fixed seed: uniform for the density's own
         draws all the same."""
-        if self.support is None:
+        if self.censor_at is None:
             return cdf
         low, high = self._on_bounds(x)
         generator = torch.Generator(cdf.device).manual_seed(_SEED)
@@ -78,12 +79,12 @@ class Components(NamedTuple):
         r"""Means of observed values,
         $\mu' + \frac\sigma 2 (e^{-|\mu - l| / \sigma} - e^{-|\mu - u| / \sigma})$ with $\mu'$ the
         nearest of $\mu$ in [l, u]."""
-        if self.support is None:
+        if self.censor_at is None:
             return mu
         sigma = log_sigma.exp()
-        at_low, at_high = (torch.exp(-(mu - bound).abs() / sigma) for bound in self.support)
-        return self.observed(mu) + 0.5 * sigma * (at_low - at_high)
+        at_low, at_high = (torch.exp(-(mu - bound).abs() / sigma) for bound in self.censor_at)
+        return self.censor(mu) + 0.5 * sigma * (at_low - at_high)
 
     def _on_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        assert self.support is not None
-        return x <= self.support[0], x >= self.support[1]
+        assert self.censor_at is not None
+        return x <= self.censor_at[0], x >= self.censor_at[1]

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rnade_lightning.density import FrameDensity, Params, full_precision
-from rnade_lightning.rnade import Path
+from rnade_lightning.rnade import Backend
 from rnade_lightning.sequence_model import Cell, SequenceModel
 
 
@@ -278,10 +278,10 @@ class RNNDensity(SequenceModel):
         n_past: p, frames of the linear path to the next frame.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        path: ``fast`` or ``plain``.
+        backend: ``compiled`` or ``torch``.
         n_layers: recurrent layers.
         input_noise: standard deviation of noise on what the recurrent net reads in training.
-        order: order in which features are visited, 0 or the seed of a permutation.
+        feature_order: order in which features are visited, 0 or the seed of a permutation.
 
     Examples:
         >>> model = RNNDensity(GaussianMixture(n_features=3, n_components=2), n_recurrent=16)
@@ -297,14 +297,14 @@ class RNNDensity(SequenceModel):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        path: Path = "fast",
+        backend: Backend = "compiled",
         n_layers: int = 1,
         input_noise: float = 0.0,
-        order: int = 0,
+        feature_order: int = 0,
     ) -> None:
         super().__init__(
-            density.n_features, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers,
-            input_noise, order,
+            density.n_features, n_recurrent, cell, n_past, learn_past, dropout, backend, n_layers,
+            input_noise, feature_order,
         )  # fmt: skip
         self.of_frame = density
         self._add_state_paths(tuple(density.param_shapes))

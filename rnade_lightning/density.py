@@ -76,7 +76,7 @@ class FrameDensity(nn.Module, ABC):
     n_features: int
     param_shapes: dict[str, tuple[int, ...]]
     """Name and shape of each of a frame's parameters; ``b_<name>`` is its static value."""
-    moves_inside: bool = False
+    shift_means: bool = False
     """Whether what past frames explain is added to the means, the parameter ``mu``, and the frame
     stays where it is: where its place matters. Else it is subtracted from the frame."""
 
@@ -84,7 +84,7 @@ class FrameDensity(nn.Module, ABC):
         """The parameters of a frame about which nothing else is known, each of its own shape."""
         return tuple(getattr(self, f"b_{name}") for name in self.param_shapes)
 
-    def observed(self, x: Tensor) -> Tensor:
+    def censor(self, x: Tensor) -> Tensor:
         """What the density, and a recurrent net before it, see of frames ``(..., D)``: all of them,
         but where a density is censored."""
         return x

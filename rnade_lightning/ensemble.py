@@ -33,7 +33,7 @@ class Ensemble(SequenceModel):
 
     Examples:
         >>> from rnade_lightning import RNNRNADE
-        >>> both = Ensemble([RNNRNADE(3, 8, 16, 2), RNNRNADE(3, 8, 16, 2, order=1)])
+        >>> both = Ensemble([RNNRNADE(3, 8, 16, 2), RNNRNADE(3, 8, 16, 2, feature_order=1)])
         >>> both.log_prob(both.sample(n_frames=20, n_samples=4)[0]).shape
         torch.Size([4, 20])
     """
@@ -45,7 +45,7 @@ class Ensemble(SequenceModel):
             raise ValueError(f"the members of an ensemble model {sorted(sizes)} features, not one")
         self._members = nn.ModuleList(members)
         self.n_features = sizes.pop()
-        bounds = [0, *torch.tensor([member.n_seen for member in members]).cumsum(0).tolist()]
+        bounds = [0, *torch.tensor([member.n_history for member in members]).cumsum(0).tolist()]
         self._seen = [slice(*pair) for pair in pairwise(bounds)]
 
     @property
@@ -62,7 +62,7 @@ class Ensemble(SequenceModel):
         return min(member.floor for member in self.members)
 
     @property
-    def n_seen(self) -> int:
+    def n_history(self) -> int:
         return self._seen[-1].stop
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -122,11 +122,11 @@ class Ensemble(SequenceModel):
     # What frames see of the members' states stands first, side by side; what they do not, behind.
 
     def _join(self, states: Sequence[Tensor]) -> Tensor:
-        n_seen = [member.n_seen for member in self.members]
-        pairs = list(zip(states, n_seen, strict=True))
+        n_history = [member.n_history for member in self.members]
+        pairs = list(zip(states, n_history, strict=True))
         return torch.cat([u[:, :n] for u, n in pairs] + [u[:, n:] for u, n in pairs], -1)
 
     def _part(self, u: Tensor) -> list[Tensor]:
-        sizes = [m.initial_state(1).shape[1] - m.n_seen for m in self.members]
-        hidden = u[:, self.n_seen :].split(sizes, -1)
+        sizes = [m.initial_state(1).shape[1] - m.n_history for m in self.members]
+        hidden = u[:, self.n_history :].split(sizes, -1)
         return [torch.cat((u[:, own], h), -1) for own, h in zip(self._seen, hidden, strict=True)]

@@ -34,7 +34,7 @@ def rnade_gradients(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
-    support: Sequence[float] | None = None,
+    censor_at: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Algorithm 1: gradients of ``sum_n weight_n log p(x_n)``.
 
@@ -46,7 +46,7 @@ def rnade_gradients(
         component: as in `RNADE`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
-        support: as in `RNADE`.
+        censor_at: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name (b_alpha, b_mu, b_sigma in the shape of the biases
@@ -64,9 +64,9 @@ def rnade_gradients(
     d_b_alpha, d_b_mu, d_b_sigma = (torch.zeros_like(b) for b in biases)
     d_x = torch.zeros_like(x)
     inside = torch.ones_like(x)
-    if support is not None:  # what lies beyond is taken for the bound
-        inside = ((x >= support[0]) & (x <= support[1])).to(x.dtype)
-        x = x.clamp(*support)
+    if censor_at is not None:  # what lies beyond is taken for the bound
+        inside = ((x >= censor_at[0]) & (x <= censor_at[1])).to(x.dtype)
+        x = x.clamp(*censor_at)
 
     delta = x.new_zeros(len(x), len(c))  # d log p / d a_{d+1}  (N, H)
     a = c + x @ W  # a_{D+1}  (N, H)
@@ -92,8 +92,8 @@ def rnade_gradients(
             log_phi = -r.abs() - log_sigma - math.log(2)
             d_log_phi_mu = torch.sign(r) * torch.exp(-log_sigma)
             d_log_phi_sigma = r.abs() - 1
-            if support is not None:  # on a bound log F(t), the probability to be there or beyond
-                high, on_bound = x_d >= support[1], (x_d <= support[0]) | (x_d >= support[1])
+            if censor_at is not None:  # on a bound log F(t), the probability to be there or beyond
+                high, on_bound = x_d >= censor_at[1], (x_d <= censor_at[0]) | (x_d >= censor_at[1])
                 t = torch.where(high, -r, r)
                 tail = torch.exp(-t.abs()) / 2
                 log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-tail))
@@ -142,7 +142,7 @@ def rnn_rnade_gradients(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
-    support: Sequence[float] | None = None,
+    censor_at: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Algorithm 2: gradients of the summed log density of sequences, for the two plain cells.
 
@@ -155,14 +155,14 @@ def rnn_rnade_gradients(
         component: as in `RNADE`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
-        support: as in `RNADE`.
+        censor_at: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name, and that of the frames.
     """
     B, T, _ = frames.shape
     options: dict[str, Any] = {
-        "component": component, "activation": activation, "floor": floor, "support": support,
+        "component": component, "activation": activation, "floor": floor, "censor_at": censor_at,
     }  # fmt: skip
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
@@ -171,9 +171,9 @@ def rnn_rnade_gradients(
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
     inside = torch.ones_like(frames)
-    if support is not None:
-        inside = ((frames >= support[0]) & (frames <= support[1])).to(frames.dtype)
-        frames = frames.clamp(*support)
+    if censor_at is not None:
+        inside = ((frames >= censor_at[0]) & (frames <= censor_at[1])).to(frames.dtype)
+        frames = frames.clamp(*censor_at)
 
     u = [parameters["u_0"].expand(B, -1)]  # u_0 .. u_T, each (B, R)
     for t in range(T):
@@ -191,7 +191,7 @@ def rnn_rnade_gradients(
         past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
         explained = sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
         x = frames[:, t]
-        if support is None:
+        if censor_at is None:
             x = x - explained
         elif past:  # bounds cannot be shifted: the means are
             biases[1] = biases[1] + explained[..., None]
@@ -204,7 +204,7 @@ def rnn_rnade_gradients(
         total["b_h"] += e.sum(0)
         d_frames[:, t] += d_x + e @ W_in
         for i, x_i in enumerate(past):
-            d_explained = -d_x if support is None else d_rnade["b_mu"].sum(-1)
+            d_explained = -d_x if censor_at is None else d_rnade["b_mu"].sum(-1)
             total["A"][i] += d_explained.T @ x_i
             d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec

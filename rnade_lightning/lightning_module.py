@@ -28,7 +28,7 @@ from rnade_lightning.densities import (
 )
 from rnade_lightning.density import FrameDensity
 from rnade_lightning.ensemble import Ensemble
-from rnade_lightning.rnade import Activation, Component, Path
+from rnade_lightning.rnade import Activation, Backend, Component
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_model import Cell, SequenceModel
 
@@ -51,7 +51,7 @@ class SequenceModule(pl.LightningModule):
         return self.model.log_prob(frames, mask)
 
     def on_train_epoch_start(self) -> None:
-        self.model.listens = self.current_epoch >= self.pretrain_epochs
+        self.model.conditioned_on_state = self.current_epoch >= self.pretrain_epochs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nll, n_frames = self._nll(batch, "train")
@@ -184,17 +184,17 @@ class RNNRNADEModule(SequenceModule):
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        path: ``fast``, or ``plain``: torch operations as the equations are written.
+        backend: ``compiled``, or ``torch``: torch operations as the equations are written.
         n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
         input_noise: standard deviation of noise on what the recurrent net reads in training.
-        order: order in which features are visited: 0 for that of the data, another number is the
-            seed of a permutation.
+        feature_order: order in which features are visited: 0 for that of the data, another number
+            is the seed of a permutation.
         scale_mean_gradient: narrow components' means move slower, the authors' heuristic; see
             `RNADE`.
         pretrain_epochs: epochs at first in which RNADE is trained alone: frames are not told the
             state.
         noise_scale: deviation of that noise, in standardised units; taken from the data.
-        support: bounds at which features are censored, for Laplace components, in the units of
+        censor_at: bounds at which features are censored, for Laplace components, in the units of
             frames: for features that often lie exactly on a bound, as black pixels.
     """
 
@@ -213,24 +213,24 @@ class RNNRNADEModule(SequenceModule):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        path: Path = "fast",
+        backend: Backend = "compiled",
         n_layers: int = 1,
         input_noise: float = 0.0,
-        order: int = 0,
+        feature_order: int = 0,
         scale_mean_gradient: bool = False,
         pretrain_epochs: int = 0,
         noise_scale: float = 0.0,
-        support: Sequence[float] | None = None,
+        censor_at: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        conditioned, support = list(conditioned), support and list(support)
+        conditioned, censor_at = list(conditioned), censor_at and list(censor_at)
         self.pretrain_epochs = pretrain_epochs
         floor = max(floor, noise_scale)
         self.save_hyperparameters()
         self.model = RNNRNADE(
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
-            component, activation, floor, linear, n_past, learn_past, dropout, path, n_layers,
-            input_noise, order, scale_mean_gradient, support,
+            component, activation, floor, linear, n_past, learn_past, dropout, backend, n_layers,
+            input_noise, feature_order, scale_mean_gradient, censor_at,
         )  # fmt: skip
 
 
@@ -254,7 +254,7 @@ class RNNDensityModule(SequenceModule):
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        path: ``fast``, or ``plain``: torch operations as the equations are written.
+        backend: ``compiled``, or ``torch``: torch operations as the equations are written.
         n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
         input_noise: standard deviation of noise on what the recurrent net reads in training.
     """
@@ -274,7 +274,7 @@ class RNNDensityModule(SequenceModule):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        path: Path = "fast",
+        backend: Backend = "compiled",
         n_layers: int = 1,
         input_noise: float = 0.0,
     ) -> None:
@@ -290,7 +290,7 @@ class RNNDensityModule(SequenceModule):
         else:
             of_frame = Flow(n_features, n_context, n_transforms, n_hidden)
         self.model = RNNDensity(
-            of_frame, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers, input_noise
+            of_frame, n_recurrent, cell, n_past, learn_past, dropout, backend, n_layers, input_noise
         )
 
 

@@ -40,7 +40,7 @@ from rnade_lightning.kernels import fused
 
 Component = Literal["gaussian", "laplace"]
 Activation = Literal["sigmoid", "relu"]
-Path = Literal["fast", "plain"]
+Backend = Literal["compiled", "torch"]
 
 
 class RNADE(FrameDensity):
@@ -56,15 +56,15 @@ class RNADE(FrameDensity):
         floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.
         linear: a linear path from the features before, ``mu_dk += sum_{e<d} L_de x_e``; with no
             hidden units and K = 1 the density is then a Gaussian with full covariance.
-        path: ``fast``: log_prob is one operation whose backward is Algorithm 1, which stores no
-            activations, and samples are drawn by compiled code (`rnade_lightning.kernels`);
-            ``plain``: torch operations as the equations are written. The same numbers.
+        backend: ``compiled``: log_prob is one operation whose backward is Algorithm 1, which stores
+            no activations, and samples are drawn by compiled code (`rnade_lightning.kernels`);
+            ``torch``: torch operations as the equations are written. The same numbers.
         scale_mean_gradient: multiply the gradient by the means by their scales, so that narrow
             components move slower (the authors' heuristic; no gradient of anything, and off in
             every gradient check). Takes the plain path.
-        support: bounds (l, u) at which Laplace components are censored (see `components`); None for
-            none. Values beyond are taken for the bound, and none are drawn beyond: a bound a little
-            inside what data take exactly is met whatever the rounding.
+        censor_at: bounds (l, u) at which Laplace components are censored (see `components`); None
+            for none. Values beyond are taken for the bound, and none are drawn beyond: a bound a
+            little inside what data take exactly is met whatever the rounding.
 
     Examples:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
@@ -82,9 +82,9 @@ class RNADE(FrameDensity):
         activation: Activation = "sigmoid",
         floor: float = 0.0,
         linear: bool = False,
-        path: Path = "fast",
+        backend: Backend = "compiled",
         scale_mean_gradient: bool = False,
-        support: Sequence[float] | None = None,
+        censor_at: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         if min(n_features, n_components) < 1 or n_hidden < 0:
@@ -92,23 +92,23 @@ class RNADE(FrameDensity):
         for value, allowed in (
             (component, Component),
             (activation, Activation),
-            (path, Path),
+            (backend, Backend),
         ):
             if value not in get_args(allowed):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
         if not floor >= 0:
             raise ValueError(f"floor must be at least 0, got {floor}")
-        if support is not None:
-            if len(support) != 2 or not -math.inf < support[0] < support[1] < math.inf:
-                raise ValueError(f"support must be two finite numbers in order, got {support}")
+        if censor_at is not None:
+            if len(censor_at) != 2 or not -math.inf < censor_at[0] < censor_at[1] < math.inf:
+                raise ValueError(f"censor_at must be two finite numbers in order, got {censor_at}")
             if component != "laplace":
-                raise ValueError("support needs component laplace")
+                raise ValueError("censor_at needs component laplace")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
         self.component, self.activation, self.floor = component, activation, float(floor)
-        self.path, self.scale_mean_gradient = path, scale_mean_gradient
-        self.support = None if support is None else (float(support[0]), float(support[1]))
-        self.components = Components(component, self.support)
-        self.moves_inside = support is not None
+        self.backend, self.scale_mean_gradient = backend, scale_mean_gradient
+        self.censor_at = None if censor_at is None else (float(censor_at[0]), float(censor_at[1]))
+        self.components = Components(component, self.censor_at)
+        self.shift_means = censor_at is not None
         D, H, K = n_features, n_hidden, n_components
         self.param_shapes = {"alpha": (D, K), "mu": (D, K), "sigma": (D, K)}
         self.W = nn.Parameter(torch.empty(D, H))
@@ -136,7 +136,7 @@ class RNADE(FrameDensity):
         if self.activation == "relu":
             nn.init.normal_(self.c, std=0.01)
         levels = (torch.arange(self.n_components, dtype=torch.float64) + 0.5) / self.n_components
-        unit = 1.0 if self.support is None else (self.support[1] - self.support[0]) / 20
+        unit = 1.0 if self.censor_at is None else (self.censor_at[1] - self.censor_at[0]) / 20
         with torch.no_grad():
             self.b_mu.copy_(unit * torch.special.ndtri(levels).to(self.b_mu))
             self.b_sigma.fill_(math.log(unit))
@@ -144,26 +144,26 @@ class RNADE(FrameDensity):
     @property
     def compiled(self) -> bool:
         """Whether samples are drawn by compiled code."""
-        return self.path == "fast" and on_cpu(self.W)
+        return self.backend == "compiled" and on_cpu(self.W)
 
     @property
     def gradient_options(self) -> dict[str, Any]:
         """What Algorithm 1 has to know besides the parameters."""
         options = {"component": self.component, "activation": self.activation, "floor": self.floor}
-        return options | ({"support": self.support} if self.support else {})
+        return options | ({"censor_at": self.censor_at} if self.censor_at else {})
 
     def extra_repr(self) -> str:
         return (
             f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
             f"n_components={self.n_components}, component={self.component!r}, "
             f"activation={self.activation!r}, floor={self.floor}, linear={self.L is not None}, "
-            f"path={self.path!r}, support={self.support}"
+            f"backend={self.backend!r}, censor_at={self.censor_at}"
         )
 
     # ------------------------------------------------------------------ density
 
-    def observed(self, x: Tensor) -> Tensor:
-        return self.components.observed(x)
+    def censor(self, x: Tensor) -> Tensor:
+        return self.components.censor(x)
 
     def conditionals(self, x: Tensor, biases: Params | None = None) -> tuple[Tensor, ...]:
         """Mixture of every feature given the features before it.
@@ -179,7 +179,7 @@ class RNADE(FrameDensity):
         if not 1 <= d <= self.n_features:
             raise ValueError(f"x has {d} features, the model {self.n_features}")
         with full_precision(x):
-            x = self.observed(x.to(self.W.dtype))
+            x = self.censor(x.to(self.W.dtype))
             steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
             start = self.c.expand(*x.shape[:-1], 1, -1)
             a = torch.cat((start, steps), -2).cumsum(-2)  # (..., d, H)
@@ -191,9 +191,9 @@ class RNADE(FrameDensity):
         With only the first d < D features in ``x``, the exact log marginal of that prefix.
         """
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
-        if self.path == "fast" and x.shape[-1] == self.n_features and not heuristic:
+        if self.backend == "compiled" and x.shape[-1] == self.n_features and not heuristic:
             with full_precision(x):
-                x = self.observed(x.to(self.W.dtype))
+                x = self.censor(x.to(self.W.dtype))
                 shift = self._linear(x)
                 y = x if shift is None else x - shift
                 return fused.log_prob(self, x, y, self._in_dtype(biases))
@@ -204,7 +204,7 @@ class RNADE(FrameDensity):
         `log_prob`."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
-            x = self.observed(x.to(means.dtype))[..., None]
+            x = self.censor(x.to(means.dtype))[..., None]
             log_phi = self.components.log_prob(x, means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
@@ -214,7 +214,7 @@ class RNADE(FrameDensity):
         the support a point of its jump."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
-            x = self.observed(x.to(means.dtype))
+            x = self.censor(x.to(means.dtype))
             phi = self.components.cdf(x[..., None], means, log_scales)
             return self.components.in_jumps((log_weights.exp() * phi).sum(-1), x)
 
@@ -269,7 +269,7 @@ class RNADE(FrameDensity):
         Args:
             sample_shape: shape of independent draws, in front of the biases' batch shape.
             biases: (alpha, mu, sigma), each ``(*batch, D, K)``, in place of the static ones.
-            given: first features ``(..., d)``, fixed (as `observed`); broadcast to
+            given: first features ``(..., d)``, fixed (as `censor`); broadcast to
                 ``(*sample_shape, *batch)``.
             generator: source of randomness, on the model's device.
             temperature: at 1 the draws are the density's; otherwise scales are multiplied by it and
@@ -283,7 +283,7 @@ class RNADE(FrameDensity):
         with torch.no_grad(), full_precision(self.W):
             biases = self._biases(biases)
             batch = batch_of(biases)
-            given = None if given is None else self.observed(given)
+            given = None if given is None else self.censor(given)
             noise = self.noise((*sample_shape, *batch, self.n_features), generator)
             return self._ancestral(noise, biases, given, temperature)[0]
 
@@ -355,7 +355,7 @@ class RNADE(FrameDensity):
                 k = above.sum(-1, keepdim=True).clamp(max=self.n_components - 1)
                 chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
                 x_d = chosen_mu + temperature * chosen_log_sigma.exp() * value[..., d]
-                x_d = self.observed(x_d)
+                x_d = self.censor(x_d)
                 mu = self.components.mean(mu, log_sigma + math.log(temperature))
                 mean_d = (weights * mu).sum(-1)
             x.append(x_d)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rnade_lightning.rnade import RNADE, Activation, Component, Path
+from rnade_lightning.rnade import RNADE, Activation, Backend, Component
 from rnade_lightning.sequence_model import Cell, SequenceModel
 
 
@@ -42,13 +42,13 @@ class RNNRNADE(SequenceModel):
             for none.
         learn_past: learn that path, or keep to copying.
         dropout: share of the state's units that a frame does not see in training.
-        path: ``fast`` or ``plain``, the same numbers; see `RNADE`.
+        backend: ``compiled`` or ``torch``, the same numbers; see `RNADE`.
         n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
         input_noise: standard deviation of noise on what the recurrent net reads in training.
-        order: order in which features are visited: 0 for that of the data, another number is the
-            seed of a permutation.
+        feature_order: order in which features are visited: 0 for that of the data, another number
+            is the seed of a permutation.
         scale_mean_gradient: the authors' heuristic; see `RNADE`.
-        support: bounds at which features are censored; see `RNADE`. The linear path from past
+        censor_at: bounds at which features are censored; see `RNADE`. The linear path from past
             frames then moves the means.
 
     Examples:
@@ -73,20 +73,20 @@ class RNNRNADE(SequenceModel):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        path: Path = "fast",
+        backend: Backend = "compiled",
         n_layers: int = 1,
         input_noise: float = 0.0,
-        order: int = 0,
+        feature_order: int = 0,
         scale_mean_gradient: bool = False,
-        support: Sequence[float] | None = None,
+        censor_at: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
-            n_features, n_recurrent, cell, n_past, learn_past, dropout, path, n_layers,
-            input_noise, order,
+            n_features, n_recurrent, cell, n_past, learn_past, dropout, backend, n_layers,
+            input_noise, feature_order,
         )  # fmt: skip
         self.rnade = RNADE(
-            n_features, n_hidden, n_components, component, activation, floor, linear, path,
-            scale_mean_gradient, support,
+            n_features, n_hidden, n_components, component, activation, floor, linear, backend,
+            scale_mean_gradient, censor_at,
         )  # fmt: skip
         self._add_state_paths(conditioned)
 
@@ -98,7 +98,7 @@ class RNNRNADE(SequenceModel):
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
         plain = self.training and (self.dropout or self.input_noise)
-        if not self.rnade.compiled or plain or self.n_layers > 1 or self.order:
+        if not self.rnade.compiled or plain or self.n_layers > 1 or self.feature_order:
             return super()._generate(u, generator, temperature)
         from rnade_lightning.kernels import sampler
 

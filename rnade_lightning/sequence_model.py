@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning.density import FrameDensity, StateParams, full_precision, on_cpu
-from rnade_lightning.rnade import Path
+from rnade_lightning.rnade import Backend
 
 Cell = Literal["sigmoid", "tanh", "gru", "lstm"]
 
@@ -46,10 +46,10 @@ class SequenceModel(nn.Module, ABC):
         n_past: int = 0,
         learn_past: bool = True,
         dropout: float = 0.0,
-        path: Path = "fast",
+        backend: Backend = "compiled",
         n_layers: int = 1,
         input_noise: float = 0.0,
-        order: int = 0,
+        feature_order: int = 0,
     ) -> None:
         super().__init__()
         if n_past < 0 or not 0 <= dropout < 1:
@@ -61,14 +61,20 @@ class SequenceModel(nn.Module, ABC):
         if n_recurrent < 1:
             raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
-        self.n_past, self.dropout, self.path = n_past, dropout, path
+        self.n_past, self.dropout, self.backend = n_past, dropout, backend
         self.n_layers, self.input_noise = n_layers, input_noise
-        self.listens = True
+        self.conditioned_on_state = True
         """Whether the density hears of the state; not while it is trained alone."""
-        generator = torch.Generator().manual_seed(order)
-        self.order = torch.randperm(n_features, generator=generator).tolist() if order else None
+        generator = torch.Generator().manual_seed(feature_order)
+        self.feature_order = (
+            torch.randperm(n_features, generator=generator).tolist() if feature_order else None
+        )
         """Feature that the density visits d-th; None for the order of the data."""
-        self._place = sorted(range(n_features), key=self.order.__getitem__) if self.order else None
+        self._inverse_order = (
+            sorted(range(n_features), key=self.feature_order.__getitem__)
+            if self.feature_order
+            else None
+        )
         if n_past:
             A = torch.zeros(n_past, n_features, n_features)
             A[0].fill_diagonal_(1)
@@ -109,13 +115,13 @@ class SequenceModel(nn.Module, ABC):
     # ------------------------------------------------------------------ recurrence
 
     @property
-    def n_seen(self) -> int:
+    def n_history(self) -> int:
         """How many numbers of the state a frame sees, R + p D."""
         return self.n_recurrent + self.n_past * self.n_features
 
     def initial_state(self, batch_size: int) -> Tensor:
         """u_0, and zeros for the frames before the first, for each sequence, ``(B, S)``."""
-        past = self.u_0.new_zeros(self.n_seen - self.n_recurrent)
+        past = self.u_0.new_zeros(self.n_history - self.n_recurrent)
         u = torch.cat((self.u_0[: self.n_recurrent], past, self.u_0[self.n_recurrent :]))
         return u.expand(batch_size, -1)
 
@@ -135,17 +141,17 @@ class SequenceModel(nn.Module, ABC):
         if u is None:
             u = self.initial_state(len(frames))
         if not frames.shape[1]:
-            return frames.new_zeros(len(frames), 0, self.n_seen), u
-        if mask is None or len(u[0]) == self.n_seen:
+            return frames.new_zeros(len(frames), 0, self.n_history), u
+        if mask is None or len(u[0]) == self.n_history:
             after, last = self._run(frames, u)
-            seen = torch.cat((u[:, None, : self.n_seen].to(after.dtype), after), 1)
+            seen = torch.cat((u[:, None, : self.n_history].to(after.dtype), after), 1)
             if mask is not None:
-                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_seen)
+                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, self.n_history)
                 last = seen.gather(1, n_valid)[:, 0]
             return seen[:, :-1], last
         outputs = []
         for t in range(frames.shape[1]):  # of what a frame does not see, only the last is known
-            outputs.append(u[:, : self.n_seen])
+            outputs.append(u[:, : self.n_history])
             u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
         return torch.stack(outputs, 1), u
 
@@ -156,12 +162,12 @@ class SequenceModel(nn.Module, ABC):
     def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """What is seen after every frame ``(B, T, R + p D)``, the whole state after the last
         ``(B, S)``."""
-        R, n_seen, T = self.n_recurrent, self.n_seen, frames.shape[1]
-        frames = self.density.observed(frames)
-        after, last = self._run_cell(frames, torch.cat((u[:, :R], u[:, n_seen:]), -1))
+        R, n_history, T = self.n_recurrent, self.n_history, frames.shape[1]
+        frames = self.density.censor(frames)
+        after, last = self._run_cell(frames, torch.cat((u[:, :R], u[:, n_history:]), -1))
         if not self.n_past:
             return after, last
-        before = u[:, R:n_seen].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
+        before = u[:, R:n_history].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
         whole = torch.cat((before, frames), 1)  # (B, p + T, D), in the order of time
         past = [whole[:, self.n_past - i : self.n_past - i + T] for i in range(self.n_past)]
         after = torch.cat((after, *past), -1)
@@ -181,7 +187,7 @@ class SequenceModel(nn.Module, ABC):
     def _run_layer(self, inputs: Tensor, u: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """The units of a layer after every frame ``(B, T, R)``, and after the last with the LSTM's
         cell."""
-        if self.path == "fast" and on_cpu(self.u_0):
+        if self.backend == "compiled" and on_cpu(self.u_0):
             from rnade_lightning.kernels import recurrent
 
             with full_precision(inputs):
@@ -233,8 +239,8 @@ class SequenceModel(nn.Module, ABC):
         ]
         with full_precision(seen):
             u = nn.functional.dropout(seen[..., : self.n_recurrent], self.dropout, self.training)
-            u = u if self.listens else 0 * u
-            inside = self.n_past > 0 and self.density.moves_inside
+            u = u if self.conditioned_on_state else 0 * u
+            inside = self.n_past > 0 and self.density.shift_means
             added = [
                 self._in_visit_order(self._explained(seen))[..., None]
                 if name == "mu" and inside
@@ -245,12 +251,12 @@ class SequenceModel(nn.Module, ABC):
 
     def shift(self, seen: Tensor) -> Tensor | float:
         """What the last p frames explain of the next, to be subtracted from it, ``(..., D)``; 0
-        without that path, and where the means have it (`FrameDensity.moves_inside`)."""
-        return self._explained(seen) if self.n_past and not self.density.moves_inside else 0.0
+        without that path, and where the means have it (`FrameDensity.shift_means`)."""
+        return self._explained(seen) if self.n_past and not self.density.shift_means else 0.0
 
     def _explained(self, seen: Tensor) -> Tensor:
         with full_precision(seen):
-            past = seen[..., self.n_recurrent : self.n_seen].to(self.A.dtype)
+            past = seen[..., self.n_recurrent : self.n_history].to(self.A.dtype)
             return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), self.A)
 
     # ------------------------------------------------------------------ density and sampler
@@ -362,7 +368,7 @@ class SequenceModel(nn.Module, ABC):
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
         """Frames ``(N, D)`` drawn in states ``u (N, S)``, and the states after them."""
-        x = self.sample_given(u[..., : self.n_seen], (), generator, temperature)
+        x = self.sample_given(u[..., : self.n_history], (), generator, temperature)
         return x, self.step(x, u)
 
     def predictive_mean(
@@ -425,15 +431,15 @@ class SequenceModel(nn.Module, ABC):
         return self._in_visit_order(frames - self.shift(seen))
 
     def _in_visit_order(self, x: Tensor) -> Tensor:
-        return x if self.order is None else x[..., self.order]
+        return x if self.feature_order is None else x[..., self.feature_order]
 
     def _in_data_order(self, x: Tensor) -> Tensor:
-        return x if self.order is None else x[..., self._place]
+        return x if self.feature_order is None else x[..., self._inverse_order]
 
     def _batched_params(self, u: Tensor) -> list[Tensor]:
         """`frame_params` with every parameter carrying the batch shape of ``u``."""
         shapes = self.density.param_shapes.values()
-        params = self.frame_params(u[..., : self.n_seen])
+        params = self.frame_params(u[..., : self.n_history])
         return [p.expand(*u.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
 
 

@@ -21,13 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.arrays import ArrayDataModule
-from datamodules.audio import AudioDataModule
-from datamodules.corpora import read_manifest
-from datamodules.files import DataError
-from datamodules.frames import Recording
-from datamodules.mocap import MocapDataModule
-from datamodules.sound import EXTENSIONS
+from rnade_lightning.datamodules.core.arrays import ArrayDataModule
+from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.datamodules.motion.mocap import MocapDataModule
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
+from rnade_lightning.datamodules.sound.corpora import read_manifest
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS
 
 SPECIAL = [
     b"nan",

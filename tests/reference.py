@@ -30,7 +30,9 @@ OPTIONS: list[dict[str, Any]] = [
     )
 ]
 SUPPORT = (-0.4, 0.7)
-OPTIONS.append({"component": "laplace", "activation": "sigmoid", "floor": 0.3, "support": SUPPORT})
+OPTIONS.append(
+    {"component": "laplace", "activation": "sigmoid", "floor": 0.3, "censor_at": SUPPORT}
+)
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=["-".join(map(str, options.values())) for options in OPTIONS]
 )
@@ -177,7 +179,7 @@ def frame_by_frame(
     rnade = {name.removeprefix("rnade."): value for name, value in p.items()}
     u = p["u_0"] if u is None else u
     values, states = [], []
-    if support := options.get("support"):
+    if support := options.get("censor_at"):
         frames = np.clip(frames, *support)
     for t, x in enumerate(frames):
         copied = sum(A_i @ frames[t - i] for i, A_i in enumerate(p.get("A", ()), 1) if i <= t)

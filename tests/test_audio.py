@@ -16,13 +16,19 @@ import torchaudio
 from fuzz import listed, outcome
 from PIL import Image
 
-from datamodules import DataError, FrameDataModule
-from datamodules.audio import AudioDataModule
-from datamodules.corpora import PATTERNS, read_manifest
-from datamodules.sound import EXTENSIONS, read_sound, write_sound
-from datamodules.spectra import Mel, cepstra, deltas, from_cepstra, log_spectral_distance
-from datamodules.speechlike import speechlike, write_speechlike
 from rnade_lightning.__main__ import main
+from rnade_lightning.datamodules import DataError, FrameDataModule
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
+from rnade_lightning.datamodules.sound.corpora import PATTERNS, read_manifest
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, read_sound, write_sound
+from rnade_lightning.datamodules.sound.spectra import (
+    Mel,
+    cepstra,
+    deltas,
+    from_cepstra,
+    log_spectral_distance,
+)
+from rnade_lightning.datamodules.sound.speechlike import speechlike, write_speechlike
 
 RATE = 16_000
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -707,7 +713,8 @@ def test_without_files_sound_is_generated_once(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(
-        "datamodules.audio.write_speechlike", lambda folder: write_speechlike(folder, 6, 1.0)
+        "rnade_lightning.datamodules.sound.audio.write_speechlike",
+        lambda folder: write_speechlike(folder, 6, 1.0),
     )
     data = module(None)
     data.prepare_data()

@@ -14,12 +14,12 @@ from test_audio import parquet
 from test_formats import ASF, amc, c3d_bytes
 from test_mocap import tumble
 
-from datamodules import DataError, MocapDataModule
-from datamodules.arrays import ArrayDataModule
-from datamodules.audio import AudioDataModule
-from datamodules.bvh import read_bvh, write_bvh
-from datamodules.files import find_files, whole_file
-from datamodules.frames import Recording
+from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.core.arrays import ArrayDataModule
+from rnade_lightning.datamodules.core.files import find_files, whole_file
+from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
 
 GOOD = """HIERARCHY
 ROOT Hips

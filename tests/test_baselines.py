@@ -27,14 +27,14 @@ def sequences() -> list[Tensor]:
 
 
 def test_var_recovers_the_process(sequences: list[Tensor]) -> None:
-    var = VAR.fit(sequences, order=2, ridge=0.0)
+    var = VAR.fit(sequences, n_lags=2, ridge=0.0)
     assert torch.allclose(var.A[0, :3], torch.tensor([0.5, 0.2, 0.0]).double(), atol=0.05)
     assert var.covariance[1, 0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_var_log_prob_is_the_gaussian_of_its_errors(sequences: list[Tensor]) -> None:
     x = sequences[0][:50]
-    var = VAR.fit(sequences, order=2)
+    var = VAR.fit(sequences, n_lags=2)
     for t in (2, 17, 49):
         mean = var.A @ torch.cat((x[t - 1], x[t - 2], torch.ones(1, dtype=x.dtype)))
         e = x[t] - mean
@@ -46,7 +46,7 @@ def test_var_log_prob_is_the_gaussian_of_its_errors(sequences: list[Tensor]) -> 
 def test_var_terms_are_conditionals_inside_the_frame(sequences: list[Tensor]) -> None:
     """The first two terms are the density of the first two features, whatever the third."""
     x = sequences[0][:30]
-    var = VAR.fit(sequences, order=2)
+    var = VAR.fit(sequences, n_lags=2)
     terms = var.feature_log_prob(x)
     assert torch.allclose(terms.sum(-1), var.log_prob(x))
     S = var.covariance[:2, :2]
@@ -56,7 +56,7 @@ def test_var_terms_are_conditionals_inside_the_frame(sequences: list[Tensor]) ->
 
 def test_expected_error_of_a_draw_is_that_of_draws(sequences: list[Tensor]) -> None:
     x = sequences[0][:200]
-    var = VAR.fit(sequences, order=1)
+    var = VAR.fit(sequences, n_lags=1)
     noise = torch.distributions.MultivariateNormal(torch.zeros(3).double(), var.covariance)
     torch.manual_seed(0)
     drawn = (var.mean(x) + noise.sample((4000,))[..., None, :] - x[1:]).square().sum(-1).mean(0)
@@ -72,4 +72,4 @@ def test_copy_last_predicts_the_last_frame(sequences: list[Tensor]) -> None:
 
 def test_no_frame_to_fit_on_is_refused() -> None:
     with pytest.raises(ValueError, match="longer than 3"):
-        VAR.fit([torch.zeros(3, 2)], order=3)
+        VAR.fit([torch.zeros(3, 2)], n_lags=3)

@@ -19,7 +19,7 @@ from rnade_lightning.ensemble import Ensemble
 
 def members() -> list[RNNRNADE | RNNDensity]:
     made = [
-        RNNRNADE(3, 4, 5, 2, "gru", order=3),
+        RNNRNADE(3, 4, 5, 2, "gru", feature_order=3),
         RNNRNADE(3, 4, 6, 2, "lstm", n_past=2, n_layers=2),
         RNNDensity(Gaussian(3, 0.3), 4),
     ]
@@ -78,7 +78,7 @@ def test_combined_checkpoints_are_a_model_like_any_other(
 ) -> None:
     averaged = "--trainer.callbacks+=AveragedWeights"
     runs = [
-        fit(f"--model.order={i}", f"--seed_everything={i}", averaged, name=f"run{i}")
+        fit(f"--model.feature_order={i}", f"--seed_everything={i}", averaged, name=f"run{i}")
         for i in range(2)
     ]
     paths = [str(run / "checkpoints" / "best.ckpt") for run in runs]

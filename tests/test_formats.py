@@ -12,16 +12,16 @@ from scipy.io import loadmat, savemat
 from scipy.spatial.transform import Rotation
 from test_mocap import aligned, degrees_apart, tumble
 
-from datamodules import DataError, MocapDataModule
-from datamodules.amass import _tree, read_amass, write_amass
-from datamodules.arrays import ArrayDataModule
-from datamodules.asfamc import read_amc
-from datamodules.bvh import read_bvh, write_bvh
-from datamodules.c3d import read_c3d, whole_pieces
-from datamodules.expmap import TO_Y_UP
-from datamodules.figures import find_limits, motion_figures
-from datamodules.mat import read_mat
-from datamodules.representation import (
+from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.core.arrays import ArrayDataModule
+from rnade_lightning.datamodules.motion.amass import _tree, read_amass, write_amass
+from rnade_lightning.datamodules.motion.asfamc import read_amc
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.c3d import read_c3d, whole_pieces
+from rnade_lightning.datamodules.motion.expmap import TO_Y_UP
+from rnade_lightning.datamodules.motion.mat import read_mat
+from rnade_lightning.datamodules.motion.metrics import find_limits, motion_figures
+from rnade_lightning.datamodules.motion.representation import (
     decode,
     encode,
     euler_angles,
@@ -30,7 +30,7 @@ from datamodules.representation import (
     points_of,
     six,
 )
-from datamodules.skeleton import Motion, Skeleton
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 SAMPLES = MocapDataModule.shipped
 KINDS: list[Any] = ["expmap", "6d", "positions", "raw"]

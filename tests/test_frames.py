@@ -9,10 +9,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from datamodules import DataError, FrameDataModule
-from datamodules.batches import cut
-from datamodules.frames import Recording
-from datamodules.standardise import Standardiser
+from rnade_lightning.datamodules import DataError, FrameDataModule
+from rnade_lightning.datamodules.core.batches import cut
+from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.datamodules.core.standardise import Standardiser
 
 NAMES = ["a", "still", "b", "sum", "c"]
 

@@ -14,12 +14,12 @@ from pytorch_lightning.loggers import CSVLogger
 from scipy.stats import t as student
 from test_predictor import HARD, ORDER, RATE, STEP, autoregressive, corpus, module  # noqa: F401
 
-from datamodules.audio import AudioDataModule
-from datamodules.gain import AdaptiveStudent, normalise, restore
-from datamodules.predictor import analyse, synthesise
-from datamodules.speechlike import speechlike
 from rnade_lightning.callbacks import Comparison, Likelihood
 from rnade_lightning.commands import score
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
+from rnade_lightning.datamodules.sound.gain import AdaptiveStudent, normalise, restore
+from rnade_lightning.datamodules.sound.predictor import analyse, synthesise
+from rnade_lightning.datamodules.sound.speechlike import speechlike
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 
@@ -225,7 +225,9 @@ def test_a_log_jacobian_that_is_left_out_is_seen(
     def forgotten(self: Any, raw: Any) -> torch.Tensor:
         return torch.zeros(len(raw))
 
-    monkeypatch.setattr("datamodules.standardise.Standardiser.log_jacobian", forgotten)
+    monkeypatch.setattr(
+        "rnade_lightning.datamodules.core.standardise.Standardiser.log_jacobian", forgotten
+    )
     bits = float(
         after_test(module(corpus, kind="innovation"), tmp_path)[1]["RNNRNADE"]["bits_per_sample"]
     )

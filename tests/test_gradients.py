@@ -108,8 +108,8 @@ def test_algorithm_1_equals_autograd_and_central_differences(
 @every_option
 def test_backward_by_algorithm_1_equals_autograd(options: dict[str, Any], linear: bool) -> None:
     model, other = (  # 20 features: more than one block
-        spread(RNADE(20, 4, 3, path=path, linear=linear, **options).double())
-        for path in ("plain", "fast")
+        spread(RNADE(20, 4, 3, backend=backend, linear=linear, **options).double())
+        for backend in ("torch", "compiled")
     )
     x, own = randn(2, 5, 20).requires_grad_(), randn(5, 20, 3).requires_grad_()
     weight = randn(2, 5, n=2)
@@ -127,17 +127,17 @@ def test_backward_by_algorithm_1_equals_autograd(options: dict[str, Any], linear
 def test_backward_by_algorithm_1_keeps_no_activation() -> None:
     n_frames, n_features, n_hidden = 50, 20, 30
     kept: dict[str, int] = {}
-    for path in ("plain", "fast"):
-        model = RNADE(n_features, n_hidden, 4, path=path)
+    for backend in ("torch", "compiled"):
+        model = RNADE(n_features, n_hidden, 4, backend=backend)
 
-        def count(t: Tensor, path: str = path) -> Tensor:
-            kept[path] = max(kept.get(path, 0), t.numel() if t.shape[0] == 50 else 0)
+        def count(t: Tensor, backend: str = backend) -> Tensor:
+            kept[backend] = max(kept.get(backend, 0), t.numel() if t.shape[0] == 50 else 0)
             return t
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
             model.log_prob(torch.zeros(n_frames, n_features))
-    assert kept["fast"] == n_frames * n_features  # the frames themselves
-    assert kept["plain"] >= n_frames * n_features * n_hidden
+    assert kept["compiled"] == n_frames * n_features  # the frames themselves
+    assert kept["torch"] >= n_frames * n_features * n_hidden
 
 
 def test_recomputing_a_keeps_float32_digits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +161,8 @@ def test_units_that_start_on_their_kink_get_no_gradient_from_rounding() -> None:
     """ReLU at c = 0: the first feature's units are exactly 0, and stay so going backwards."""
     model, x = spread(RNADE(20, 4, 2, activation="relu", floor=0.1).double()), randn(9, 20)
     torch.nn.init.zeros_(model.c)
-    for path in ("plain", "fast"):
-        model.path = path
+    for backend in ("torch", "compiled"):
+        model.backend = backend
         model.zero_grad()
         model.log_prob(x).sum().backward()
         found, _ = gradients.rnade_gradients(detached(model), x, **model.gradient_options)
@@ -224,8 +224,8 @@ def test_algorithm_2_for_every_option(cell: Any, options: dict[str, Any]) -> Non
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
 def test_training_by_the_algorithm_follows_autograd(cell: Any) -> None:
     frames, runs = randn(3, 4, 20), []
-    for path in ("plain", "fast"):
-        model = spread(RNNRNADE(20, 4, 5, 2, cell, path=path).double(), std=0.2)
+    for backend in ("torch", "compiled"):
+        model = spread(RNNRNADE(20, 4, 5, 2, cell, backend=backend).double(), std=0.2)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         losses = []
         for _ in range(20):
@@ -250,14 +250,14 @@ CASES: dict[str, tuple[type, tuple[int, ...], dict[str, Any]]] = {
     "RNADE": (RNADE, (18, 3, 3), {}),
     "RNADE floor": (RNADE, (3, 4, 2), {"floor": 0.3}),
     "RNADE laplace": (RNADE, (3, 4, 2), {"component": "laplace", "floor": 0.3}),
-    "RNADE support": (RNADE, (4, 3, 2), {"component": "laplace", "support": reference.SUPPORT}),
+    "RNADE support": (RNADE, (4, 3, 2), {"component": "laplace", "censor_at": reference.SUPPORT}),
     "RNADE relu": (RNADE, (3, 8, 2), {"activation": "relu"}),
     "RNADE linear": (RNADE, (4, 3, 2), {"linear": True}),
     "RNN-RNADE": (RNNRNADE, (3, 4, 6, 2), {}),
     "RNN-RNADE linear": (RNNRNADE, (3, 4, 5, 2), {"linear": True, "n_past": 2}),
     "RNN-RNADE support": (
         RNNRNADE, (3, 4, 5, 2),
-        {"n_past": 2, "component": "laplace", "support": reference.SUPPORT},
+        {"n_past": 2, "component": "laplace", "censor_at": reference.SUPPORT},
     ),
     "RNN-RNADE tanh": (RNNRNADE, (3, 4, 5, 2), {"cell": "tanh", "conditioned": ("mu",)}),
 }  # fmt: skip

@@ -55,7 +55,7 @@ def compare(
     """Log density and every gradient of the fast path against the plain one in float64."""
     fast = RNADE(
         plain.n_features, plain.n_hidden, plain.n_components, plain.component, plain.activation,
-        plain.floor, plain.L is not None, path="fast", support=plain.support,
+        plain.floor, plain.L is not None, backend="compiled", censor_at=plain.censor_at,
     ).to(dtype)  # fmt: skip
     fast.load_state_dict(plain.state_dict())
     weight = randn(len(x), n=9)
@@ -77,7 +77,7 @@ def compare(
 
 
 def rnade(*sizes: int, std: float = 0.5, **options: Any) -> RNADE:
-    return spread(RNADE(*sizes, path="plain", **options).double(), std)
+    return spread(RNADE(*sizes, backend="torch", **options).double(), std)
 
 
 @pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
@@ -174,7 +174,7 @@ def test_a_forked_process_computes(two_threads: None) -> None:
 
 def test_nan_is_not_lost(kernel: Any) -> None:
     model, x = rnade(4, 5, 2), randn(6, 4)
-    model.path = "fast"
+    model.backend = "compiled"
     x[2, 1] = torch.nan
     assert torch.equal(model.log_prob(x).isnan(), torch.arange(6) == 2)
     with torch.no_grad():
@@ -187,7 +187,10 @@ def test_nan_is_not_lost(kernel: Any) -> None:
 
 def pair(make: Any, *sizes: int, **options: Any) -> list[Any]:
     """The same model twice, plain and fast."""
-    return [spread(make(*sizes, path=path, **options).double()) for path in ("plain", "fast")]
+    return [
+        spread(make(*sizes, backend=backend, **options).double())
+        for backend in ("torch", "compiled")
+    ]
 
 
 def seed(n: int = 0) -> torch.Generator:

@@ -13,12 +13,12 @@ from pymotion.ops.skeleton import fk
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from datamodules import FrameDataModule, MocapDataModule
-from datamodules.bvh import read_bvh, write_bvh
-from datamodules.expmap import about_vertical, swing_twist, unwrap
-from datamodules.quaternions import from_euler, to_maps
-from datamodules.representation import decode, encode, feature_names
-from datamodules.skeleton import Motion, Skeleton
+from rnade_lightning.datamodules import FrameDataModule, MocapDataModule
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.expmap import about_vertical, swing_twist, unwrap
+from rnade_lightning.datamodules.motion.quaternions import from_euler, to_maps
+from rnade_lightning.datamodules.motion.representation import decode, encode, feature_names
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 SAMPLES = MocapDataModule.shipped
 BVH_TEXT = """HIERARCHY

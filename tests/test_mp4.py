@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules import BallsDataModule, DataError, MocapDataModule, animation, mp4
+from rnade_lightning.datamodules import BallsDataModule, DataError, MocapDataModule
+from rnade_lightning.datamodules.core import mp4
+from rnade_lightning.datamodules.motion import animation
 
 needs_encoder = pytest.mark.skipif(mp4.encoder() is None, reason="the extra mp4 is not installed")
 

@@ -12,9 +12,9 @@ from reference import relative_error, spread
 from test_rnn_rnade import CELLS, randn, rnn_rnade, seed
 from toy import ToyDataModule, write_toy_data
 
-from datamodules import AudioDataModule
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
+from rnade_lightning.datamodules import AudioDataModule
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -43,9 +43,9 @@ def test_a_layer_reads_the_units_of_the_one_below(cell: str) -> None:
 
 
 @every_cell
-@pytest.mark.parametrize("path", ["fast", "plain"])
-def test_layers_in_chunks_and_behind_padding(cell: str, path: str) -> None:
-    model, frames = rnn_rnade(cell, n_layers=3, n_past=1, path=path), randn(2, 7, 3)
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_layers_in_chunks_and_behind_padding(cell: str, backend: str) -> None:
+    model, frames = rnn_rnade(cell, n_layers=3, n_past=1, backend=backend), randn(2, 7, 3)
     whole = model.log_prob(frames)
     start, u = model.log_prob_and_state(frames[:, :3])
     torch.testing.assert_close(torch.cat((start, model.log_prob(frames[:, 3:], u=u)), 1), whole)
@@ -57,11 +57,15 @@ def test_layers_in_chunks_and_behind_padding(cell: str, path: str) -> None:
 
 def test_the_paths_agree_on_layers() -> None:
     for cell in CELLS:
-        fast, plain = (rnn_rnade(cell, n_layers=2, path=path) for path in ("fast", "plain"))
+        fast, plain = (
+            rnn_rnade(cell, n_layers=2, backend=backend) for backend in ("compiled", "torch")
+        )
         torch.testing.assert_close(fast.log_prob(randn(2, 5, 3)), plain.log_prob(randn(2, 5, 3)))
 
 
-@pytest.mark.parametrize("options", [{"n_layers": 2}, {"order": 7, "n_past": 2, "linear": True}])
+@pytest.mark.parametrize(
+    "options", [{"n_layers": 2}, {"feature_order": 7, "n_past": 2, "linear": True}]
+)
 @pytest.mark.parametrize("cell", ["tanh", "gru"])
 def test_their_gradients_are_checked(cell: str, options: dict[str, Any]) -> None:
     require_correct(gradient_table(rnn_rnade(cell, **options), randn(2, 4, 3)))
@@ -71,8 +75,8 @@ def test_their_gradients_are_checked(cell: str, options: dict[str, Any]) -> None
 
 
 def test_an_order_is_that_of_a_permuted_density() -> None:
-    model = rnn_rnade("gru", order=5)
-    order, frames = model.order, randn(2, 4, 3)
+    model = rnn_rnade("gru", feature_order=5)
+    order, frames = model.feature_order, randn(2, 4, 3)
     assert sorted(order) == [0, 1, 2]
     assert order != [0, 1, 2]
     seen = model.states(frames)[0]
@@ -82,8 +86,8 @@ def test_an_order_is_that_of_a_permuted_density() -> None:
 
 
 def test_terms_and_draws_of_an_order_stand_where_the_data_has_them() -> None:
-    model = rnn_rnade("gru", order=5)
-    order, frames = model.order, randn(1, 2, 3)
+    model = rnn_rnade("gru", feature_order=5)
+    order, frames = model.feature_order, randn(1, 2, 3)
     terms, changed = model.feature_log_prob(frames), frames.clone()
     changed[:, 1, order[1]] += 1  # the second visited: bears on itself and the third only
     moved = (model.feature_log_prob(changed) - terms)[0, 1].abs() > 1e-9
@@ -91,7 +95,9 @@ def test_terms_and_draws_of_an_order_stand_where_the_data_has_them() -> None:
     draws = model.one_step_samples(frames, n_samples=4000, generator=seed())
     mean = model.predictive_mean(frames, n_samples=4000, generator=seed(1))
     torch.testing.assert_close(draws.mean(0), mean, rtol=0, atol=0.3)
-    assert model.order == rnn_rnade("gru", order=5).order  # of the seed alone
+    assert (
+        model.feature_order == rnn_rnade("gru", feature_order=5).feature_order
+    )  # of the seed alone
 
 
 # ------------------------------------------------------------------ training

@@ -7,10 +7,10 @@ import pytest
 import soundfile
 from scipy.signal import lfilter
 
-from datamodules import predictor
-from datamodules.audio import AudioDataModule
-from datamodules.predictor import analyse, synthesise
-from datamodules.speechlike import speechlike
+from rnade_lightning.datamodules.sound import predictor
+from rnade_lightning.datamodules.sound.audio import AudioDataModule
+from rnade_lightning.datamodules.sound.predictor import analyse, synthesise
+from rnade_lightning.datamodules.sound.speechlike import speechlike
 
 RATE, STEP = 16_000, 2.0**-15
 ORDER, FORGETTING = 24, 0.994  # the data module's

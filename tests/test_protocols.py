@@ -8,8 +8,8 @@ import torch
 from scipy.io import savemat
 from toy import ToyDataModule, write_toy_data
 
-from datamodules import DataError, LeakyMocapDataModule, TrajectoryDataModule
-from datamodules.trajectory import STD_RATIO, STD_X
+from rnade_lightning.datamodules import DataError, LeakyMocapDataModule, TrajectoryDataModule
+from rnade_lightning.datamodules.simulated.trajectory import STD_RATIO, STD_X
 
 
 def test_listed_files_are_where_the_list_puts_them(tmp_path: Path) -> None:

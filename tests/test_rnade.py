@@ -17,7 +17,7 @@ from rnade_lightning import RNADE
 
 both_components = pytest.mark.parametrize("component", ["gaussian", "laplace"])
 with_and_without_linear_path = pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
-both_paths = pytest.mark.parametrize("path", ["plain", "fast"])
+both_backends = pytest.mark.parametrize("backend", ["torch", "compiled"])
 
 
 def seed(n: int = 0) -> torch.Generator:
@@ -35,7 +35,7 @@ def rnade(n_features: int = 3, n_hidden: int = 4, n_components: int = 2, **optio
 def pit(model: RNADE, x: torch.Tensor, **options: Any) -> np.ndarray:
     """Each drawn feature's conditional CDF: independent uniforms if x came from the model."""
     u = np.array([reference.cdf(parameters(model), row, **options) for row in x.numpy()])
-    if support := options.get("support"):  # on a bound anywhere in the jump
+    if support := options.get("censor_at"):  # on a bound anywhere in the jump
         v = np.random.default_rng(0).uniform(size=u.shape)
         low, high = (x <= support[0]).numpy(), (x >= support[1]).numpy()
         u = np.where(low, u * v, np.where(high, 1 - (1 - u) * v, u))
@@ -53,10 +53,10 @@ def mesh(n_features: int, half_width: float, n: int) -> tuple[torch.Tensor, floa
 
 
 @with_and_without_linear_path
-@both_paths
+@both_backends
 @every_option
-def test_log_prob_equals_the_loop(options: dict[str, Any], path: str, linear: bool) -> None:
-    model, x = rnade(5, 4, 3, path=path, linear=linear, **options), 2 * randn(2, 4, 5)
+def test_log_prob_equals_the_loop(options: dict[str, Any], backend: str, linear: bool) -> None:
+    model, x = rnade(5, 4, 3, backend=backend, linear=linear, **options), 2 * randn(2, 4, 5)
     biases = [randn(2, 4, 5, 3, n=n) for n in range(3)]
     p = parameters(model)
     for i, j in itertools.product(range(2), range(4)):
@@ -71,7 +71,7 @@ def test_log_prob_equals_the_loop(options: dict[str, Any], path: str, linear: bo
 @every_option
 def test_conditionals_equal_the_loop(options: dict[str, Any]) -> None:
     model = rnade(**options)
-    x = model.observed(randn(3))
+    x = model.censor(randn(3))
     log_weights, means, log_scales = model.conditionals(x)
     for d in range(3):
         expected = reference.conditional(
@@ -83,9 +83,9 @@ def test_conditionals_equal_the_loop(options: dict[str, Any]) -> None:
             np.testing.assert_allclose(found.detach().numpy(), value, rtol=1e-12)
 
 
-@both_paths
-def test_static_and_own_biases_mix_and_broadcast(path: str) -> None:
-    model, x = rnade(path=path), randn(4, 1, 3)
+@both_backends
+def test_static_and_own_biases_mix_and_broadcast(backend: str) -> None:
+    model, x = rnade(backend=backend), randn(4, 1, 3)
     own = randn(2, 3, 2)
     mixed = model.log_prob(x, (model.b_alpha, own, model.b_sigma))
     assert mixed.shape == (4, 2)
@@ -133,9 +133,9 @@ def test_autoregressive(activation: str) -> None:
     assert torch.equal(depends, torch.ones(3, 5, 5).tril(-1).bool())
 
 
-@both_paths
-def test_features_add_up_to_their_frame(path: str) -> None:
-    model, x = rnade(5, path=path), randn(4, 5)
+@both_backends
+def test_features_add_up_to_their_frame(backend: str) -> None:
+    model, x = rnade(5, backend=backend), randn(4, 5)
     terms = model.feature_log_prob(x)
     prefixes = torch.stack([model.log_prob(x[:, : d + 1]) for d in range(5)], -1)
     torch.testing.assert_close(terms.cumsum(-1), prefixes)
@@ -261,7 +261,7 @@ def test_forward_is_a_distribution() -> None:
     assert wide.batch_shape == (2, 4)
     assert wide.sample().shape == (2, 4, 3)
     torch.testing.assert_close(wide.log_prob(x[:2]), model.log_prob(x[:2]))
-    with pytest.raises(ValueError, match="support"):
+    with pytest.raises(ValueError, match="censor_at"):
         static.log_prob(torch.full((3,), torch.nan))
 
 
@@ -288,12 +288,12 @@ def test_distribution_composes() -> None:
 
 
 @pytest.mark.parametrize(("activation", "floor"), [("sigmoid", 0.0), ("relu", 0.1)])
-@both_paths
+@both_backends
 @both_components
 def test_finite_in_float32_far_from_the_data(
-    component: str, path: str, activation: str, floor: float
+    component: str, backend: str, activation: str, floor: float
 ) -> None:
-    model = spread(RNADE(6, 8, 3, component, activation, floor, path=path))
+    model = spread(RNADE(6, 8, 3, component, activation, floor, backend=backend))
     x = torch.tensor([1e4, -1e4]).repeat(20, 3)[:, torch.arange(6)]
     x = (x * torch.sign(randn(20, 6)).float()).requires_grad_()
     log_p = model.log_prob(x)
@@ -305,10 +305,10 @@ def test_finite_in_float32_far_from_the_data(
         assert t.grad.isfinite().all()
 
 
-@both_paths
+@both_backends
 @both_components
-def test_component_of_vanishing_weight(component: str, path: str) -> None:
-    model, x = spread(RNADE(3, 4, 3, component, path=path)), randn(5, 3)
+def test_component_of_vanishing_weight(component: str, backend: str) -> None:
+    model, x = spread(RNADE(3, 4, 3, component, backend=backend)), randn(5, 3)
     with torch.no_grad():
         model.b_alpha[:, 0] = -1e4
     log_p = model.log_prob(x.float())
@@ -319,9 +319,9 @@ def test_component_of_vanishing_weight(component: str, path: str) -> None:
     assert model.sample((1000,), generator=seed()).isfinite().all()
 
 
-@both_paths
-def test_bf16_autocast_keeps_the_density_in_float32(path: str) -> None:
-    model, x = spread(RNADE(6, 8, 3, path=path)), randn(10, 6).float()
+@both_backends
+def test_bf16_autocast_keeps_the_density_in_float32(backend: str) -> None:
+    model, x = spread(RNADE(6, 8, 3, backend=backend)), randn(10, 6).float()
     with torch.autocast("cpu", torch.bfloat16):
         inside = model.log_prob(x)
         draws = model.sample((4,), generator=seed())
@@ -331,10 +331,10 @@ def test_bf16_autocast_keeps_the_density_in_float32(path: str) -> None:
     torch.testing.assert_close(from_bf16, model.log_prob(x.bfloat16().float()))
 
 
-@both_paths
+@both_backends
 @every_option
-def test_runs_on_the_meta_device(options: dict[str, Any], path: str) -> None:
-    model = RNADE(3, 4, 2, path=path, **options).to("meta")
+def test_runs_on_the_meta_device(options: dict[str, Any], backend: str) -> None:
+    model = RNADE(3, 4, 2, backend=backend, **options).to("meta")
     x = torch.empty(5, 3, device="meta", requires_grad=True)
     own = [torch.empty(5, 3, 2, device="meta", requires_grad=True) for _ in range(3)]
     with reference.MetaOnly():
@@ -376,10 +376,10 @@ def test_the_meta_test_sees_a_cpu_operand() -> None:
         ({"path": "exact"}, "'exact' is none of fast, plain"),
         ({"floor": -0.1}, "floor must be at least 0, got -0.1"),
         ({"floor": float("nan")}, "floor must be at least 0, got nan"),
-        ({"support": (0, 1)}, "support needs component laplace"),
-        ({"support": (1, 1), "component": "laplace"}, "support must be two finite numbers"),
-        ({"support": (0, float("inf")), "component": "laplace"}, "two finite numbers in order"),
-        ({"support": [0], "component": "laplace"}, "two finite numbers in order"),
+        ({"censor_at": (0, 1)}, "support needs component laplace"),
+        ({"censor_at": (1, 1), "component": "laplace"}, "support must be two finite numbers"),
+        ({"censor_at": (0, float("inf")), "component": "laplace"}, "two finite numbers in order"),
+        ({"censor_at": [0], "component": "laplace"}, "two finite numbers in order"),
     ],
 )
 def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> None:
@@ -387,9 +387,9 @@ def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> Non
         RNADE(**{"n_features": 3, "n_hidden": 4, "n_components": 2, **arguments})
 
 
-@both_paths
-def test_wrong_number_of_features_raises(path: str) -> None:
-    model = rnade(path=path)
+@both_backends
+def test_wrong_number_of_features_raises(backend: str) -> None:
+    model = rnade(backend=backend)
     with pytest.raises(ValueError, match="x has 4 features, the model 3"):
         model.log_prob(randn(5, 4))
     with pytest.raises(ValueError, match="x has 0 features, the model 3"):

@@ -20,7 +20,7 @@ CELLS = ("sigmoid", "tanh", "gru", "lstm")
 SUBSETS = [s for n in range(4) for s in itertools.combinations(reference.NAMES, n)]
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_subset = pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")
-both_paths = pytest.mark.parametrize("path", ["plain", "fast"])
+both_backends = pytest.mark.parametrize("backend", ["torch", "compiled"])
 
 
 with_and_without_linear_paths = pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def lengths(*n_valid: int) -> torch.Tensor:
     [
         {},
         {"component": "laplace", "activation": "relu"},
-        {"component": "laplace", "support": reference.SUPPORT},
+        {"component": "laplace", "censor_at": reference.SUPPORT},
     ],
 )
 @with_and_without_linear_paths
-@both_paths
+@both_backends
 @every_cell
 def test_log_prob_and_states_equal_the_loop(
-    cell: str, path: str, paths: dict[str, Any], options: dict[str, Any]
+    cell: str, backend: str, paths: dict[str, Any], options: dict[str, Any]
 ) -> None:
-    model = rnn_rnade(cell, path=path, floor=0.1, **paths, **options)
+    model = rnn_rnade(cell, backend=backend, floor=0.1, **paths, **options)
     frames, u = 2 * randn(2, 6, 3), randn(2, len(model.u_0), n=2)
     for start in (None, *(() if paths else (u,))):
         log_p, last = model.log_prob_and_state(frames, u=start)
@@ -74,7 +74,7 @@ def test_log_prob_and_states_equal_the_loop(
                 floor=0.1, **options,
             )  # fmt: skip
             np.testing.assert_allclose(log_p[i].detach(), expected, rtol=1e-10)
-            units = [*range(5), *range(model.n_seen, last.shape[1])]  # and not the past frames
+            units = [*range(5), *range(model.n_history, last.shape[1])]  # and not the past frames
             np.testing.assert_allclose(last[i, units].detach(), states[-1], rtol=1e-10)
             np.testing.assert_allclose(seen[i, 1:, :5].detach(), states[:-1, :5], rtol=1e-10)
         torch.testing.assert_close(
@@ -147,7 +147,7 @@ def test_step_loop_equals_states(cell: str, paths: dict[str, Any]) -> None:
     seen, last = model.states(frames)
     u = model.initial_state(2)
     for t in range(6):
-        torch.testing.assert_close(seen[:, t], u[:, : model.n_seen])
+        torch.testing.assert_close(seen[:, t], u[:, : model.n_history])
         u = model.step(frames[:, t], u)
     torch.testing.assert_close(last, u)
 
@@ -178,12 +178,12 @@ def test_chunks_equal_the_whole(
 
 @pytest.mark.parametrize("padding", [0.0, 1e30, torch.nan, torch.inf])
 @with_and_without_linear_paths
-@both_paths
+@both_backends
 @every_cell
 def test_padding_changes_nothing(
-    cell: str, path: str, paths: dict[str, Any], padding: float
+    cell: str, backend: str, paths: dict[str, Any], padding: float
 ) -> None:
-    model, n_valid = rnn_rnade(cell, path=path, **paths), (6, 3, 1)
+    model, n_valid = rnn_rnade(cell, backend=backend, **paths), (6, 3, 1)
     frames, mask = randn(3, 6, 3), lengths(*n_valid)
     alone = [model.log_prob(frames[i : i + 1, :n])[0] for i, n in enumerate(n_valid)]
     expected = torch.autograd.grad(torch.cat(alone).sum(), list(model.parameters()))
@@ -328,10 +328,10 @@ def test_finite_in_float32_far_from_the_data(cell: str) -> None:
         assert t.grad.isfinite().all()
 
 
-@both_paths
+@both_backends
 @every_cell
-def test_bf16_autocast_keeps_the_density_in_float32(cell: str, path: str) -> None:
-    model, frames = spread(RNNRNADE(3, 4, 5, 2, cell, path=path)), randn(2, 6, 3).float()
+def test_bf16_autocast_keeps_the_density_in_float32(cell: str, backend: str) -> None:
+    model, frames = spread(RNNRNADE(3, 4, 5, 2, cell, backend=backend)), randn(2, 6, 3).float()
     with torch.autocast("cpu", torch.bfloat16):
         log_p = model.log_prob(frames, lengths(6, 4))
     log_p.sum().backward()
@@ -340,10 +340,10 @@ def test_bf16_autocast_keeps_the_density_in_float32(cell: str, path: str) -> Non
     assert all(t.grad is not None and t.grad.dtype == torch.float32 for t in model.parameters())
 
 
-@both_paths
+@both_backends
 @every_cell
-def test_runs_on_the_meta_device(cell: str, path: str) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell, path=path).to("meta")
+def test_runs_on_the_meta_device(cell: str, backend: str) -> None:
+    model = RNNRNADE(3, 4, 5, 2, cell, backend=backend).to("meta")
     frames = torch.empty(2, 6, 3, device="meta", requires_grad=True)
     mask = torch.empty(2, 6, device="meta", dtype=torch.bool)
     with reference.MetaOnly():

@@ -8,9 +8,21 @@ import torch
 from PIL import Image
 from scipy.stats import norm
 
-from datamodules import DataError
-from datamodules.balls import RADIUS, SIDE, SPEED, BallsDataModule, bounce, draw, start
-from datamodules.trajectory import TrajectoryDataModule, entropy_rate, log_density
+from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.simulated.balls import (
+    RADIUS,
+    SIDE,
+    SPEED,
+    BallsDataModule,
+    bounce,
+    draw,
+    start,
+)
+from rnade_lightning.datamodules.simulated.trajectory import (
+    TrajectoryDataModule,
+    entropy_rate,
+    log_density,
+)
 
 
 def gaps(positions: np.ndarray) -> np.ndarray:

@@ -18,11 +18,12 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import DataError, FrameDataModule, store
-from datamodules.files import find_files, name_of
-from datamodules.frames import Recording
-from datamodules.recording import Frames
-from datamodules.standardise import Moments, Standardiser, moments
+from rnade_lightning.datamodules import DataError, FrameDataModule
+from rnade_lightning.datamodules.core import store
+from rnade_lightning.datamodules.core.files import find_files, name_of
+from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.datamodules.core.recording import Frames
+from rnade_lightning.datamodules.core.standardise import Moments, Standardiser, moments
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 LENGTHS = (100, 146, 82, 120, 76, 194)

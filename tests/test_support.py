@@ -16,7 +16,7 @@ from rnade_lightning.callbacks.gradient_check import gradient_table
 from rnade_lightning.lightning_module import RNNRNADEModule, load_model
 
 LOW, HIGH = SUPPORT
-both_paths = pytest.mark.parametrize("path", ["plain", "fast"])
+both_backends = pytest.mark.parametrize("backend", ["torch", "compiled"])
 
 
 def seed(n: int = 0) -> torch.Generator:
@@ -28,7 +28,7 @@ def randn(*shape: int, n: int = 1) -> torch.Tensor:
 
 
 def rnade(n_features: int, **options: Any) -> RNADE:
-    model = RNADE(n_features, 4, 2, "laplace", linear=True, support=SUPPORT, **options).double()
+    model = RNADE(n_features, 4, 2, "laplace", linear=True, censor_at=SUPPORT, **options).double()
     with torch.no_grad():
         spread(model).b_sigma -= 1  # scales of about a third of the support
     return model
@@ -36,15 +36,15 @@ def rnade(n_features: int, **options: Any) -> RNADE:
 
 def rnn_rnade(**options: Any) -> RNNRNADE:
     model = RNNRNADE(
-        3, 4, 5, 2, "gru", component="laplace", linear=True, n_past=2, support=SUPPORT, **options
+        3, 4, 5, 2, "gru", component="laplace", linear=True, n_past=2, censor_at=SUPPORT, **options
     ).double()
     return spread(model, 0.3)
 
 
 @pytest.mark.parametrize("n_features", [1, 2])
-@both_paths
-def test_atoms_and_the_integral_between_add_up_to_one(path: Any, n_features: int) -> None:
-    model, n = rnade(n_features, path=path), 2001
+@both_backends
+def test_atoms_and_the_integral_between_add_up_to_one(backend: Any, n_features: int) -> None:
+    model, n = rnade(n_features, backend=backend), 2001
     step = (HIGH - LOW) / n
     between = LOW + step * (torch.arange(n, dtype=torch.float64) + 0.5)
     axis = torch.cat((torch.tensor([LOW, HIGH], dtype=torch.float64), between))
@@ -55,9 +55,9 @@ def test_atoms_and_the_integral_between_add_up_to_one(path: Any, n_features: int
     assert total == pytest.approx(1, abs=1e-4)
 
 
-@both_paths
-def test_what_lies_beyond_is_taken_for_the_bound(path: Any) -> None:
-    model, x = rnn_rnade(path=path), (3 * randn(2, 4, 3)).requires_grad_()
+@both_backends
+def test_what_lies_beyond_is_taken_for_the_bound(backend: Any) -> None:
+    model, x = rnn_rnade(backend=backend), (3 * randn(2, 4, 3)).requires_grad_()
     inside = (x > LOW) & (x < HIGH)
     log_p = model.log_prob(x)
     torch.testing.assert_close(log_p, model.log_prob(x.clamp(LOW, HIGH)))
@@ -65,9 +65,9 @@ def test_what_lies_beyond_is_taken_for_the_bound(path: Any) -> None:
     assert torch.equal(slope != 0, inside)
 
 
-@both_paths
-def test_samples_have_the_atoms_and_the_distribution_of_the_density(path: Any) -> None:
-    model = rnade(3, path=path)
+@both_backends
+def test_samples_have_the_atoms_and_the_distribution_of_the_density(backend: Any) -> None:
+    model = rnade(3, backend=backend)
     x = model.sample((4000,), generator=seed())
     assert ((x >= LOW) & (x <= HIGH)).all()
     for bound in SUPPORT:
@@ -82,9 +82,9 @@ def test_samples_have_the_atoms_and_the_distribution_of_the_density(path: Any) -
     assert min(stats.kstest(u[:, d], "uniform").pvalue for d in range(3)) < 1e-3  # it is seen
 
 
-@both_paths
-def test_the_mean_is_that_of_the_draws(path: Any) -> None:
-    model = rnade(3, path=path)
+@both_backends
+def test_the_mean_is_that_of_the_draws(backend: Any) -> None:
+    model = rnade(3, backend=backend)
     x = model.sample((40_000,), generator=seed())
     mean = model.mean(n_samples=900, generator=seed(1))
     assert ((mean - x.mean(0)).abs() < 3 * x.std(0) * (1 / 200 + 1 / 30)).all()
@@ -98,16 +98,16 @@ def test_the_mean_is_that_of_the_draws(path: Any) -> None:
 
 
 def test_the_same_noise_gives_the_same_sequences() -> None:
-    plain, fast = (rnn_rnade(path=path) for path in ("plain", "fast"))
+    plain, fast = (rnn_rnade(backend=backend) for backend in ("torch", "compiled"))
     for call in ({"n_samples": 3}, {"prefix": randn(2, 4, 3), "temperature": 1.2}):
         one, two = (m.sample(12, generator=seed(), **call) for m in (plain, fast))
         torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
         assert ((one >= LOW) & (one <= HIGH)).all()
 
 
-@both_paths
-def test_the_linear_path_moves_the_means_and_not_the_frame(path: Any) -> None:
-    model, frames = rnn_rnade(path=path), randn(2, 6, 3)
+@both_backends
+def test_the_linear_path_moves_the_means_and_not_the_frame(backend: Any) -> None:
+    model, frames = rnn_rnade(backend=backend), randn(2, 6, 3)
     seen = model.states(frames)[0]
     past = torch.nn.functional.pad(frames.clamp(LOW, HIGH), (0, 0, 2, 0))
     explained = past[:, 1:-1] @ model.A[0].T + past[:, :-2] @ model.A[1].T
@@ -120,7 +120,7 @@ def test_the_linear_path_moves_the_means_and_not_the_frame(path: Any) -> None:
     torch.testing.assert_close(model.feature_log_prob(frames).sum(-1), expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"order": 1, "n_layers": 2}], ids=["", "order"])
+@pytest.mark.parametrize("options", [{}, {"feature_order": 1, "n_layers": 2}], ids=["", "order"])
 def test_sequences_follow_the_conditional_cdfs(options: dict[str, Any]) -> None:
     model = rnn_rnade(**options)
     drawn = model.sample(4, 500, generator=seed())[0]
@@ -133,7 +133,7 @@ def test_sequences_follow_the_conditional_cdfs(options: dict[str, Any]) -> None:
 
 
 def test_a_bound_is_met_in_float32() -> None:
-    model = RNADE(2, 4, 2, "laplace", support=(1 / 512, 511 / 512))
+    model = RNADE(2, 4, 2, "laplace", censor_at=(1 / 512, 511 / 512))
     x = model.sample((200,), generator=seed())
     on_bound = (x == x.min()) | (x == x.max())
     assert on_bound.any()
@@ -147,14 +147,14 @@ def test_a_bound_is_met_in_float32() -> None:
 
 @pytest.mark.parametrize("cell", ["sigmoid", "gru"])
 def test_the_gradient_check_passes(cell: Any) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell, component="laplace", n_past=2, support=SUPPORT)
+    model = RNNRNADE(3, 4, 5, 2, cell, component="laplace", n_past=2, censor_at=SUPPORT)
     rows = gradient_table(spread(model.double(), 0.3), randn(2, 4, 3))
     assert max(row.algorithm for row in rows) < 1e-9
     assert max(row.difference for row in rows) < 1e-5
 
 
 def test_a_checkpoint_keeps_it() -> None:
-    module = RNNRNADEModule(3, 4, 5, 2, component="laplace", support=SUPPORT)
+    module = RNNRNADEModule(3, 4, 5, 2, component="laplace", censor_at=SUPPORT)
     saved = {
         "module_class": "RNNRNADEModule",
         "hyper_parameters": dict(module.hparams),
@@ -162,13 +162,13 @@ def test_a_checkpoint_keeps_it() -> None:
     }
     model = load_model(saved)
     assert isinstance(model, RNNRNADE)
-    assert model.rnade.support == SUPPORT
+    assert model.rnade.censor_at == SUPPORT
 
 
 @pytest.mark.parametrize("low_or_high", [0, 1])
 def test_the_probability_of_a_bound_far_from_the_means_is_finite(low_or_high: int) -> None:
-    for path, dtype in itertools.product(("plain", "fast"), (torch.float32, torch.float64)):
-        model = RNADE(1, 0, 1, "laplace", support=SUPPORT, path=path).to(dtype)
+    for backend, dtype in itertools.product(("torch", "compiled"), (torch.float32, torch.float64)):
+        model = RNADE(1, 0, 1, "laplace", censor_at=SUPPORT, backend=backend).to(dtype)
         with torch.no_grad():
             model.b_mu.fill_(1e3 * (1 - 2 * low_or_high)), model.b_sigma.fill_(-3)
         log_p = model.log_prob(torch.tensor([SUPPORT[low_or_high]], dtype=dtype))
@@ -179,7 +179,7 @@ def test_the_probability_of_a_bound_far_from_the_means_is_finite(low_or_high: in
 
 
 def test_without_bounds_nothing_changes() -> None:
-    wide = RNADE(3, 4, 2, "laplace", support=(-1e9, 1e9)).double()
+    wide = RNADE(3, 4, 2, "laplace", censor_at=(-1e9, 1e9)).double()
     free = RNADE(3, 4, 2, "laplace").double()
     free.load_state_dict(spread(wide).state_dict())
     x = randn(5, 3)

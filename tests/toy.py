@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datamodules import FrameDataModule
-from datamodules.frames import Recording
+from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.datamodules.core.frames import Recording
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 

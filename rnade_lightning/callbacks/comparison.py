@@ -41,7 +41,7 @@ class Comparison(pl.Callback):
     their exact expected error of a draw.
 
     Args:
-        order: p of the VAR.
+        n_lags: p of the VAR.
         ridge: its ridge penalty.
         n_samples: draws of each frame for the model's error of samples.
         n_mean: draws of each frame's prefix behind the model's predictive mean.
@@ -50,13 +50,13 @@ class Comparison(pl.Callback):
 
     def __init__(
         self,
-        order: int = 3,
+        n_lags: int = 3,
         ridge: float = 0.1,
         n_samples: int = 10,
         n_mean: int = 100,
         max_frames: int = 20_000,
     ) -> None:
-        self.order, self.ridge, self.n_samples, self.n_mean = order, ridge, n_samples, n_mean
+        self.n_lags, self.ridge, self.n_samples, self.n_mean = n_lags, ridge, n_samples, n_mean
         self.max_frames = max_frames
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -66,12 +66,14 @@ class Comparison(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         known = itertools.chain(data.sequences("train"), data.sequences("val"))
         seen = first_frames(known, self.max_frames)
-        first = max(data.hparams.warmup, self.order)  # the frames that every row scores
+        first = max(data.hparams.warmup, self.n_lags)  # the frames that every row scores
         test = first_frames(data.sequences("test"), self.max_frames, first)
         past, now = ([sequence.frames for sequence in part] for part in (seen, test))
         rows = [
             self._model_row(pl_module, now, first),
-            _baseline_row(f"VAR({self.order})", VAR.fit(past, self.order, self.ridge), now, first),
+            _baseline_row(
+                f"VAR({self.n_lags})", VAR.fit(past, self.n_lags, self.ridge), now, first
+            ),
             _baseline_row("copy the last frame", VAR.copy_last(past), now, first),
         ]
         stretch = torch.cat([x.log_jacobian[first:] for x in test]).double().mean().item()
@@ -87,7 +89,7 @@ class Comparison(pl.Callback):
         units = (
             "standardised units" if data.hparams.get("standardise", True) else "the data's units"
         )
-        if getattr(getattr(pl_module.model, "rnade", None), "support", None):
+        if getattr(getattr(pl_module.model, "rnade", None), "censor_at", None):
             units += (
                 "; with a support the model's log p has probabilities of its bounds in it and is "
                 "not to be compared with the other rows'"
@@ -156,7 +158,7 @@ def _written(row: tuple[Any, ...]) -> list[str]:
 
 
 def _baseline_row(name: str, baseline: VAR, test: list[Tensor], first: int) -> Row:
-    skip = first - baseline.order
+    skip = first - baseline.n_lags
     log_p = torch.cat([baseline.log_prob(frames)[skip:] for frames in test])
     errors = [baseline.squared_errors(frames) for frames in test]
     of_samples, of_mean = (torch.cat([e[skip:] for e in es]) for es in zip(*errors, strict=True))

@@ -58,9 +58,9 @@ def gradient_table(
     model = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(True)
     frames = frames.detach().to("cpu", torch.float64)
     mask = None if mask is None else mask.cpu()
-    model.path = "plain"
+    model.backend = "torch"
     if isinstance(model, RNNRNADE):
-        model.rnade.path, model.rnade.scale_mean_gradient = "plain", False
+        model.rnade.backend, model.rnade.scale_mean_gradient = "torch", False
     by_algorithm = _algorithm_gradients(model, frames, mask)
     by_autograd = _autograd_gradients(model, frames, mask)
     generator = torch.Generator().manual_seed(seed)
@@ -186,7 +186,7 @@ def _algorithm_gradients(
 ) -> dict[str, Tensor]:
     if not isinstance(model, RNNRNADE):
         return {}
-    if model.cell in ("sigmoid", "tanh") and model.n_layers == 1 and model.order is None:
+    if model.cell in ("sigmoid", "tanh") and model.n_layers == 1 and model.feature_order is None:
         parameters = {name: p.detach() for name, p in model.named_parameters()}
         options = model.rnade.gradient_options
         return rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]

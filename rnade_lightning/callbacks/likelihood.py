@@ -144,7 +144,7 @@ class Likelihood(pl.Callback):
         n_val_frames: frames of such a look, spread over those sequences.
         max_frames: frames of a full set, and frames that the baselines are fitted on: of the
             training part, and for the test of the validation part too.
-        order: p of the VAR.
+        n_lags: p of the VAR.
         ridge: its ridge penalty.
     """
 
@@ -155,13 +155,13 @@ class Likelihood(pl.Callback):
         every_n_validations: int = 5,
         n_val_frames: int = 32,
         max_frames: int = 20_000,
-        order: int = 3,
+        n_lags: int = 3,
         ridge: float = 0.1,
     ) -> None:
         self.n_sequences, self.every_n_epochs = n_sequences, every_n_epochs
         self.every_n_validations, self._n_validations = every_n_validations, 0
         self.n_val_frames, self.max_frames = n_val_frames, max_frames
-        self.order, self.ridge = order, ridge
+        self.n_lags, self.ridge = n_lags, ridge
         self._baselines: dict[str, dict[str, VAR]] = {}
         self._watched: list[Any] | None = None  # validation sequences, frames on the device
         self._flat: dict[str, float] = {}  # what the baselines reach on them
@@ -237,7 +237,7 @@ class Likelihood(pl.Callback):
         log_table(trainer, "likelihood/by_frame", header, some)
 
         means = [
-            torch.cat([x[first - baselines[key].order :] for x in of]).mean(0).tolist()
+            torch.cat([x[first - baselines[key].n_lags :] for x in of]).mean(0).tolist()
             for key, of in of_baselines.items()
         ]
         ks = [math.nan] * data.n_features if found.pit is None else ks_distance(found.pit).tolist()
@@ -248,7 +248,7 @@ class Likelihood(pl.Callback):
         log_table(trainer, "likelihood/by_feature", FeatureRow._fields, features)
 
         picture = folder / f"{stem}likelihood.png"
-        titles = (type(pl_module.model).__name__, "copy the last frame", f"VAR({self.order})")
+        titles = (type(pl_module.model).__name__, "copy the last frame", f"VAR({self.n_lags})")
         added = torch.cat([x.log_jacobian[first:] for x in sequences]).double().mean().item()
         levels = {
             title: sum(of) + added for title, of in zip(titles, (by_feature, *means), strict=True)
@@ -287,7 +287,7 @@ class Likelihood(pl.Callback):
         added = torch.cat([x.log_jacobian[first:] for x in sequences])
         reached = {}
         for key, v in self._fitted(data, split).items():
-            log_p = [v.log_prob(x.cpu())[first - v.order :] for _, x in sequences]
+            log_p = [v.log_prob(x.cpu())[first - v.n_lags :] for _, x in sequences]
             reached[f"nll_{key}"] = -(torch.cat(log_p) + added).mean().item()
         return reached
 
@@ -297,16 +297,16 @@ class Likelihood(pl.Callback):
         if split not in self._baselines:
             parts = ("train",) if split == "val" else ("train", "val")
             sequences = itertools.chain.from_iterable(data.sequences(part) for part in parts)
-            known = [x for _, x in first_frames(sequences, self.max_frames, self.order)]
+            known = [x for _, x in first_frames(sequences, self.max_frames, self.n_lags)]
             self._baselines[split] = {
                 "copy_last": VAR.copy_last(known),
-                "var": VAR.fit(known, self.order, self.ridge),
+                "var": VAR.fit(known, self.n_lags, self.ridge),
             }
         return self._baselines[split]
 
     def _first_scored(self, data: Any) -> int:
         """The first frame that the model and every baseline score."""
-        return max(data.hparams.warmup, self.order)
+        return max(data.hparams.warmup, self.n_lags)
 
 
 def first_frames(sequences: Iterable[Any], n_frames: int, longer_than: int = 0) -> list[Any]:

@@ -4,5 +4,5 @@
 `lanes`) or, on any other device, to `blocks` (torch operations on blocks of features). `recurrent`
 runs the recurrence in time and `sampler` draws sequences, both compiled for the CPU. Nothing here
 is needed to know what the model computes: that is in `rnade` and `sequence_model`, and
-``path="plain"`` runs just that.
+``backend="torch"`` runs just that.
 """

@@ -2,7 +2,7 @@
 
 Nothing of size N D H or N D K is stored: forward keeps its inputs, backward computes again what it
 needs, and biases that a recurrent state sets stay a product (`StateParams`). It can be
-differentiated once; for derivatives of gradients use ``path="plain"``.
+differentiated once; for derivatives of gradients use ``backend="torch"``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
     biases = [b if b.dim() == 2 else flat(b, 2) for b in biases]
     x, y = flat(x, 1), flat(y, 1)
     state = x.new_zeros(len(x), 0) if state is None else flat(state, 1)
-    low, high = rnade.support or (-math.inf, math.inf)
+    low, high = rnade.censor_at or (-math.inf, math.inf)
     options = Options(
         rnade.component == "laplace", rnade.activation == "relu", rnade.floor, low, high
     )

@@ -338,5 +338,5 @@ def _packed(rnade: Any) -> list[np.ndarray]:
 
 def _options(rnade: Any, temperature: float) -> tuple[Any, ...]:
     number = np.float32 if rnade.c.dtype == torch.float32 else np.float64
-    bounds = map(number, rnade.support or (-np.inf, np.inf))
+    bounds = map(number, rnade.censor_at or (-np.inf, np.inf))
     return number(rnade.floor), rnade.activation == "relu", *bounds, number(temperature)

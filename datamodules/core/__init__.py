@@ -1,0 +1,7 @@
+"""What every kind of data has in common: files, frame store, splits, standardising, batches."""
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+"""Numbers in float64; shapes stand where it is used."""

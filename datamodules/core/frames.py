@@ -1,0 +1,381 @@
+"""Files to frames to batches, and back: what every kind of data has in common.
+
+files -> frame store -> splits -> standardised by training statistics -> windows -> padded batches,
+and standardised frames -> files that can be played. A kind of data adds how its files are read and
+written.
+
+Conventions:
+    A sequence is ``(T, D)``, time first. Raw features are in their own units, standardised ones
+    float32. Splits are ``"train"``, ``"val"`` and ``"test"``. Batches are as in `batches`. Frames
+    stay on disk (see `store`) until a batch or a caller asks for them.
+"""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.batches import (
+    Collate,
+    Deal,
+    Dealt,
+    FrameLoader,
+    Lanes,
+    Spans,
+    cut,
+)
+from rnade_lightning.datamodules.core.corpus import Corpus, Parts, code_of
+from rnade_lightning.datamodules.core.files import DataError, find_files, name_of
+from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.standardise import (
+    RANK_TOLERANCE,
+    FrameSequence,
+    Sequences,
+    Standardiser,
+)
+
+__all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
+
+Split = Literal["train", "val", "test"]
+
+
+class FrameDataModule(LightningDataModule, Corpus):
+    """Sequences of frames from files, in splits, windows and batches, and back to files.
+
+    Args:
+        root: Folder, file or glob to read, also in object storage (``s3://`` and the like). Nothing
+            means the data shipped with the package.
+        window: Length of a training window, in frames.
+        stride: Frames from one training window to the next; half a window if not given.
+        batch_size: Windows (in evaluation: sequences) in a batch, on each device.
+        split: How test and validation data are set apart. "tail" takes the end of every sequence
+            (first part trains, then validation, then test); "file" takes whole files at random.
+        val_fraction: Share of the frames (or files) for validation.
+        test_fraction: Share of the frames (or files) for the test.
+        warmup: Frames at the start of each evaluated sequence that are not scored.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process.
+        seed: Seed of the order of training windows and of the choice of files.
+        rank_tolerance: A feature is left out if the features before it explain all but this share
+            of its standard deviation.
+        standardise: Scale features to mean 0 and deviation 1 on the training part; no leaves units
+            as they are.
+        stateful: Batches carry on row by row, so that the model's state can be carried through
+            whole sequences, cut in windows that do not overlap.
+        group: Regular expression; files in whose names it finds the same (its first bracket, or all
+            of it) stay in one split.
+        parts: Names of files below root, without ending, for ``val`` and ``test``, in place of a
+            choice by the seed; all other files train.
+        on_error: What to do about files that cannot be used: refuse them all, or leave them out.
+        cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        window: int = 64,
+        stride: int | None = None,
+        batch_size: int = 16,
+        split: Literal["tail", "file"] = "tail",
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        warmup: int = 3,
+        num_workers: int = 0,
+        seed: int = 0,
+        rank_tolerance: float = RANK_TOLERANCE,
+        standardise: bool = True,
+        stateful: bool = False,
+        group: str | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        cache_dir: str | None = None,
+        parts: dict[str, list[str]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.root, self.seed = root, seed
+        stride = stride or (window if stateful else max(window // 2, 1))
+        self.window, self.stride, self.warmup = window, stride, warmup
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
+        self.rank_tolerance, self.rescale = rank_tolerance, standardise
+        self.stateful, self.group, self.on_error = stateful, group, on_error
+        self.cache_dir = cache_dir
+        self.parts = parts
+        if parts is not None:
+            self.split = "file"
+            self._check_parts(parts)
+        if min(window, self.stride, batch_size) < 1 or warmup < 0 or num_workers < 0:
+            raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
+        if self.stride > window:
+            raise DataError(f"stride {self.stride} skips frames: make it at most window ({window})")
+        if stateful and self.stride != window:
+            raise DataError("stateful windows do not overlap: leave stride out")
+        if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
+            raise DataError("val_fraction and test_fraction must be 0 or more and sum to below 1")
+        if group is not None:
+            self._check_group(group)
+        self._reference: Recording | None = None  # without frames
+        self._standardiser: Standardiser | None = None
+        self._raw: Parts = {}
+        self._left_out: dict[str, str] = {}
+        self._n_files = 0
+
+    @abstractmethod
+    def write(self, raw: Array, stem: Path) -> list[Path]:
+        """Writes raw frames ``(T, D_raw)`` as files that a person can play; returns their paths."""
+
+    # Files to sequences
+
+    def settings(self) -> dict[str, Any]:
+        """What `read` depends on beside the file; a change reads every file anew."""
+        shared = inspect.signature(FrameDataModule.__init__).parameters
+        own = {k: v for k, v in self.hparams.items() if k not in shared and k[0] != "_"}
+        kinds = [kind for kind in type(self).__mro__ if kind not in FrameDataModule.__mro__]
+        return {"class": [k.__qualname__ for k in kinds], "code": code_of(kinds), "arguments": own}
+
+    def prepare_data(self) -> None:
+        """Reads all files into the frame store; Lightning calls it once on every machine."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads all files, splits them, and fits statistics unless a checkpoint gave them."""
+        if self._raw:
+            return
+        parts, reference, store = self.collect(self._reference)
+        if self._standardiser is None:
+            statistics = store.moments([frames for _, frames in parts["train"]])
+            names = reference.feature_names
+            standardiser = Standardiser.of(statistics, names, self.rank_tolerance, self.rescale)
+            if not standardiser.kept:
+                raise DataError(f"{self._root()}: every feature is constant: nothing to model")
+            if standardiser.dropped:
+                rank_zero_info(standardiser.report())
+            self._standardiser = standardiser
+        self._raw, self._reference = parts, reference
+
+    # Standardised frames and back
+
+    def _fitted(self) -> tuple[Standardiser, Recording]:
+        if self._standardiser is None:
+            self.setup()
+        assert self._standardiser is not None
+        assert self._reference is not None
+        return self._standardiser, self._reference
+
+    @property
+    def n_features(self) -> int:
+        """Features of a frame, D; reads the files if that was not done."""
+        return len(self._fitted()[0].kept)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features kept."""
+        standardiser = self._fitted()[0]
+        return [standardiser.names[i] for i in standardiser.kept]
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return self._fitted()[1].frame_rate
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What it takes to write frames back, in plain types."""
+        return self._fitted()[1].layout
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """Why each feature that is not modelled was left out, by name."""
+        return self._fitted()[0].dropped
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation, in standardised units, that noise in place of the data's steps gives
+        every feature whatever is known of it; 0 where there is none."""
+        return 0.0
+
+    @property
+    def log_scale(self) -> float:
+        """To subtract from log p of a standardised frame for log p in the features' own units."""
+        return self._fitted()[0].log_scale
+
+    def standardise(self, raw: npt.ArrayLike) -> torch.Tensor:
+        """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
+        return self._fitted()[0].forward(raw)
+
+    def destandardise(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
+        """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64, all features."""
+        return self._fitted()[0].backward(frames)
+
+    def sequences(self, split: Split) -> Sequence[FrameSequence]:
+        """The standardised sequences of a split, each read when it is asked for."""
+        self.setup()
+        return Sequences(self._raw[split], self._fitted()[0])
+
+    def score_inputs(self, path: str | Path) -> list[FrameSequence]:
+        """Any files, whole and standardised with this module's statistics, to score or continue.
+
+        Raises:
+            DataError: No such file, or its features are not those this module knows.
+        """
+        reference = self._fitted()[1]
+        found = []
+        for file in find_files(path, self.extensions, self.beside, self._cache()):
+            recording = self._read(file, reference, "the training data")
+            name = name_of(file, path, self.extensions)
+            for suffix, frames in recording.frames.items():
+                found.append(FrameSequence.of(name + suffix, frames, self._fitted()[0]))
+        return found
+
+    def score_input(self, path: str | Path) -> FrameSequence:
+        """The one sequence in a file; see `score_inputs`."""
+        found = self.score_inputs(path)
+        if len(found) > 1:
+            raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
+        return found[0]
+
+    def references(
+        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
+    ) -> dict[str, list[torch.Tensor]]:
+        """What a model of this kind of data has to beat beside what any kind has: by name, log p
+        ``(T,)`` of every test sequence under a predictor fitted on the known ones."""
+        return {}
+
+    def render(self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path) -> list[Path]:
+        """Writes standardised frames ``(T, D)`` as files that a person can play.
+
+        Args:
+            frames: Frames, as a model sees them.
+            stem: Path of the files, without their endings.
+
+        Returns:
+            Paths of the files written.
+        """
+        raw = self.destandardise(frames)
+        if raw.ndim != 2 or not len(raw) or not np.isfinite(raw).all():
+            raise DataError(f"{stem}: frames to write must be (T, D), finite, and one at least")
+        return self.write(raw, Path(stem))
+
+    # Checkpoints
+
+    def state_dict(self) -> dict[str, Any]:
+        """What scoring and rendering need beside the files, in plain types and tensors."""
+        standardiser, reference = self._fitted()
+        return {
+            "standardiser": standardiser.state(),
+            "frame_rate": reference.frame_rate,
+            "layout": reference.layout,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes a checkpoint's statistics in place of those of the files.
+
+        Raises:
+            DataError: The files already read have other features than the checkpoint's.
+        """
+        standardiser = Standardiser.from_state(state_dict["standardiser"])
+        reference = Recording(
+            {}, standardiser.names, state_dict["frame_rate"], state_dict["layout"]
+        )
+        difference = self.mismatch(self._reference, reference) if self._reference else None
+        if difference:
+            raise DataError(
+                f"{self._root()}: the checkpoint does not fit these data: {difference}: give"
+                " the data it was trained on, or train anew"
+            )
+        self._standardiser, self._reference = standardiser, reference
+
+    @staticmethod
+    def from_checkpoint(checkpoint: dict[str, Any]) -> "FrameDataModule":
+        """The data module that a loaded checkpoint was trained with, without its files.
+
+        Args:
+            checkpoint: What ``torch.load`` returns for a checkpoint that Lightning saved.
+
+        Raises:
+            DataError: The checkpoint was saved without a data module of this kind.
+        """
+        kinds: list[Any] = [FrameDataModule]
+        for kind in kinds:  # grows while it is walked: all subclasses imported by now
+            kinds += kind.__subclasses__()
+        for kind in reversed(kinds):
+            if kind.__qualname__ in checkpoint:
+                arguments = checkpoint.get(kind.CHECKPOINT_HYPER_PARAMS_KEY, {})
+                module = kind(**{k: v for k, v in arguments.items() if not k.startswith("_")})
+                module.load_state_dict(checkpoint[kind.__qualname__])
+                return module
+        raise DataError("the checkpoint holds no data module: use one saved by a run with data")
+
+    def describe(self) -> dict[str, Any]:
+        """A card of the data in plain types: where from, how much, what was left out."""
+        self.setup()
+        root = self._root()
+        card: dict[str, Any] = {
+            "root": str(root),
+            "n_files": self._n_files,
+            "left_out": self._left_out,
+            "frame_rate": self.frame_rate,
+            "n_features": self.n_features,
+            "features": self.feature_names,
+            "dropped": self.dropped,
+            "frames": {part: sum(len(x) for _, x in self._raw[part]) for part in self._raw},
+            "sequences": {part: len(self._raw[part]) for part in self._raw},
+        }
+        source = Path(root) / "SOURCE.md"
+        return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})
+
+    # Batches
+
+    def _loader(self, split: Split, batch_size: int, stateful: bool, train: bool) -> FrameLoader:
+        self.setup()
+        raw = [frames for _, frames in self._raw[split]]
+        whole = not (train or stateful)
+        cuts = [
+            [(0, len(frames))] if whole else cut(len(frames), self.window, self.stride)
+            for frames in raw
+        ]
+        if whole and batch_size > 1:  # neighbours of like length need little padding
+            order = sorted(range(len(raw)), key=lambda i: -len(raw[i]))
+            raw, cuts = [raw[i] for i in order], [cuts[i] for i in order]
+        spans = [(i, *span) for i, spans in enumerate(cuts) for span in spans]
+        world_size, rank, seed = 1, 0, self.seed if train else None
+        if self.trainer is not None:
+            world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        sampler: Dealt = Deal(len(spans), world_size, rank, seed)
+        if stateful:
+            batch_size = min(batch_size, -(-len(raw) // world_size))
+            sampler = Lanes(list(map(len, cuts)), batch_size, world_size, rank, seed)
+        warmup = 0 if train else self.warmup
+        return FrameLoader(
+            Spans(raw, spans),
+            batch_size=batch_size,
+            sampler=sampler,
+            collate_fn=Collate(self._fitted()[0], self.window if train else None, warmup, stateful),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # leaves the global one alone
+        )
+
+    def train_dataloader(self) -> FrameLoader:
+        """Windows, shuffled by seed and epoch; whole sequences in windows if stateful."""
+        return self._loader("train", self.batch_size, self.stateful, True)
+
+    def val_dataloader(self) -> FrameLoader:
+        """Whole validation sequences, long ones first; in windows if stateful."""
+        return self._loader("val", self.batch_size, self.stateful, False)
+
+    def test_dataloader(self) -> FrameLoader:
+        """Whole test sequences, long ones first; in windows if stateful."""
+        return self._loader("test", self.batch_size, self.stateful, False)
+
+    def predict_dataloader(self) -> FrameLoader:
+        """Whole test sequences, one at a time, in the order of ``sequences("test")``."""
+        return self._loader("test", 1, False, False)

@@ -1,0 +1,350 @@
+"""The frame store: every file is read once, and its raw frames stay on disk, memory-mapped.
+
+A corpus larger than memory works: what is held of a file is where its frames lie. Below the cache
+folder:
+
+    frames/<kind>-<settings>/      one reader with one group of settings; settings.json says
+                                   which
+    <kind>-<settings>/<key>.npy    raw frames of one file (N, D_raw), its sequences one after
+                                   the other
+    <kind>-<settings>/<key>.json   what else the file holds; written last, so it marks the end
+    <kind>-<settings>/*.npz        statistics of the training parts used
+    stamps/                        content digests of files by path, size and times
+    fetched/                       copies of files from object storage
+
+The key is a digest of the file's name, its content, and that of the files read beside it; the
+settings are the reader's class, its source and its arguments. Each entry is made under a lock of
+its own, which dies with its process, and moves into place whole. So a run that was killed goes on
+after the last whole file, a changed file or setting makes new entries for just what it must, and
+processes that prepare at once share the work. All of it may be deleted at any time.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.files import DataError, whole_file
+from rnade_lightning.datamodules.core.recording import Frames, Kept, Recording, check_finite
+from rnade_lightning.datamodules.core.standardise import Moments, moments
+
+FORMAT = 1
+"""Of the store; a change leaves older entries unused."""
+
+_PARALLEL = 4 << 20
+"""Bytes of files from which reading is worth processes of its own."""
+
+_FRESH = 2_000_000_000
+"""Nanoseconds since its last change in which a file may change again with the same times."""
+
+_STALE = 86_400
+"""Seconds after which nobody goes on writing a file."""
+
+
+class FrameStore:
+    """Reads files through a store on disk, or into memory where no store can be written.
+
+    Args:
+        cache: Cache folder.
+        kind: Name of the reader, for people.
+        settings: All that the result of reading depends on, beside the file.
+        read: Reads one file.
+        beside: Endings of files in the folder of a file that are read with it.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        kind: str,
+        settings: dict[str, Any],
+        read: Callable[[Path], Recording],
+        beside: tuple[str, ...] = (),
+    ) -> None:
+        text = json.dumps(settings | {"format": FORMAT}, sort_keys=True, default=str, indent=1)
+        self.read, self.beside = read, beside
+        self.folder = cache / "frames" / f"{kind}-{digest(text)[:12]}"
+        self.stamps = cache / "stamps"
+        self.fault: str | None = None
+        """Why nothing can be written to the cache, if so."""
+        try:
+            for folder in (self.folder, self.stamps):
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"probe")
+            if not (self.folder / "settings.json").exists():
+                with whole_file(self.folder / "settings.json") as part:
+                    part.write_text(text, encoding="utf-8")
+        except OSError as error:
+            self.fault = f"{cache}: cannot be written ({error.strerror or error})"
+
+    def open(self, files: Sequence[Path], processes: int, bar: bool) -> list[Kept | DataError]:
+        """What each file holds, or why it cannot be read; files not in the store are read.
+
+        Args:
+            files: Files to read.
+            processes: Number of processes to read with.
+            bar: Shows the progress if it takes longer than a moment.
+        """
+        if self.fault:
+            return list(_progress(map(self._in_memory, files), len(files), bar))
+        found: dict[Path, Kept | DataError | None] = {path: self._known(path) for path in files}
+        todo = [path for path, kept in found.items() if kept is None]
+        for part in self.folder.glob(".*") if todo else ():  # left by runs that were killed
+            with suppress(OSError):  # another process was first
+                if time.time() - part.lstat().st_mtime > _STALE:
+                    part.unlink()
+        if processes > 1 and len(todo) > 1 and sum(map(_size, todo)) > _PARALLEL:
+            found.update(zip(todo, self._in_processes(todo, processes, bar), strict=True))
+        else:
+            made = _progress(map(self._keep, todo), len(todo), bar)
+            found.update(zip(todo, made, strict=True))
+        return [kept for path in files if (kept := found[path]) is not None]
+
+    def moments(self, training: Sequence[Array | Frames]) -> Moments:
+        """Statistics of training frames, remembered for the next run."""
+        places = [
+            (Path(frames.path).stem, frames.start, frames.stop)
+            for frames in training
+            if isinstance(frames, Frames)
+        ]
+        if self.fault or len(places) < len(training):
+            return moments(training)
+        path = self.folder / f"statistics-{digest(repr(places))}.npz"
+        with _lock(path):
+            try:
+                with np.load(path) as known:
+                    return Moments(int(known["n"]), known["shift"], known["factor"])
+            except (OSError, ValueError, KeyError):
+                made = moments(training)
+            with whole_file(path) as part, part.open("wb") as file:
+                np.savez(file, n=made.n, shift=made.shift, factor=made.factor)
+        return made
+
+    # One file
+
+    def _in_memory(self, path: Path) -> Kept | DataError:
+        try:
+            recording = self._read(path)
+        except DataError as error:
+            return error
+        about = Recording({}, *_about(json.loads(_metadata(recording))))
+        return Kept(about, dict(recording.frames))
+
+    def _read(self, path: Path) -> Recording:
+        """Reads a file; only finite numbers in frames of one width get through."""
+        try:
+            recording = self.read(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        check_finite(path, recording)
+        return recording
+
+    def _known(self, path: Path) -> Kept | None:
+        """A file's entry, found without reading the file; None if that is not possible."""
+        key = self._key(path, known_only=True)
+        return self._entry(key) if key else None
+
+    def _key(self, path: Path, known_only: bool = False) -> str | None:
+        parts = [path.name]
+        for file in [path, *_companions(path, self.beside)]:
+            content = self._content(file, known_only)
+            if content is None:
+                return None
+            parts.append(content)
+        return digest("\n".join(parts))
+
+    def _content(self, path: Path, known_only: bool) -> str | None:
+        """Digest of a file's content, remembered by path, size and times."""
+        note = self.stamps / digest(os.path.abspath(path))
+        try:
+            stamp = _stamp(path)
+            known = note.read_text().split("\n") if note.exists() else []
+            if known[:1] == [stamp] and len(known) == 2:
+                return known[1]
+            if known_only:
+                return None
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "blake2b").hexdigest()
+            if time.time_ns() - path.stat().st_mtime_ns > _FRESH and stamp == _stamp(path):
+                with whole_file(note) as part:
+                    part.write_text(f"{stamp}\n{content}")
+        except OSError as error:
+            if known_only:
+                return None
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        return content
+
+    def _keep(self, path: Path) -> Kept | DataError:
+        """A file's entry, made if there is none."""
+        try:
+            key = self._key(path)
+            assert key is not None
+            with _lock(self.folder / key):
+                return self._entry(key) or self._make(key, path)
+        except DataError as error:
+            return error
+
+    def _make(self, key: str, path: Path) -> Kept:
+        recording, stamp = self._read(path), _stamp(path)
+        sequences = [np.asarray(frames) for frames in recording.frames.values()]
+        dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
+        shape = sum(map(len, sequences)), len(recording.feature_names)
+        target = self.folder / f"{key}.npy"
+        try:
+            with whole_file(target) as part, part.open("wb") as file:
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                metadata = _metadata(recording, np.dtype(dtype).str, file.tell())
+                for frames in sequences:
+                    file.write(np.ascontiguousarray(frames, dtype).data)
+            if stamp != _stamp(path) or key != self._key(path):
+                raise DataError(f"{path}: changed while it was read: start again")
+            with whole_file(target.with_suffix(".json")) as part:
+                part.write_text(metadata, encoding="utf-8")
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{path}: cannot be kept in {self.folder} ({reason})") from error
+        entry = self._entry(key)
+        assert entry is not None
+        return entry
+
+    def _entry(self, key: str) -> Kept | None:
+        """An entry that is whole."""
+        path = self.folder / f"{key}.npy"
+        try:
+            metadata = json.loads((path.with_suffix(".json")).read_text(encoding="utf-8"))
+            about, dtype = Recording({}, *_about(metadata)), metadata["dtype"]
+            n_features, frames, stop = len(about.feature_names), {}, 0
+            n_frames = sum(n for _, n in metadata["sequences"])
+            offset = metadata["offset"]
+            size = offset + n_frames * n_features * np.dtype(dtype).itemsize
+            if path.stat().st_size != size:
+                return None
+            for suffix, n in metadata["sequences"]:
+                place = str(path), dtype, offset, n_features
+                frames[suffix] = Frames(*place, stop, stop + n)
+                stop += n
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return Kept(about, dict(frames))
+
+    # Many files
+
+    def _in_processes(
+        self, todo: list[Path], processes: int, bar: bool
+    ) -> Iterator[Kept | DataError]:
+        processes = min(processes, len(todo))
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        pool = ProcessPoolExecutor(processes, context, _begin, (self, os.getpid()))
+        try:
+            made = pool.map(_keep, todo, chunksize=max(1, min(16, len(todo) // (8 * processes))))
+            yield from _progress(made, len(todo), bar)
+        except BrokenProcessPool:
+            raise DataError(
+                f"{self.folder}: a process that reads files died, perhaps of lack of memory:"
+                " what is done is kept: start again"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_store: FrameStore  # of a process that reads files
+
+
+def _begin(store: FrameStore, parent: int) -> None:
+    """Starts a process that reads files; it ends with the process that started it."""
+    global _store
+    _store = store
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _keep(path: Path) -> Kept | DataError:
+    return _store._keep(path)
+
+
+def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
+    return iter(
+        tqdm(made, "reading", total, unit=" files", disable=not bar, delay=1.0, leave=False)
+    )
+
+
+def digest(content: str | bytes) -> str:
+    """Thirty-two hexadecimal digits that stand for a content."""
+    data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _metadata(recording: Recording, dtype: str = "", offset: int = 0) -> str:
+    return json.dumps(
+        {
+            "feature_names": list(recording.feature_names),
+            "frame_rate": float(recording.frame_rate),
+            "layout": recording.layout,
+            "sequences": [[suffix, len(frames)] for suffix, frames in recording.frames.items()],
+            "dtype": dtype,
+            "offset": offset,
+        }
+    )
+
+
+def _about(metadata: dict[str, Any]) -> tuple[list[str], float, dict[str, Any]]:
+    return metadata["feature_names"], metadata["frame_rate"], metadata["layout"]
+
+
+def _companions(path: Path, endings: tuple[str, ...]) -> list[Path]:
+    if not endings:
+        return []
+    return sorted(file for file in path.parent.iterdir() if file.name.lower().endswith(endings))
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds off other processes; where the file system has no locks, work may be done twice."""
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # nobody needs it: the entry is whole by now
+        lock.release()

@@ -1,0 +1,1 @@
+"""Motion capture: readers of its formats, skeletons, features of rotations, pictures."""

@@ -1,0 +1,231 @@
+"""Pictures of motion: GIF and MP4, a page with a skeleton to turn, a plot of features.
+
+An MP4 is written beside every GIF if the extra ``mp4`` is installed (see `mp4`).
+
+Conventions:
+    Points are ``(T, P, 3)``: joints, then end sites (see `Motion.points`), or markers, with y up.
+"""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.files import whole_file
+from rnade_lightning.datamodules.core.mp4 import encoder, write_mp4
+from rnade_lightning.datamodules.motion.skeleton import Skeleton
+
+_GIF_FPS = 15.0
+_PIXELS = 460
+_COLOURS = {"left": "#1f77b4", "right": "#e4572e", "middle": "#39424e"}
+_GRID, _SHADOW = "#c9d1d9", "#aab4bf"
+_AZIMUTH, _ELEVATION, _DISTANCE = np.radians(35), np.radians(14), 4.0  # distance in figure heights
+
+
+Lines = list[tuple[int, int, str]]
+"""Points to join, the one nearer to the root first, and a name that tells the side."""
+
+
+def bones_of(skeleton: Skeleton) -> Lines:
+    """The lines of a skeleton, for points as in `Motion.points`."""
+    names = skeleton.names + [skeleton.names[parent] for parent in skeleton.end_parents]
+    return [(a, b, names[b]) for a, b in skeleton.bones]
+
+
+def dots_of(names: list[str]) -> Lines:
+    """Dots for markers."""
+    return [(i, i, name) for i, name in enumerate(names)]
+
+
+def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]:
+    """Draws the skeleton on a ground grid; the camera follows it; at most 15 frames a second.
+
+    Args:
+        path: File to write.
+        points: World positions, ``(T, P, 3)``.
+        lines: What joins them.
+        fps: Frames per second of ``points``.
+
+    Returns:
+        The files written: the GIF, and the MP4 if there is one.
+    """
+    step = max(round(fps / _GIF_FPS), 1)
+    bones = np.array([line[:2] for line in lines])
+    dots = bool((bones[:, 0] == bones[:, 1]).all())
+    centre, floor, height = _stage(points, fps)
+    figure = Figure(figsize=(_PIXELS / 100, _PIXELS / 100), dpi=100, facecolor="white")
+    figure.set_layout_engine("none")  # whatever the caller's matplotlib is set to
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-0.72, 0.72), ylim=(-0.72, 0.72), aspect="equal")
+    axes.set_axis_off()
+    grid = LineCollection([], colors=_GRID, linewidths=0.8)
+    shadow = LineCollection([], colors=_SHADOW, linewidths=3, alpha=0.6)
+    body = LineCollection([], linewidths=6 if dots else 3.2, capstyle="round")
+    for drawn in (grid, shadow, body):
+        axes.add_collection(drawn)
+    colours = np.array([_colour(name) for *_, name in lines])
+    images: list[Image.Image] = []
+    for t in range(0, len(points), step):
+        camera = np.array([centre[t, 0], floor + 0.5 * height, centre[t, 1]])
+        flat = np.where([False, True, False], floor, points[t])
+        far_first = np.argsort(-_project(points[t][bones].mean(axis=1), camera, height)[:, 2])
+        for drawn, segments in (
+            (grid, _grid_lines(centre[t], floor, height)),
+            (shadow, flat[bones]),
+            (body, points[t][bones[far_first]]),
+        ):
+            ends = _project(segments, camera, height)[..., :2]
+            if dots:
+                ends[:, 1] += 1e-4  # lines without length are not drawn
+            drawn.set_segments(list(ends))
+        body.set_color(colours[far_first].tolist())
+        canvas.draw()
+        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        if not images:
+            palette = picture.quantize(48)
+        images.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+    return _save(path, images, fps / step)
+
+
+def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
+    """Writes one page, with nothing to load, that plays the motion; the mouse turns it.
+
+    Args:
+        path: File to write.
+        points: World positions, ``(T, P, 3)``.
+        lines: What joins them.
+        fps: Frames per second of ``points``.
+    """
+    centre, floor, height = _stage(points, fps)
+    scene = {
+        "fps": fps,
+        "bones": [line[:2] for line in lines],
+        "colours": [_colour(name) for *_, name in lines],
+        "points": np.round((points - [0, floor, 0]) / height, 4).reshape(len(points), -1).tolist(),
+        "centre": np.round(centre / height, 4).tolist(),
+    }
+    template = (Path(__file__).parent / "player.html").read_text(encoding="utf-8")
+    content = json.dumps(scene, separators=(",", ":")).replace("</", "<\\/")
+    title = re.sub(r"[^\w .-]", "", path.stem)
+    page = template.replace("__TITLE__", title).replace("__SCENE__", content)
+    with whole_file(path) as part:
+        part.write_text(page, encoding="utf-8")
+
+
+def write_plot(path: Path, frames: Array, fps: float) -> None:
+    """Draws features over time as an image, one row a feature.
+
+    Args:
+        path: File to write, ``.png``.
+        frames: ``(T, D)``.
+        fps: Frames per second.
+    """
+    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    limit = float(np.percentile(np.abs(frames), 99)) or 1.0
+    extent = (0.0, len(frames) / fps, frames.shape[1] - 0.5, -0.5)
+    image = axes.imshow(
+        frames.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent,
+        interpolation="nearest",
+    )  # fmt: skip
+    axes.set(xlabel="time (seconds)", ylabel="feature")
+    figure.colorbar(image, ax=axes, label="value")
+    with whole_file(path) as part:
+        FigureCanvasAgg(figure).print_png(part)
+
+
+def write_path(path: Path, frames: Array) -> None:
+    """Draws a trajectory in the plane, ``(T, 2)``: over time, and in the plane, as an image."""
+    figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
+    over_time, plane = figure.subplots(1, 2, width_ratios=(2, 1))
+    for name, values in zip("xy", frames.T, strict=True):
+        over_time.plot(values, label=name, linewidth=1)
+    over_time.set(xlabel="t (frames)")
+    over_time.legend()
+    plane.plot(*frames.T, ".", markersize=3)
+    plane.set(xlabel="x", ylabel="y")
+    with whole_file(path) as part:
+        FigureCanvasAgg(figure).print_png(part)
+
+
+def write_pictures(path: Path, pictures: Array, fps: float) -> list[Path]:
+    """Plays pictures of intensities from 0 to 1, ``(T, height, width)``, as `write_gif` does."""
+    scale = max(_PIXELS // (2 * pictures.shape[1]), 1)
+    grey = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
+    images = [Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)) for image in grey]
+    return _save(path, images, fps)
+
+
+def _save(path: Path, images: list[Image.Image], fps: float) -> list[Path]:
+    """Writes images as GIF and, where there is an encoder, as MP4 beside it."""
+    with whole_file(path) as part:
+        images[0].save(
+            part,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=10 * max(round(100 / fps), 2),  # it counts hundredths; players slow down one
+            loop=0,
+        )
+    if (program := encoder()) is None:
+        return [path]
+    film = path.with_suffix(".mp4")
+    write_mp4(film, images, fps, program)
+    return [path, film]
+
+
+def _stage(points: Array, fps: float) -> tuple[Array, float, float]:
+    """Where the camera looks ``(T, 2)``, the level of the ground, the height of the figure."""
+    low, high = points[..., 1].min(axis=1), points[..., 1].max(axis=1)
+    floor = float(np.percentile(low, 5))
+    height = max(float(np.percentile(high - low, 90)), 1e-6)
+    half = max(round(fps / 3), 1)
+    root = np.pad(points.mean(axis=1)[:, ::2], ((half, half), (0, 0)), mode="edge")
+    kernel = np.ones(2 * half + 1) / (2 * half + 1)
+    centre = np.stack([np.convolve(axis, kernel, mode="valid") for axis in root.T], axis=-1)
+    return centre, floor, height
+
+
+def _project(points: Array, camera: Array, height: float) -> Array:
+    """Perspective: ``(..., 3)`` world points to right, up (on the picture) and depth."""
+    return _lens((points - camera) / height @ _view().T)
+
+
+@cache
+def _view() -> Array:
+    """The rotation that turns the world in front of the camera: right, up, away, ``(3, 3)``."""
+    ca, sa, ce, se = np.cos(_AZIMUTH), np.sin(_AZIMUTH), np.cos(_ELEVATION), np.sin(_ELEVATION)
+    about_y = np.array([[ca, 0, -sa], [0, 1, 0], [-sa, 0, -ca]])
+    return np.array([[1, 0, 0], [0, ce, se], [0, -se, ce]]) @ about_y
+
+
+def _lens(seen: Array) -> Array:
+    depth = np.maximum(seen[..., 2:] + _DISTANCE, 0.1)
+    return np.concatenate([seen[..., :2] * _DISTANCE / depth, depth], axis=-1)
+
+
+def _grid_lines(centre: Array, floor: float, height: float, n_cells: int = 5) -> Array:
+    """Segments of a square grid that stands still while the camera moves, ``(L, 2, 3)``."""
+    cell = 0.5 * height
+    start = np.round(centre / cell) * cell
+    along = np.arange(-n_cells, n_cells + 1) * cell
+    ends = np.array([-n_cells, n_cells]) * cell
+    x, z = np.meshgrid(along, ends, indexing="ij")
+    level = np.full_like(x, floor)
+    across = np.stack([x + start[0], level, z + start[1]], axis=-1)
+    return np.concatenate([across, np.stack([z + start[0], level, x + start[1]], axis=-1)])
+
+
+def _colour(name: str) -> str:
+    """The colour of the side that a name tells."""
+    side = re.match(r"(left|right|l_|r_|L(?=[A-Z])|R(?=[A-Z]))", name, re.IGNORECASE)
+    left_right = {"l": "left", "r": "right"}
+    return _COLOURS[left_right[side[1][0].lower()] if side else "middle"]

@@ -1,0 +1,65 @@
+"""The split of the 2014 paper, leaks and all, to measure what it measured and for nothing else.
+
+Training windows come from the first 80 % of every sequence. A test window is drawn from a sequence
+chosen in proportion to its length, and starts in the last 20 %, or as late as a whole window
+allows: where that part is shorter than a window, and in two of the three sequences of MOCAP.mat it
+is, test windows begin among the training frames.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.corpus import Frames
+from rnade_lightning.datamodules.core.files import DataError, name_of
+from rnade_lightning.datamodules.motion.mocap import MocapDataModule
+
+_TEST = 0.2
+
+
+class LeakyMocapDataModule(MocapDataModule):
+    """Motion split as in the 2014 paper. There is no validation part.
+
+    Args:
+        root: As in `MocapDataModule`.
+        n_windows: Test windows, of as many frames as training windows.
+        **kwargs: See `MocapDataModule`; its fractions have no say.
+    """
+
+    def __init__(self, root: str | None = None, n_windows: int = 100, **kwargs: Any) -> None:
+        super().__init__(root, **kwargs)
+        self.val_fraction, self.test_fraction = 0.0, _TEST
+        self.n_windows = n_windows
+        if n_windows < 1:
+            raise DataError("n_windows must be 1 or more")
+
+    def settings(self) -> dict[str, Any]:
+        """Those of `MocapDataModule`: files are read alike."""
+        settings = super().settings()
+        del settings["arguments"]["n_windows"]
+        return settings
+
+    def _divided(
+        self, path: Path, sequences: dict[str, Array | Frames], label: str | None
+    ) -> list[tuple[str, str, Array | Frames]]:
+        name = name_of(path, self._root(), self.extensions)
+        pieces = []
+        for suffix, frames in sequences.items():
+            self._check_piece(path, len(frames), self._start(frames), "train")
+            pieces.append(("train", name + suffix, frames[: self._start(frames)]))
+        rng, suffixes = np.random.default_rng(self.seed), list(sequences)
+        lengths = np.array([len(frames) for frames in sequences.values()])
+        for i in rng.choice(len(suffixes), self.n_windows, p=lengths / lengths.sum()):
+            frames = sequences[suffixes[i]]
+            last = len(frames) - self.window
+            start = int(rng.integers(min(self._start(frames), last), last + 1))
+            window = frames[start : start + self.window]
+            pieces.append(("test", f"{name}{suffixes[i]}_{start}", window))
+        return pieces
+
+    @staticmethod
+    def _start(frames: Array | Frames) -> int:
+        """Of the part from which test windows are meant to come."""
+        return len(frames) - round(_TEST * len(frames))

@@ -1,0 +1,99 @@
+"""MATLAB 5 files, read: the arrays of numbers among their variables.
+
+Read here, with NumPy alone: SciPy's reader, against which it is tested, crashes the process on
+damaged files. A file is a header of 128 bytes and one element a variable, perhaps compressed. An
+element is a tag (type and size) and its content, and a variable consists of elements: flags, shape,
+name, numbers.
+
+Conventions:
+    Arrays are float64, with the shape they have in MATLAB. Variables of other kinds (text, cells,
+    structures, sparse and complex arrays) are passed over.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.arrays import MAX_BYTES
+from rnade_lightning.datamodules.core.files import DataError
+
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
+_NUMBERS |= {12: "i8", 13: "u8"}
+_MATRIX, _COMPRESSED = 14, 15
+_CLASSES = range(6, 16)  # double, single and the integers
+
+
+def read_mat(path: Path) -> dict[str, Array]:
+    """Arrays by the names of the variables.
+
+    Raises:
+        DataError: Not a MATLAB 5 file, or not whole.
+    """
+    try:
+        data = path.read_bytes()
+        if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):
+            raise ValueError("it does not begin as one")
+        endian = "<" if data[126:128] == b"IM" else ">"
+        found: dict[str, Array] = {}
+        for kind, content in _elements(data[128:], endian, padded=False):
+            if kind == _COMPRESSED:
+                unpack = zlib.decompressobj()
+                content = unpack.decompress(content, MAX_BYTES)
+                if not unpack.eof:
+                    raise ValueError("a compressed variable is not whole")
+                (kind, content), *_ = _elements(content, endian)
+            if kind != _MATRIX:
+                raise ValueError(f"an element of type {kind} stands where a variable is needed")
+            name, value = _variable(content, endian)
+            if name in found:
+                raise ValueError(f"two variables are called {name}")
+            if value is not None:
+                found[name] = value
+    except (OSError, ValueError, zlib.error, struct.error) as error:
+        raise DataError(f"{path}: not a whole MATLAB 5 file ({error}): get it again") from error
+    return found
+
+
+def _elements(data: bytes, endian: str, padded: bool = True) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        if at + 8 > len(data):
+            raise ValueError(f"it ends inside the tag {len(data) - at} bytes before its end")
+        kind, size = struct.unpack_from(endian + "II", data, at)
+        if kind >> 16:  # a small element, with up to 4 bytes inside the tag
+            size, kind, begin, step = kind >> 16, kind & 0xFFFF, at + 4, 8
+            if size > 4:
+                raise ValueError(f"a small element has {size} bytes")
+        else:
+            begin = at + 8
+            step = 8 + (-(-size // 8) * 8 if padded else size)
+        if begin + size > len(data):
+            raise ValueError(f"an element needs {size} bytes where {len(data) - begin} follow")
+        yield kind, data[begin : begin + size]
+        at += step
+
+
+def _variable(content: bytes, endian: str) -> tuple[str, Array | None]:
+    elements = list(_elements(content, endian))
+    if len(elements) < 3:
+        raise ValueError("a variable has no flags, shape and name")
+    (flag_kind, flags), (shape_kind, shape_bytes), (_, name_bytes), *parts = elements
+    if flag_kind != 6 or len(flags) != 8 or shape_kind != 5 or len(shape_bytes) % 4:
+        raise ValueError("a variable has no good flags and shape")
+    word = struct.unpack(endian + "II", flags)[0]
+    name = name_bytes.decode("latin-1")
+    complex_numbers = bool(word & 0x800)
+    if word & 0xFF not in _CLASSES or complex_numbers:
+        return name, None
+    shape = [int(n) for n in np.frombuffer(shape_bytes, endian + "i4")]
+    if len(parts) != 1 or parts[0][0] not in _NUMBERS or min(shape, default=-1) < 0:
+        raise ValueError(f"variable {name} is not an array of numbers")
+    dtype = np.dtype(endian + _NUMBERS[parts[0][0]])
+    if len(parts[0][1]) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        raise ValueError(f"variable {name} has {len(parts[0][1])} bytes for shape {shape}")
+    values = np.frombuffer(parts[0][1], dtype).astype(np.float64)
+    return name, values.reshape(shape, order="F")

@@ -1,0 +1,370 @@
+"""Motion capture: skeletons that move (BVH, ASF/AMC, AMASS), markers (C3D), and the paper's set.
+
+    read                      becomes                     written
+    .bvh, .bvh.gz, .amc       features of representation  .bvh, .gif, .html
+    .npz (AMASS)              features of representation  .npz (AMASS); the same as well with
+                                                          offsets in the file
+    .c3d                      coordinates of markers      .npz, .gif, .html
+    .mat (the paper's)        its features                .npz, .png
+
+Where the extra ``mp4`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures beside it.
+Positions of joints do not determine a BVH file: they are written as ``.npz`` in its place.
+
+Conventions:
+    As in `representation`, `skeleton` and `c3d`. Features of the MATLAB set are in the units of
+    ``batchdata``.
+"""
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
+from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.standardise import Standardiser
+from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
+from rnade_lightning.datamodules.motion.animation import (
+    Lines,
+    bones_of,
+    dots_of,
+    write_gif,
+    write_html,
+)
+from rnade_lightning.datamodules.motion.asfamc import read_amc
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.c3d import read_c3d, whole_pieces
+from rnade_lightning.datamodules.motion.expmap import TO_Y_UP
+from rnade_lightning.datamodules.motion.mat import read_mat
+from rnade_lightning.datamodules.motion.metrics import (
+    Limits,
+    angles_of,
+    feet_of,
+    find_limits,
+    motion_figures,
+)
+from rnade_lightning.datamodules.motion.representation import (
+    decode,
+    encode,
+    feature_names,
+    points_of,
+)
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
+
+_MAT_FPS = 30.0  # of the published set; the file does not say
+_UP = {"amass": "z", "c3d": "z"}  # of the formats that have one; y of all others
+_LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
+
+
+class MocapDataModule(FrameDataModule):
+    """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
+
+    Args:
+        root: Folder, file or glob to read. Nothing means the motion shipped with the package.
+        fps: Frames per second to resample to; rotations are resampled as rotations.
+        skip_frames: Frames of the file to leave out at the start of every take; 1 for the CMU takes
+            in BVH, which begin with an added T-pose.
+        up: Vertical axis of the files; that usual for the format if not given.
+        representation: What a frame of a skeleton holds: exponential maps, 6-D rotations, positions
+            of joints, or channels of the file. Nats of one are never compared with another's.
+        root_motion: The root's changes in its facing frame, or its place in the world. Channels of
+            the file have the place.
+        noise: Standard deviation of the Gaussian noise that standardised frames are given, in their
+            units (deviations of a feature, unless standardise is no). Must be above 0 for 6d and
+            positions, which obey constraints.
+        rename: New names of joints or markers by those of the file.
+        markers: Names of the markers to use, after renaming; all if not given.
+        max_gap: Longest gap of a marker, in frames of the file, that is filled in; where one is
+            longer the take is cut.
+        min_piece: Shortest piece of a cut take that is used, in frames.
+        amc_fps: Frames per second of .amc files, which do not say.
+        **kwargs: See `FrameDataModule`.
+    """
+
+    extensions = (".bvh", ".bvh.gz", ".amc", ".npz", ".c3d", ".mat")
+    beside = (".asf",)
+    shipped = Path(__file__).parent / "samples"
+
+    def __init__(
+        self,
+        root: str | None = None,
+        fps: float = 30.0,
+        skip_frames: int = 0,
+        up: Literal["y", "z"] | None = None,
+        representation: Literal["expmap", "6d", "positions", "raw"] = "expmap",
+        root_motion: Literal["velocity", "position"] = "velocity",
+        noise: float = 0.0,
+        rename: dict[str, str] | None = None,
+        markers: list[str] | None = None,
+        max_gap: int = 10,
+        min_piece: int = 100,
+        amc_fps: float = 120.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        self.fps, self.skip_frames, self.up, self.amc_fps = fps, skip_frames, up, amc_fps
+        self.representation, self.root_motion, self.noise = representation, root_motion, noise
+        self.rename, self.markers = rename or {}, markers
+        self.max_gap, self.min_piece = max_gap, min_piece
+        self._limits: Limits | None = None
+        if not min(fps, amc_fps) > 0 or skip_frames < 0 or up not in (None, *TO_Y_UP):
+            raise DataError("fps must be above 0, skip_frames 0 or more, and up y or z")
+        if max_gap < 0 or min_piece < 2 or not noise >= 0:
+            raise DataError("max_gap and noise must be 0 or more, min_piece 2 or more")
+        if representation in ("6d", "positions") and not noise > 0:
+            raise DataError(
+                f"{representation} features obey constraints, so that a density on them is"
+                " unbounded: declare noise above 0 (such as 0.01), or use expmap"
+            )
+
+    def read(self, path: Path) -> Recording:
+        """Reads a file of any of the formats."""
+        name = path.name.lower()
+        if name.endswith(".mat"):
+            return self._read_mat(path)
+        if name.endswith(".c3d"):
+            return self._read_markers(path)
+        if name.endswith(".npz"):
+            return self._encoded(path, read_amass(path), "amass")
+        if name.endswith(".amc"):
+            return self._encoded(path, read_amc(path, self.amc_fps), "amc")
+        return self._encoded(path, read_bvh(path), "bvh")
+
+    def mismatch(self, recording: Recording, reference: Recording) -> str | None:
+        """Joints must be the same and hang together alike; bones may differ in length."""
+        ours, theirs = (r.layout.get("skeleton") for r in (recording, reference))
+        if (ours is None) != (theirs is None):
+            return "one is motion of a skeleton and the other a MATLAB set or markers"
+        if ours is not None and theirs is not None:
+            extra = sorted(set(ours["names"]) - set(theirs["names"]))[:3] or "none"
+            missing = sorted(set(theirs["names"]) - set(ours["names"]))[:3] or "none"
+            if ours["names"] != theirs["names"] or ours["parents"] != theirs["parents"]:
+                return (
+                    f"its skeleton is another (joints in excess {extra}, missing {missing};"
+                    " rename maps names)"
+                )
+            ratio, reference_size = (Skeleton.from_state(s).size for s in (ours, theirs))
+            if reference_size > 0 and not 0.5 < ratio / reference_size < 2:
+                ratio /= reference_size
+                return f"its skeleton is {ratio:.3g} times the size, as in other units of length"
+        for what in ("up", "unit"):
+            if recording.layout.get(what) != reference.layout.get(what):
+                return f"its {what} is {recording.layout.get(what)}, not {reference.layout[what]}"
+        return super().mismatch(recording, reference)
+
+    def write(self, raw: Array, stem: Path) -> list[Path]:
+        """Writes raw frames as files of the formats in the table above."""
+
+        def named(kind: str) -> Path:  # a suffix added: a stem such as "epoch.3" keeps its dot
+            return stem.with_name(f"{stem.name}.{kind}")
+
+        layout, fps = self.layout, self.frame_rate
+        names = self._fitted()[1].feature_names
+        if "markers" in layout:
+            write_frames(named("npz"), raw, fps, names)
+            points = raw.reshape(len(raw), -1, 3) @ TO_Y_UP[layout["up"]].T
+            played = self._play(stem, points, dots_of(layout["markers"]))
+            return [named("npz"), *played]
+        if "skeleton" not in layout:
+            return write_numbers(stem, raw, fps, names)
+        skeleton = Skeleton.from_state(layout["skeleton"])
+        written: list[Path] = []
+        if self.representation == "positions":
+            write_frames(named("npz"), raw, fps, names)
+            written.append(named("npz"))
+        else:
+            motion = self._decoded(raw)
+            if layout.get("format") == "amass":
+                write_amass(named("npz"), motion)
+                written.append(named("npz"))
+            if skeleton.size > 0:
+                write_bvh(named("bvh"), motion)
+                written.append(named("bvh"))
+        if skeleton.size == 0:
+            rank_zero_info(
+                f"{stem}: the data say how joints turn but not where they are: no pictures"
+            )
+            return written
+        return written + self._play(stem, self._points(raw), bones_of(skeleton))
+
+    def figures(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
+        """Foot skate and joint limits of a motion, beside those of the test data.
+
+        Args:
+            frames: Standardised frames, ``(T, D)``.
+
+        Returns:
+            ``foot_skate`` and ``joint_limit`` (see `figures`), and those of the test data, ending
+            in ``_of_data``; empty for data without a skeleton.
+        """
+        state = self.layout.get("skeleton")
+        if state is None or not np.any(state["offsets"]):
+            return {}
+        skeleton = Skeleton.from_state(state)
+        feet, n = feet_of(skeleton), 0
+        if self._limits is None:
+            points, angles = [], []
+            for _, known in self.sequences("train"):
+                parts = self._points_and_angles(self.destandardise(known))
+                points.append(parts[0])
+                angles += [] if parts[1] is None else [parts[1]]
+                n += len(known)
+                if n >= _LIMIT_FRAMES:
+                    break
+            self._limits = find_limits(points, angles, feet)
+        both = self._points_and_angles(self.destandardise(frames))
+        found = motion_figures(*both, self.frame_rate, feet, self._limits)
+        held_out = []
+        for _, known in self.sequences("test"):
+            parts = self._points_and_angles(self.destandardise(known))
+            known_figures = motion_figures(*parts, self.frame_rate, feet, self._limits)
+            held_out.append((len(known), known_figures))
+        for key in list(found):
+            pairs = [(n, f[key]) for n, f in held_out if np.isfinite(f[key])]
+            mean = sum(n * f for n, f in pairs) / sum(n for n, _ in pairs) if pairs else np.nan
+            found[f"{key}_of_data"] = float(mean)
+        return found
+
+    def _fitted(self) -> tuple[Standardiser, Recording]:
+        standardiser, reference = super()._fitted()
+        if self.noise > 0:
+            standardiser = _Noisy(**vars(standardiser), noise=self.noise, seed=self.seed)
+        return standardiser, reference
+
+    def _encoded(self, path: Path, motion: Motion, kind: str) -> Recording:
+        motion = self._renamed(path, motion)
+        up = self.up or _UP.get(kind, "y")
+        skip = slice(self.skip_frames, None)
+        motion = replace(motion, positions=motion.positions[skip], rotations=motion.rotations[skip])
+        if len(motion.positions):
+            _check_size(path, len(motion.positions), motion.fps, self.fps)
+            motion = motion.resampled(self.fps)
+        if len(motion.positions) < 2:
+            raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
+        skeleton = motion.skeleton
+        if self.representation == "positions" and skeleton.size == 0:
+            raise DataError(f"{path}: does not say where joints are: use expmap or 6d")
+        frames = encode(motion, up, self.representation, self.root_motion)
+        names = feature_names(skeleton, self.representation, self.root_motion)
+        layout = {"skeleton": skeleton.state(), "up": up, "format": kind}
+        return Recording({"": frames}, names, self.fps, layout)
+
+    def _renamed(self, path: Path, motion: Motion) -> Motion:
+        motion = motion.renamed(self.rename)
+        if len(set(motion.skeleton.names)) != len(motion.skeleton.names):
+            raise DataError(f"{path}: two joints share a name once renamed: correct rename")
+        return motion
+
+    def _read_markers(self, path: Path) -> Recording:
+        found = read_c3d(path)
+        names = [self.rename.get(name, name) for name in found.names]
+        if len(set(names)) != len(names):
+            raise DataError(f"{path}: two markers share a name once renamed: correct rename")
+        missing = sorted(set(self.markers or []) - set(names))
+        if missing:
+            raise DataError(f"{path}: has no marker {missing[:3]}, only {names[:60]}")
+        chosen = [names.index(name) for name in self.markers or names]
+        points = found.points[self.skip_frames :, chosen]
+        frames: dict[str, Array] = {}
+        left_out = len(points)
+        for piece in whole_pieces(points, self.max_gap):
+            _check_size(path, len(piece), found.fps, self.fps)
+            piece = between(piece, *neighbours(len(piece), found.fps, self.fps))
+            if len(piece) >= self.min_piece:
+                frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
+                left_out -= round(len(piece) * found.fps / self.fps)
+        if not frames:
+            gone = np.isnan(points).any(axis=-1).mean(axis=0)
+            worst = [f"{names[chosen[m]]} {gone[m]:.0%}" for m in np.argsort(-gone)[:5]]
+            raise DataError(
+                f"{path}: no {self.min_piece} frames in a row have all markers (missing: "
+                f"{', '.join(worst)}): choose markers, raise max_gap or lower min_piece"
+            )
+        if len(frames) == 1:
+            frames = {"": frames[":0"]}
+        if left_out > 0.01 * len(points):
+            share = left_out / max(len(points), 1)
+            rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
+        kept = [names[m] for m in chosen]
+        features = [f"{name}.{axis}" for name in kept for axis in "xyz"]
+        layout = {"markers": kept, "up": self.up or _UP["c3d"], "unit": found.unit}
+        return Recording(frames, features, self.fps, layout)
+
+    def _read_mat(self, path: Path) -> Recording:
+        content = read_mat(path)
+        if not {"batchdata", "seqlengths"} <= set(content):
+            raise DataError(f"{path}: no numbers called batchdata and seqlengths: leave it out")
+        data, counts = content["batchdata"], content["seqlengths"].ravel()
+        if not np.isfinite(counts).all() or (counts != np.round(counts)).any():
+            raise DataError(f"{path}: seqlengths are not whole numbers: repair it")
+        lengths = counts.astype(np.int64)
+        if data.ndim != 2 or min(lengths, default=0) < 1 or counts.sum() != len(data):
+            raise DataError(
+                f"{path}: seqlengths sums to {counts.sum():g} where batchdata is {data.shape}"
+            )
+        if self.fps != _MAT_FPS:
+            raise DataError(
+                f"{path}: this set has {_MAT_FPS:g} frames per second: leave fps at that"
+            )
+        parts = np.split(data, np.cumsum(lengths)[:-1])
+        names = [f"feature_{i}" for i in range(data.shape[1])]
+        return Recording({f":{i}": x for i, x in enumerate(parts)}, names, _MAT_FPS, {})
+
+    def _how(self) -> tuple[Any, ...]:
+        """What `decode` and `points_of` need beside the features."""
+        layout = self.layout
+        skeleton = Skeleton.from_state(layout["skeleton"])
+        up = layout.get("up", "y")
+        return skeleton, self.frame_rate, up, self.representation, self.root_motion
+
+    def _decoded(self, raw: Array) -> Motion:
+        return decode(raw, *self._how())
+
+    def _points(self, raw: Array) -> Array:
+        return points_of(raw, *self._how())
+
+    def _points_and_angles(self, raw: Array) -> tuple[Array, Array | None]:
+        if self.representation == "positions":
+            return self._points(raw), None
+        motion = self._decoded(raw)
+        return motion.points() @ TO_Y_UP[self.layout.get("up", "y")].T, angles_of(motion)
+
+    def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
+        gif, html = (stem.with_name(f"{stem.name}.{kind}") for kind in ("gif", "html"))
+        _, *film = write_gif(gif, points, lines, self.frame_rate)
+        write_html(html, points, lines, self.frame_rate)
+        return [gif, html, *film]
+
+
+@dataclass(frozen=True)
+class _Noisy(Standardiser):
+    """Gives frames noise, which depends on nothing but the frames and the seed."""
+
+    noise: float = 0.0
+    seed: int = 0
+
+    def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
+        """Raw ``(..., D_raw)`` to standardised ``(..., D)`` with noise, float32."""
+        frames = super().forward(raw)
+        content = zlib.crc32(np.ascontiguousarray(raw).data)
+        rng = np.random.default_rng([self.seed, content])
+        drawn = self.noise * rng.standard_normal(frames.shape)
+        return frames + torch.from_numpy(drawn.astype(np.float32))
+
+    def state(self) -> dict[str, Any]:
+        """The map without the noise, which the data module's arguments declare."""
+        state = super().state()
+        return {key: state[key] for key in state if key not in ("noise", "seed")}
+
+
+def _check_size(path: Path, n_frames: int, source: float, target: float) -> None:
+    """Refuses a frame rate by which resampling would make a file enormous, as a damaged one may."""
+    if target > 50 * source and n_frames * target / source > 1e6:
+        raise DataError(f"{path}: has {source:g} frames per second: resampled it would be too long")

@@ -1,0 +1,1 @@
+"""Sequences made up from a seed."""

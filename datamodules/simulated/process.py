@@ -1,0 +1,104 @@
+"""Sequences made up from a seed, with no files: what `balls` and `trajectory` have in common.
+
+Training, validation and test sequences are drawn independently, each part from a random stream of
+its own, so that the test part does not depend on how much is trained on. Frames saved before (see
+`arrays`) can be read back, scored and continued like those of any other data.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
+from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.splits import check_length
+from rnade_lightning.datamodules.core.standardise import Standardiser
+
+_PARTS = ("train", "val", "test")
+
+
+class SimulatedDataModule(FrameDataModule):
+    """Sequences of equal length drawn from a process that is known.
+
+    Args:
+        root: Frames saved before (.npz) to use instead; nothing means to simulate.
+        n_train: Training sequences.
+        n_val: Validation sequences.
+        n_test: Test sequences.
+        n_frames: Frames of each sequence.
+        **kwargs: See `FrameDataModule`; what splits files has no say where sequences are simulated.
+    """
+
+    extensions = (".npz",)
+    fps: ClassVar[float]
+    """Frames per second at which the frames are played."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        n_train: int = 100,
+        n_val: int = 20,
+        n_test: int = 100,
+        n_frames: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root, **kwargs)
+        self.n_frames, self._n_sequences = (
+            n_frames,
+            dict(zip(_PARTS, (n_train, n_val, n_test), strict=True)),
+        )
+        if min(self._n_sequences.values()) < 1:
+            raise DataError("n_train, n_val and n_test must be 1 or more")
+        for part in _PARTS:
+            if root is None:
+                check_length(n_frames, part, self.window, self.warmup)
+
+    @abstractmethod
+    def simulate(self, n_sequences: int, rng: np.random.Generator) -> Array:
+        """Draws sequences, ``(n_sequences, n_frames, D_raw)``."""
+
+    @property
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names of the raw features."""
+
+    def read(self, path: Path) -> Recording:
+        """Reads frames that `write` wrote."""
+        arrays, _, _ = read_arrays(path)
+        for frames in arrays.values():
+            if frames.shape[1] != len(self.names):
+                raise DataError(
+                    f"{path}: frames have {frames.shape[1]} numbers, not {len(self.names)}:"
+                    " set the sizes it was made with"
+                )
+        return Recording(arrays, self.names, self.fps, {})
+
+    def write(self, raw: Array, stem: Path) -> list[Path]:
+        """Writes ``.npz`` and a picture."""
+        path = stem.with_name(f"{stem.name}.npz")
+        write_frames(path, raw, self.fps)
+        return [path]
+
+    def setup(self, stage: str | None = None) -> None:
+        """Simulates all parts, and fits statistics unless a checkpoint gave them."""
+        if self.root is not None:
+            return super().setup(stage)
+        if self._raw:
+            return None
+        for i, (part, n) in enumerate(self._n_sequences.items()):
+            drawn = self.simulate(n, np.random.default_rng([self.seed, i]))
+            self._raw[part] = [(f"{part}_{k}", frames) for k, frames in enumerate(drawn)]
+        if self._standardiser is None:
+            training = [frames for _, frames in self._raw["train"]]
+            self._standardiser = Standardiser.fit(
+                training, self.names, self.rank_tolerance, self.rescale
+            )
+        self._reference = Recording({}, self.names, self.fps, {})
+        return None
+
+    def _root(self) -> str | Path:
+        return self.root if self.root is not None else f"simulated from seed {self.seed}"

@@ -1,0 +1,1 @@
+"""Sound: files, frames of samples and of spectra, adaptive predictors."""

@@ -1,0 +1,186 @@
+"""Which sound files make a corpus: a manifest, groups that stay together, a public set to download.
+
+Conventions:
+    A manifest is a table with the columns ``path`` (relative to the manifest's folder, or whole),
+    and if wanted ``split`` (train, val or test) and ``group``; others are ignored. Lines of a CSV
+    file count from 1, its heading; rows of a Parquet file from 1, which has none.
+"""
+
+import csv
+import importlib
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torchaudio
+
+from rnade_lightning.datamodules.core.files import DataError
+
+MANIFESTS = (".csv", ".parquet")
+PATTERNS = {
+    "CMUARCTIC": "ARCTIC/cmu_us_aew_arctic/wav/*.wav",
+    "LIBRITTS": "LibriTTS/train-clean-100/*/*/*.wav",
+    "LJSPEECH": "LJSpeech-1.1/wavs/*.wav",
+    "SPEECHCOMMANDS": "SpeechCommands/speech_commands_v0.02/[!_]*/*.wav",
+    "VCTK_092": "VCTK-Corpus-0.92/wav48_silence_trimmed/*/*_mic2.flac",
+    "YESNO": "waves_yesno/*.wav",
+}
+"""Sound files of each of torchaudio's data sets, below the folder it downloads to."""
+
+_PARTS = ("train", "val", "test")
+_PATIENCE = 30.0  # seconds without an answer after which a download is given up
+
+
+class Entry(NamedTuple):
+    """A line of a manifest; what is not given is empty."""
+
+    path: Path
+    split: str
+    group: str
+
+
+def is_manifest(root: str | Path) -> bool:
+    """Whether a root names a table of files."""
+    return str(root).lower().endswith(MANIFESTS)
+
+
+def read_manifest(path: str | Path) -> list[Entry]:
+    """Reads a manifest, in the order of its lines.
+
+    Raises:
+        DataError: No such table, one that is damaged, a file that is not there or there twice, an
+            unknown split, a split on some lines only, a group in two splits.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DataError(f"{path}: no such file: check the path given as root")
+    entries: list[Entry] = []
+    home: dict[str, str] = {}  # of each group
+    for where, row in _rows(path):
+        for name, value in row.items():
+            if not isinstance(value, str | (int if name == "group" else str)):
+                raise DataError(f"{where}: {name} is {str(value)[:60]!r}, no text: correct it")
+        file, split, group = (str(row.get(k, "")).strip() for k in Entry._fields)
+        if not file:
+            raise DataError(f"{where}: no path: give one under the heading path")
+        entry = Entry(path.parent / file, split, group)
+        try:
+            entry = entry._replace(path=path.parent / Path(file).expanduser())
+            there = entry.path.is_file()
+        except (OSError, RuntimeError):  # a name too long, a home of nobody
+            there = False
+        if not there:
+            raise DataError(f"{where}: {_shown(entry.path)}: no such file")
+        if split and split not in _PARTS:
+            raise DataError(f"{where}: split {split[:60]!r} is none of {', '.join(_PARTS)}")
+        if entries and bool(split) != bool(entries[0].split):
+            raise DataError(f"{where}: some lines have a split, others none: fill in all or none")
+        if group and home.setdefault(group, split) != split:
+            raise DataError(
+                f"{where}: group {group[:60]!r} is in {home[group]} too: keep it in one"
+            )
+        entries.append(entry)
+    if not entries:
+        raise DataError(f"{path}: lists no files")
+    seen: set[Path] = set()
+    for entry in entries:
+        if entry.path.resolve() in seen:
+            raise DataError(f"{path}: lists {entry.path} twice: keep one line")
+        seen.add(entry.path.resolve())
+    return entries
+
+
+def download(dataset: str, folder: Path) -> None:
+    """Downloads a public set with torchaudio, unless its files are there; whole or not at all.
+
+    Args:
+        dataset: Name of torchaudio's class.
+        folder: Folder of all downloads.
+
+    Raises:
+        DataError: It could not be had; says where to put the files.
+    """
+    pattern = PATTERNS[dataset]
+    if next(folder.glob(pattern), None) is not None:
+        return
+    top = pattern.split("/")[0]
+    part = folder / f".{os.getpid()}.{dataset}"
+    patience = socket.getdefaulttimeout()
+    try:
+        if (folder / top).exists():
+            raise FileExistsError(f"{folder / top} is there without them")
+        part.mkdir(parents=True, exist_ok=True)
+        socket.setdefaulttimeout(_PATIENCE)
+        getattr(torchaudio.datasets, dataset)(str(part), download=True)
+        if next(part.glob(pattern), None) is None:
+            raise FileNotFoundError("the download holds none")
+        if not (folder / top).exists():  # else another process was first
+            (part / top).rename(folder / top)
+    except Exception as error:  # of many kinds: no network, no space, another content
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{folder}: could not download {dataset} ({reason}): put its files where"
+            f" {folder / pattern} finds them, or give root without dataset"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(patience)
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row of a table is, and what it holds under the headings of an entry."""
+    columns, rows = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
+    if "path" not in columns:
+        found = _shown(", ".join(columns)) or "none"
+        raise DataError(f"{path}: has no column called path: its columns are {found}")
+    for where, row in rows:
+        held = {name: row[name] for name in Entry._fields if row.get(name) is not None}
+        yield f"{path}: {where}", held
+
+
+Table = tuple[list[str], list[tuple[str, dict[str, Any]]]]
+"""Names of the columns; where each row is, and what it holds."""
+
+
+def _csv(path: Path) -> Table:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = [(f"line {line}", row) for line, row in enumerate(reader, start=2)]
+            columns = list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: not a table of comma-separated text ({_shown(error)}): save it again"
+        ) from None
+    for where, row in rows:
+        if None in row or None in row.values():
+            raise DataError(
+                f"{path}: {where}: not as many cells as the heading's {len(columns)}: correct it"
+            )
+    return columns, rows
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise DataError(
+            f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or save it as .csv"
+        ) from None
+    try:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            columns = list(file.schema_arrow.names)
+            wanted = [name for name in Entry._fields if name in columns]
+            rows = file.read(wanted, use_threads=False).to_pylist()
+    except Exception as error:  # pyarrow raises many kinds for a damaged file
+        raise DataError(f"{path}: not a Parquet table ({_shown(error)}): write it again") from None
+    return columns, [(f"row {i}", row) for i, row in enumerate(rows, start=1)]
+
+
+def _shown(what: object) -> str:
+    """The start of a text on one line, without what cannot be printed."""
+    text = " ".join(str(what).split())[:400]
+    return "".join(c if c.isprintable() else "?" for c in text)

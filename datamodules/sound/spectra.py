@@ -1,0 +1,168 @@
+"""Sound to mel frames and cepstra, and back to sound.
+
+Conventions:
+    Samples are ``(N,)``, full scale 1. Frames are ``(T, n_mels)`` or ``(T, n_mfcc)``, time first,
+    float64. Frame t is centred on sample ``t * hop_length`` (the edges are reflected), so that
+    N samples give ``1 + N // hop_length`` frames. The window is a periodic Hann window. Mel filters
+    are Slaney's: his scale, each filter of area 1 (librosa's defaults; in torchaudio
+    ``mel_scale="slaney", norm="slaney"``). ``log_mel`` is the natural logarithm of mel power, at
+    least 1e-10; times ``10 / ln 10`` it is librosa's ``power_to_db`` without its ``top_db``.
+    Cepstra are the orthonormal DCT-II of ``log_mel``.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torchaudio
+
+from rnade_lightning.datamodules.core import Array
+
+_LEAST = 1e-10  # mel power
+_N_ITER = 64  # of Griffin-Lim
+_N_FITS = 30  # of power to mel power; 100 sound no better
+
+
+@dataclass(frozen=True)
+class Mel:
+    """The mel transform and its approximate inverse; arguments are named as in torchaudio.
+
+    Attributes:
+        sample_rate: Samples per second.
+        n_fft: Length of the Fourier transform, in samples.
+        win_length: Length of the window, in samples.
+        hop_length: Samples from one frame to the next.
+        n_mels: Mel filters.
+        f_min: Lowest frequency, in Hz.
+        f_max: Highest frequency, in Hz.
+    """
+
+    sample_rate: int
+    n_fft: int
+    win_length: int
+    hop_length: int
+    n_mels: int
+    f_min: float
+    f_max: float
+
+    @property
+    def empty(self) -> list[int]:
+        """Filters that lie between two bins of the Fourier transform and are always zero."""
+        return torch.nonzero(self._filters.sum(0) == 0).flatten().tolist()
+
+    def log_mel(self, samples: Array) -> Array:
+        """Log mel power, ``(N,)`` to ``(T, n_mels)``; N must be above ``n_fft // 2``."""
+        power = torchaudio.functional.spectrogram(
+            torch.from_numpy(samples).float(),
+            pad=0,
+            window=self._window,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            win_length=self.win_length,
+            power=2.0,
+            normalized=False,
+        )  # (F, T)
+        mel = power.T @ self._filters  # (T, n_mels)
+        return mel.clamp(min=_LEAST).log().double().numpy()
+
+    def samples(self, log_mel: Array) -> Array:
+        """Sound whose log mel power is close to ``(T, n_mels)``; ``(T - 1) * hop_length`` samples.
+
+        The power spectrum is the non-negative one that fits the mel power best, its phase that of
+        Griffin and Lim (fast version). The same frames give the same sound.
+        """
+        n_frames, least = len(log_mel), self.n_fft // (2 * self.hop_length) + 2  # for its edges
+        log_mel = np.pad(log_mel, ((0, max(least - n_frames, 0)), (0, 0)), mode="edge")
+        # A band holds no more than it does of a full-scale sine: what a model puts beyond that
+        # would make the rest of the sound inaudible.
+        most = (0.25 * self._window.sum() ** 2 * self._filters.max(0).values).log()
+        mel = torch.from_numpy(log_mel).float().minimum(most).exp()  # (T, n_mels)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # for the phases it starts from
+            sound = torchaudio.functional.griffinlim(
+                self._power(mel).T,  # (F, T)
+                window=self._window,
+                n_fft=self.n_fft,
+                hop_length=self.hop_length,
+                win_length=self.win_length,
+                power=2.0,
+                n_iter=_N_ITER,
+                momentum=0.99,
+                length=(len(mel) - 1) * self.hop_length,
+                rand_init=True,
+            )
+        return sound[: max(n_frames - 1, 1) * self.hop_length].double().numpy()
+
+    def _power(self, mel: torch.Tensor) -> torch.Tensor:
+        """Non-negative power ``(T, F)`` behind mel power ``(T, n_mels)``.
+
+        Starts from each band's mean spread over its bins and follows the multiplicative updates of
+        Lee and Seung (2001) for the Kullback-Leibler divergence, which keep it positive.
+        """
+        filters = self._filters  # (F, n_mels)
+        mass = filters.sum(1).clamp(min=1e-12)  # (F,)
+        power = (mel / filters.sum(0).clamp(min=1e-12)) @ filters.T / mass
+        for _ in range(_N_FITS):
+            power = power * ((mel / (power @ filters).clamp(min=_LEAST)) @ filters.T / mass)
+        return power
+
+    @cached_property
+    def _window(self) -> torch.Tensor:
+        return torch.hann_window(self.win_length)
+
+    @cached_property
+    def _filters(self) -> torch.Tensor:
+        """``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of empty filters, which `empty` tells
+            return torchaudio.functional.melscale_fbanks(
+                self.n_fft // 2 + 1,
+                self.f_min,
+                self.f_max,
+                self.n_mels,
+                self.sample_rate,
+                norm="slaney",
+                mel_scale="slaney",
+            )
+
+
+def cepstra(log_mel: Array, n_mfcc: int) -> Array:
+    """Cepstral coefficients of log mel power, ``(T, n_mels)`` to ``(T, n_mfcc)``."""
+    return log_mel @ _dct(n_mfcc, log_mel.shape[-1])
+
+
+def from_cepstra(frames: Array, n_mels: int) -> Array:
+    """The smoothest log mel power with these cepstra, ``(T, n_mfcc)`` to ``(T, n_mels)``."""
+    return frames @ _dct(frames.shape[-1], n_mels).T
+
+
+def deltas(frames: Array) -> Array:
+    """Slopes over five frames (torchaudio's ``compute_deltas``), ``(T, D)`` to ``(T, D)``."""
+    return torchaudio.functional.compute_deltas(torch.from_numpy(frames).T).T.numpy()
+
+
+def log_spectral_distance(samples: Array, reference: Array) -> float:
+    """Distance of two sounds in dB: the root mean square over frequency of the difference of log
+    power spectra, averaged over time.
+
+    Spectra are of 1024 samples, every 256, under a Hann window; power more than 60 dB below the
+    reference's largest counts as 60 dB below it. The longer sound is cut to the shorter.
+    """
+    n = min(len(samples), len(reference))
+    spectra = torch.stft(
+        torch.from_numpy(np.stack([samples[:n], reference[:n]])),
+        n_fft=1024,
+        hop_length=256,
+        window=torch.hann_window(1024, dtype=torch.float64),
+        return_complex=True,
+    )  # (2, F, T)
+    power = spectra.abs().square()
+    levels = 10 * power.clamp(min=float(power[1].max()) * 1e-6 + 1e-30).log10()
+    return float((levels[0] - levels[1]).square().mean(0).sqrt().mean())
+
+
+def _dct(n_out: int, n_in: int) -> Array:
+    """Orthonormal DCT-II, ``(n_in, n_out)``."""
+    return torchaudio.functional.create_dct(n_out, n_in, norm="ortho").double().numpy()
