@@ -1,0 +1,83 @@
+"""Classes by their path: how a checkpoint, a YAML file and the command line name them.
+
+A path is ``package.module.Class``. A class is named by the shortest path that has it, such as
+``rnade_lightning.datamodules.MocapDataModule``, and not by the file that happens to hold it.
+
+Importing a module runs it. What the user names (in Python, on the command line, in a YAML file) is
+imported as it is. What is named by a checkpoint alone is data: inside `trusting`, a class from
+outside `OWN` is imported only if its package is named there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any, TypeVar
+
+OWN = ("rnade_lightning", "torch", "pytorch_lightning")
+"""Packages whose classes any checkpoint may name."""
+
+_trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)
+
+T = TypeVar("T")
+
+
+def public_path(kind: type) -> str:
+    """Return the shortest path at which a class can be imported.
+
+    >>> from rnade_lightning import RNADE
+    >>> public_path(RNADE)
+    'rnade_lightning.RNADE'
+    """
+    steps = kind.__module__.split(".")
+    for n in range(1, len(steps)):
+        package = ".".join(steps[:n])
+        if getattr(sys.modules.get(package), kind.__qualname__, None) is kind:
+            return f"{package}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def locate(path: str, base: type[T]) -> type[T]:
+    """Return the class at a path.
+
+    Args:
+        path: ``package.module.Class``.
+        base: what it must be a subclass of.
+
+    Raises:
+        ValueError: there is no such class, it is of another kind, or its package is not trusted.
+    """
+    module, _, name = path.rpartition(".")
+    trusted, package = _trusted.get(), path.split(".")[0]
+    if module not in sys.modules:  # one that is imported already runs nothing
+        if trusted is not None and package not in (*OWN, *trusted):
+            raise ValueError(
+                f"the checkpoint names the class {path}, whose package is not part of this one: "
+                f"if you trust that package, give --trust {package} (in Python: trust={package!r})"
+            )
+        try:
+            import_module(module or path)
+        except ImportError as error:
+            raise ValueError(f"{path}: cannot be imported ({error}); check the path") from error
+    found: Any = getattr(sys.modules.get(module), name, None)
+    if not isinstance(found, type) or not issubclass(found, base):
+        raise ValueError(f"{path} is not a subclass of {public_path(base)}; check the path")
+    return found
+
+
+@contextmanager
+def trusting(packages: str | Sequence[str]) -> Iterator[None]:
+    """Import by path only what `OWN` or these packages hold, while the block runs.
+
+    Args:
+        packages: top-level packages, or one of them, that a checkpoint may name.
+    """
+    names = (packages,) if isinstance(packages, str) else tuple(packages)
+    token = _trusted.set(names)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
