@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
 from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.density import SequenceDensity
 from rnade_lightning.lightning_module import (
     combine_checkpoints,
     load_checkpoint,
     load_model,
 )
-from rnade_lightning.rnade import Activation, Component
+from rnade_lightning.rnade import Activation
 from rnade_lightning.rnn_rnade import RNNRNADE
-from rnade_lightning.sequence_model import Cell, SequenceModel
 
 
 def sample(
@@ -124,8 +124,8 @@ def gradcheck(
     n_hidden: int = 4,
     n_recurrent: int = 3,
     n_components: int = 3,
-    cell: Cell = "sigmoid",
-    component: Component = "gaussian",
+    cell: str = "sigmoid",
+    component: str = "gaussian",
     activation: Activation = "sigmoid",
     floor: float = 0.0,
     n_frames: int = 6,
@@ -162,7 +162,7 @@ def gradcheck(
     require_correct(rows)
 
 
-def _load(ckpt_path: str, device: str) -> tuple[FrameDataModule, SequenceModel]:
+def _load(ckpt_path: str, device: str) -> tuple[FrameDataModule, SequenceDensity]:
     """The data module (without its files) and the model of a checkpoint."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")

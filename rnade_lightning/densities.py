@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from rnade_lightning.density import FrameDensity, Params, full_precision
-from rnade_lightning.rnade import Backend
-from rnade_lightning.sequence_model import Cell, SequenceModel
+from rnade_lightning.rnn_rnade import RecurrentModel
 
 
 class _Parametric(FrameDensity):
@@ -268,20 +267,13 @@ class Flow(FrameDensity):
         return torch.stack(draws).mean(0)
 
 
-class RNNDensity(SequenceModel):
+class RNNDensity(RecurrentModel):
     """Recurrent net whose state sets all parameters of any density.
 
     Args:
         density: the density of a frame.
         n_recurrent: R, recurrent units.
-        cell: as in `RNNRNADE`, and so are the others.
-        n_past: p, frames of the linear path to the next frame.
-        learn_past: learn that path, or keep to copying.
-        dropout: share of the state's units that a frame does not see in training.
-        backend: ``compiled`` or ``torch``.
-        n_layers: recurrent layers.
-        input_noise: standard deviation of noise on what the recurrent net reads in training.
-        feature_order: order in which features are visited, 0 or the seed of a permutation.
+        **kwargs: See `RecurrentModel`.
 
     Examples:
         >>> model = RNNDensity(GaussianMixture(n_features=3, n_components=2), n_recurrent=16)
@@ -289,23 +281,8 @@ class RNNDensity(SequenceModel):
         torch.Size([4, 20])
     """
 
-    def __init__(
-        self,
-        density: FrameDensity,
-        n_recurrent: int,
-        cell: Cell = "gru",
-        n_past: int = 0,
-        learn_past: bool = True,
-        dropout: float = 0.0,
-        backend: Backend = "compiled",
-        n_layers: int = 1,
-        input_noise: float = 0.0,
-        feature_order: int = 0,
-    ) -> None:
-        super().__init__(
-            density.n_features, n_recurrent, cell, n_past, learn_past, dropout, backend, n_layers,
-            input_noise, feature_order,
-        )  # fmt: skip
+    def __init__(self, density: FrameDensity, n_recurrent: int = 100, **kwargs: Any) -> None:
+        super().__init__(density.n_features, n_recurrent, **kwargs)
         self.of_frame = density
         self._add_state_paths(tuple(density.param_shapes))
 

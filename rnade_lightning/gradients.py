@@ -2,8 +2,10 @@ r"""Algorithms 1 and 2: the gradients of RNADE and RNN-RNADE, line by line.
 
 This is the supplement of the RNN-RNADE paper with its misprints corrected; ``docs/derivation.md``
 derives every line and says what goes wrong when a misprint is followed. It uses no autograd and
-none of the model's code: it is the yardstick of every gradient check, and what the fast paths of
-`rnade_lightning.kernels` do, in the order in which it is easiest to read.
+none of the model's code: it is the yardstick of every gradient check, and what the compiled paths
+of `rnade_lightning.kernels` do, in the order in which it is easiest to read. The components and
+state functions that it states itself are in the tables `STATEMENTS` and `STATES`; for any other
+component it takes the derivatives that its class writes down.
 
 Conventions:
     Gradients of **plus** the log density, in nats. ``x (N, D)``, N frames at once: where the
@@ -15,11 +17,13 @@ Conventions:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+Statement = Callable[..., tuple[Tensor, ...]]
 
 BLOCK = 16
 """Features between two fresh computations of a; subtraction alone loses float32 digits."""
@@ -31,10 +35,9 @@ def rnade_gradients(
     biases: Sequence[Tensor] | None = None,
     *,
     weight: Tensor | None = None,
-    component: str = "gaussian",
+    component: Any = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
-    censor_at: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Algorithm 1: gradients of ``sum_n weight_n log p(x_n)``.
 
@@ -43,10 +46,9 @@ def rnade_gradients(
         x: frames ``(N, D)``.
         biases: (alpha, mu, sigma), each ``(D, K)`` or ``(N, D, K)``; None for the static ones.
         weight: ``(N,)``, the gradient that arrives at each frame's log density; None for ones.
-        component: as in `RNADE`.
+        component: a `Component`, or the name of one without arguments in `STATEMENTS`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
-        censor_at: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name (b_alpha, b_mu, b_sigma in the shape of the biases
@@ -63,10 +65,12 @@ def rnade_gradients(
     d_V_alpha, d_V_mu, d_V_sigma = (torch.zeros_like(V) for V in (V_alpha, V_mu, V_sigma))
     d_b_alpha, d_b_mu, d_b_sigma = (torch.zeros_like(b) for b in biases)
     d_x = torch.zeros_like(x)
+    statement, atoms = _statement(component), getattr(component, "atoms", ())
+    unit, slope = UNITS[activation]
     inside = torch.ones_like(x)
-    if censor_at is not None:  # what lies beyond is taken for the bound
-        inside = ((x >= censor_at[0]) & (x <= censor_at[1])).to(x.dtype)
-        x = x.clamp(*censor_at)
+    if atoms:  # what lies beyond is taken for the bound
+        inside = ((x >= atoms[0]) & (x <= atoms[1])).to(x.dtype)
+        x = x.clamp(*atoms)
 
     delta = x.new_zeros(len(x), len(c))  # d log p / d a_{d+1}  (N, H)
     a = c + x @ W  # a_{D+1}  (N, H)
@@ -77,31 +81,14 @@ def rnade_gradients(
         a = a - x_d * W[d] if d % BLOCK else c + x[:, :d] @ W[:d]  # a_d  (N, H)
 
         psi = rho[d] * a
-        h = torch.sigmoid(psi) if activation == "sigmoid" else torch.relu(psi)  # (N, H)
+        h = unit(psi)  # (N, H)
         z_alpha = h @ V_alpha[d] + b_alpha[..., d, :]  # (N, K)
         z_mu = h @ V_mu[d] + b_mu[..., d, :] + (x[:, :d] @ L[d, :d])[:, None]
         z_sigma = h @ V_sigma[d] + b_sigma[..., d, :]
         log_alpha = torch.log_softmax(z_alpha, -1)
         log_sigma = torch.logaddexp(z_sigma, z_sigma.new_tensor(floor).log())
         r = (x_d - z_mu) * torch.exp(-log_sigma)  # (x_d - mu) / sigma
-        if component == "gaussian":
-            log_phi = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
-            d_log_phi_mu = r * torch.exp(-log_sigma)
-            d_log_phi_sigma = r**2 - 1
-        else:
-            log_phi = -r.abs() - log_sigma - math.log(2)
-            d_log_phi_mu = torch.sign(r) * torch.exp(-log_sigma)
-            d_log_phi_sigma = r.abs() - 1
-            if censor_at is not None:  # on a bound log F(t), the probability to be there or beyond
-                high, on_bound = x_d >= censor_at[1], (x_d <= censor_at[0]) | (x_d >= censor_at[1])
-                t = torch.where(high, -r, r)
-                tail = torch.exp(-t.abs()) / 2
-                log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-tail))
-                d_t = torch.where(t < 0, torch.ones_like(t), tail / (1 - tail))  # of log F
-                d_mu = torch.where(high, d_t, -d_t) * torch.exp(-log_sigma)
-                log_phi = torch.where(on_bound, log_F, log_phi)
-                d_log_phi_mu = torch.where(on_bound, d_mu, d_log_phi_mu)
-                d_log_phi_sigma = torch.where(on_bound, -t * d_t, d_log_phi_sigma)
+        log_phi, d_log_phi_mu, d_log_phi_sigma = statement(x_d, z_mu, r, log_sigma, atoms)
         pi = torch.softmax(log_alpha + log_phi, -1)  # responsibilities
 
         d_z_alpha = w * (pi - torch.exp(log_alpha))
@@ -119,7 +106,7 @@ def rnade_gradients(
         d_L[d, :d] = d_z_mu.sum(-1) @ x[:, :d]
 
         d_h = d_z_alpha @ V_alpha[d].T + d_z_mu @ V_mu[d].T + d_z_sigma @ V_sigma[d].T  # (N, H)
-        d_psi = d_h * h * (1 - h) if activation == "sigmoid" else d_h * (psi > 0)
+        d_psi = d_h * slope(psi, h)
         d_rho[d] = (d_psi * a).sum()
         delta = delta + rho[d] * d_psi
     d_c = delta.sum(0)
@@ -139,10 +126,9 @@ def rnn_rnade_gradients(
     *,
     mask: Tensor | None = None,
     cell: str = "sigmoid",
-    component: str = "gaussian",
+    component: Any = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
-    censor_at: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Algorithm 2: gradients of the summed log density of sequences, for the two plain cells.
 
@@ -152,17 +138,16 @@ def rnn_rnade_gradients(
         frames: ``(B, T, D)``.
         mask: ``(B, T)``, True for valid frames, right padding only; None for all valid.
         cell: ``sigmoid`` (the supplement) or ``tanh`` (the authors' experiments).
-        component: as in `RNADE`.
+        component: a `Component`, or the name of one without arguments in `STATEMENTS`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
-        censor_at: as in `RNADE`.
 
     Returns:
         The gradient of every parameter, by name, and that of the frames.
     """
     B, T, _ = frames.shape
     options: dict[str, Any] = {
-        "component": component, "activation": activation, "floor": floor, "censor_at": censor_at,
+        "component": component, "activation": activation, "floor": floor,
     }  # fmt: skip
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
@@ -170,15 +155,16 @@ def rnn_rnade_gradients(
     A = parameters.get("A", frames.new_zeros(0, frames.shape[-1], frames.shape[-1]))
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
+    atoms, (state, state_slope) = getattr(component, "atoms", ()), STATES[cell]
     inside = torch.ones_like(frames)
-    if censor_at is not None:
-        inside = ((frames >= censor_at[0]) & (frames <= censor_at[1])).to(frames.dtype)
-        frames = frames.clamp(*censor_at)
+    if atoms:
+        inside = ((frames >= atoms[0]) & (frames <= atoms[1])).to(frames.dtype)
+        frames = frames.clamp(*atoms)
 
     u = [parameters["u_0"].expand(B, -1)]  # u_0 .. u_T, each (B, R)
     for t in range(T):
         z = frames[:, t] @ W_in.T + u[t] @ W_rec.T + b_h
-        u.append(torch.sigmoid(z) if cell == "sigmoid" else torch.tanh(z))
+        u.append(state(z))
 
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     d_frames = torch.zeros_like(frames)
@@ -191,20 +177,20 @@ def rnn_rnade_gradients(
         past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
         explained = sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
         x = frames[:, t]
-        if censor_at is None:
+        if not atoms:
             x = x - explained
         elif past:  # bounds cannot be shifted: the means are
             biases[1] = biases[1] + explained[..., None]
         d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
-        e = g * (u[t + 1] * (1 - u[t + 1]) if cell == "sigmoid" else 1 - u[t + 1] ** 2)
+        e = g * state_slope(u[t + 1])
         total["W_in"] += e.T @ frames[:, t]
         total["W_rec"] += e.T @ u[t]
         total["b_h"] += e.sum(0)
         d_frames[:, t] += d_x + e @ W_in
         for i, x_i in enumerate(past):
-            d_explained = -d_x if censor_at is None else d_rnade["b_mu"].sum(-1)
+            d_explained = d_rnade["b_mu"].sum(-1) if atoms else -d_x
             total["A"][i] += d_explained.T @ x_i
             d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec
@@ -214,6 +200,65 @@ def rnn_rnade_gradients(
             g = g + d_b @ parameters[f"W_{n}"]
     total["u_0"] = g.sum(0)
     return total, d_frames * inside
+
+
+# ------------------------------------------------------------------ components, units, states
+
+
+def _gaussian(
+    x: Tensor, mu: Tensor, r: Tensor, log_sigma: Tensor, atoms: Any
+) -> tuple[Tensor, ...]:
+    """log phi, and its derivatives by mu and by log sigma."""
+    log_phi = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
+    d_log_phi_mu = r * torch.exp(-log_sigma)
+    d_log_phi_sigma = r**2 - 1
+    return log_phi, d_log_phi_mu, d_log_phi_sigma
+
+
+def _laplace(x: Tensor, mu: Tensor, r: Tensor, log_sigma: Tensor, atoms: Any) -> tuple[Tensor, ...]:
+    """The same; on a bound of ``atoms`` log F(t), the log probability to be there or beyond."""
+    log_phi = -r.abs() - log_sigma - math.log(2)
+    d_log_phi_mu = torch.sign(r) * torch.exp(-log_sigma)
+    d_log_phi_sigma = r.abs() - 1
+    if not atoms:
+        return log_phi, d_log_phi_mu, d_log_phi_sigma
+    high, on_bound = x >= atoms[1], (x <= atoms[0]) | (x >= atoms[1])
+    t = torch.where(high, -r, r)
+    tail = torch.exp(-t.abs()) / 2
+    log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-tail))
+    d_t = torch.where(t < 0, torch.ones_like(t), tail / (1 - tail))  # of log F
+    d_mu = torch.where(high, d_t, -d_t) * torch.exp(-log_sigma)
+    log_phi = torch.where(on_bound, log_F, log_phi)
+    d_log_phi_mu = torch.where(on_bound, d_mu, d_log_phi_mu)
+    d_log_phi_sigma = torch.where(on_bound, -t * d_t, d_log_phi_sigma)
+    return log_phi, d_log_phi_mu, d_log_phi_sigma
+
+
+STATEMENTS: dict[str, Statement] = {"gaussian": _gaussian, "laplace": _laplace}
+"""Components by name: log density and its derivatives by mu and log sigma."""
+UNITS: dict[str, tuple[Any, Any]] = {
+    "sigmoid": (torch.sigmoid, lambda psi, h: h * (1 - h)),
+    "relu": (torch.relu, lambda psi, h: psi > 0),
+}
+"""RNADE's units by name: h of psi, and its derivative."""
+STATES: dict[str, tuple[Any, Any]] = {
+    "sigmoid": (torch.sigmoid, lambda u: u * (1 - u)),
+    "tanh": (torch.tanh, lambda u: 1 - u**2),
+}
+"""Cells by name that Algorithm 2 covers: u of z, and its derivative."""
+
+
+def _statement(component: Any) -> Statement:
+    """The statement of a component: ours, or what its class writes down."""
+    name = component if isinstance(component, str) else component.name
+    if isinstance(component, str) or name in STATEMENTS:
+        return STATEMENTS[name]
+
+    def of_class(x: Tensor, mu: Tensor, r: Tensor, log_sigma: Tensor, atoms: Any) -> Any:
+        slopes = component.log_prob_slopes(x, mu, log_sigma)
+        return component.log_prob(x, mu, log_sigma), slopes[0], slopes[1]
+
+    return of_class
 
 
 def _like(d_z: Tensor, bias: Tensor) -> Tensor:

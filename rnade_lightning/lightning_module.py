@@ -26,19 +26,18 @@ from rnade_lightning.densities import (
     LowRankGaussian,
     RNNDensity,
 )
-from rnade_lightning.density import FrameDensity
+from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
-from rnade_lightning.rnade import Activation, Backend, Component
+from rnade_lightning.rnade import Activation, Backend
 from rnade_lightning.rnn_rnade import RNNRNADE
-from rnade_lightning.sequence_model import Cell, SequenceModel
 
 Batch = dict[str, Tensor]
 
 
 class SequenceModule(pl.LightningModule):
-    """Trains a `SequenceModel` by maximum likelihood; a subclass sets ``self.model``."""
+    """Trains a `SequenceDensity` by maximum likelihood; a subclass sets ``self.model``."""
 
-    model: SequenceModel
+    model: SequenceDensity
     pretrain_epochs = 0
 
     def __init__(self) -> None:
@@ -204,9 +203,9 @@ class RNNRNADEModule(SequenceModule):
         n_hidden: int = 50,
         n_recurrent: int = 100,
         n_components: int = 2,
-        cell: Cell = "sigmoid",
+        cell: str = "sigmoid",
         conditioned: Sequence[str] = ("alpha", "mu", "sigma"),
-        component: Component = "gaussian",
+        component: str = "gaussian",
         activation: Activation = "sigmoid",
         floor: float = 0.0,
         linear: bool = False,
@@ -216,7 +215,7 @@ class RNNRNADEModule(SequenceModule):
         backend: Backend = "compiled",
         n_layers: int = 1,
         input_noise: float = 0.0,
-        feature_order: int = 0,
+        feature_order: int | None = None,
         scale_mean_gradient: bool = False,
         pretrain_epochs: int = 0,
         noise_scale: float = 0.0,
@@ -229,8 +228,9 @@ class RNNRNADEModule(SequenceModule):
         self.save_hyperparameters()
         self.model = RNNRNADE(
             n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
-            component, activation, floor, linear, n_past, learn_past, dropout, backend, n_layers,
-            input_noise, feature_order, scale_mean_gradient, censor_at,
+            component, activation, floor, linear, scale_mean_gradient, censor_at, n_past=n_past,
+            learn_past=learn_past, dropout=dropout, backend=backend, n_layers=n_layers,
+            input_noise=input_noise, feature_order=feature_order,
         )  # fmt: skip
 
 
@@ -269,7 +269,7 @@ class RNNDensityModule(SequenceModule):
         n_context: int = 32,
         n_transforms: int = 3,
         n_hidden: int = 100,
-        cell: Cell = "gru",
+        cell: str = "gru",
         floor: float = 0.0,
         n_past: int = 0,
         learn_past: bool = True,
@@ -290,7 +290,15 @@ class RNNDensityModule(SequenceModule):
         else:
             of_frame = Flow(n_features, n_context, n_transforms, n_hidden)
         self.model = RNNDensity(
-            of_frame, n_recurrent, cell, n_past, learn_past, dropout, backend, n_layers, input_noise
+            of_frame,
+            n_recurrent,
+            cell=cell,
+            n_past=n_past,
+            learn_past=learn_past,
+            dropout=dropout,
+            backend=backend,
+            n_layers=n_layers,
+            input_noise=input_noise,
         )
 
 
@@ -364,7 +372,7 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-def load_model(checkpoint: dict[str, Any]) -> SequenceModel:
+def load_model(checkpoint: dict[str, Any]) -> SequenceDensity:
     """The trained model in a checkpoint, in evaluation mode, on the CPU."""
     module = _module_of(checkpoint)
     module.load_state_dict(checkpoint["state_dict"])

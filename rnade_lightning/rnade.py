@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from rnade_lightning.components import Components
+from rnade_lightning.components import Component, make_component
 from rnade_lightning.density import (
     FrameDensity,
     Params,
@@ -36,9 +36,7 @@ from rnade_lightning.density import (
     full_precision,
     on_cpu,
 )
-from rnade_lightning.kernels import fused
 
-Component = Literal["gaussian", "laplace"]
 Activation = Literal["sigmoid", "relu"]
 Backend = Literal["compiled", "torch"]
 
@@ -50,7 +48,9 @@ class RNADE(FrameDensity):
         n_features: D, features of a frame.
         n_hidden: H, hidden units.
         n_components: K, mixture components of each feature.
-        component: ``gaussian``, or ``laplace`` (scale ``exp(z)``; RNADE-MoL).
+        component: mixture component: ``gaussian`` (RNADE-MoG), ``laplace`` (RNADE-MoL),
+            ``student_t``, a `Component`, or the path of a class of your own; with arguments,
+            ``{class_path: .., init_args: {..}}``. Its scale is ``sigma`` below.
         activation: ``sigmoid`` (the supplement) or ``relu`` (the RNADE paper; needs a floor
             for frames far from the data).
         floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.
@@ -78,7 +78,7 @@ class RNADE(FrameDensity):
         n_features: int,
         n_hidden: int,
         n_components: int,
-        component: Component = "gaussian",
+        component: str | dict[str, Any] | Component = "gaussian",
         activation: Activation = "sigmoid",
         floor: float = 0.0,
         linear: bool = False,
@@ -89,26 +89,17 @@ class RNADE(FrameDensity):
         super().__init__()
         if min(n_features, n_components) < 1 or n_hidden < 0:
             raise ValueError("n_features and n_components must be at least 1, n_hidden at least 0")
-        for value, allowed in (
-            (component, Component),
-            (activation, Activation),
-            (backend, Backend),
-        ):
+        for value, allowed in ((activation, Activation), (backend, Backend)):
             if value not in get_args(allowed):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
         if not floor >= 0:
             raise ValueError(f"floor must be at least 0, got {floor}")
-        if censor_at is not None:
-            if len(censor_at) != 2 or not -math.inf < censor_at[0] < censor_at[1] < math.inf:
-                raise ValueError(f"censor_at must be two finite numbers in order, got {censor_at}")
-            if component != "laplace":
-                raise ValueError("censor_at needs component laplace")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
-        self.component, self.activation, self.floor = component, activation, float(floor)
+        self.activation, self.floor = activation, float(floor)
         self.backend, self.scale_mean_gradient = backend, scale_mean_gradient
-        self.censor_at = None if censor_at is None else (float(censor_at[0]), float(censor_at[1]))
-        self.components = Components(component, self.censor_at)
-        self.shift_means = censor_at is not None
+        bounds = {} if censor_at is None else {"censor_at": censor_at}
+        self.component = make_component(component, **bounds)
+        self.shift_means = bool(self.component.atoms)
         D, H, K = n_features, n_hidden, n_components
         self.param_shapes = {"alpha": (D, K), "mu": (D, K), "sigma": (D, K)}
         self.W = nn.Parameter(torch.empty(D, H))
@@ -125,7 +116,7 @@ class RNADE(FrameDensity):
 
     def reset_parameters(self) -> None:
         """Weights N(0, 0.01^2) and rho 1 as in the 2014 paper; the components' means start at the
-        quantiles of N(0, 1) and their scales at 1, since frames come standardised. With a support,
+        quantiles of N(0, 1) and their scales at 1, since frames come standardised. With bounds,
         both are a twentieth of its width. ReLU units start off their kink."""
         for weight in (self.W, self.V_alpha, self.V_mu, self.V_sigma):
             nn.init.normal_(weight, std=0.01)
@@ -136,7 +127,8 @@ class RNADE(FrameDensity):
         if self.activation == "relu":
             nn.init.normal_(self.c, std=0.01)
         levels = (torch.arange(self.n_components, dtype=torch.float64) + 0.5) / self.n_components
-        unit = 1.0 if self.censor_at is None else (self.censor_at[1] - self.censor_at[0]) / 20
+        atoms = self.component.atoms
+        unit = (atoms[1] - atoms[0]) / 20 if atoms else 1.0
         with torch.no_grad():
             self.b_mu.copy_(unit * torch.special.ndtri(levels).to(self.b_mu))
             self.b_sigma.fill_(math.log(unit))
@@ -144,26 +136,27 @@ class RNADE(FrameDensity):
     @property
     def compiled(self) -> bool:
         """Whether samples are drawn by compiled code."""
-        return self.backend == "compiled" and on_cpu(self.W)
+        return self.backend == "compiled" and self.component.kernel is not None and on_cpu(self.W)
 
     @property
     def gradient_options(self) -> dict[str, Any]:
         """What Algorithm 1 has to know besides the parameters."""
-        options = {"component": self.component, "activation": self.activation, "floor": self.floor}
-        return options | ({"censor_at": self.censor_at} if self.censor_at else {})
+        return {
+            "component": self.component, "activation": self.activation, "floor": self.floor,
+        }  # fmt: skip
 
     def extra_repr(self) -> str:
         return (
             f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
-            f"n_components={self.n_components}, component={self.component!r}, "
+            f"n_components={self.n_components}, component={self.component}, "
             f"activation={self.activation!r}, floor={self.floor}, linear={self.L is not None}, "
-            f"backend={self.backend!r}, censor_at={self.censor_at}"
+            f"backend={self.backend!r}"
         )
 
     # ------------------------------------------------------------------ density
 
     def censor(self, x: Tensor) -> Tensor:
-        return self.components.censor(x)
+        return self.component.censor(x) if self.component.atoms else x
 
     def conditionals(self, x: Tensor, biases: Params | None = None) -> tuple[Tensor, ...]:
         """Mixture of every feature given the features before it.
@@ -192,11 +185,13 @@ class RNADE(FrameDensity):
         """
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
         if self.backend == "compiled" and x.shape[-1] == self.n_features and not heuristic:
+            from rnade_lightning.kernels import cpu
+
             with full_precision(x):
                 x = self.censor(x.to(self.W.dtype))
                 shift = self._linear(x)
                 y = x if shift is None else x - shift
-                return fused.log_prob(self, x, y, self._in_dtype(biases))
+                return cpu.frame_log_prob(self, x, y, self._in_dtype(biases))
         return self.feature_log_prob(x, biases).sum(-1)
 
     def feature_log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
@@ -205,18 +200,18 @@ class RNADE(FrameDensity):
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
             x = self.censor(x.to(means.dtype))[..., None]
-            log_phi = self.components.log_prob(x, means, log_scales)
+            log_phi = self.component.log_prob(x, means, log_scales)
             return torch.logsumexp(log_weights + log_phi, -1)
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
         r"""Distribution function of each feature given those before it, ``(..., d)``,
-        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$; on a bound of
-        the support a point of its jump."""
+        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$; on a bound
+        a point of its jump."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
             x = self.censor(x.to(means.dtype))
-            phi = self.components.cdf(x[..., None], means, log_scales)
-            return self.components.in_jumps((log_weights.exp() * phi).sum(-1), x)
+            phi = self.component.cdf(x[..., None], means, log_scales)
+            return self.component.in_jumps((log_weights.exp() * phi).sum(-1), x)
 
     def _linear(self, x: Tensor) -> Tensor | None:
         """What the linear path adds to the means of the first d features, ``(..., d)``."""
@@ -311,13 +306,9 @@ class RNADE(FrameDensity):
         self, shape: Sequence[int], generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """What a draw needs: a uniform for the component, a standard draw for its value."""
-        like = {"dtype": self.W.dtype, "device": self.W.device}
-        uniform = torch.rand(*shape, generator=generator, **like)  # type: ignore[call-overload]
-        if self.component == "laplace":
-            sign = torch.rand(*shape, generator=generator, **like) - 0.5  # type: ignore[call-overload]
-            value = torch.empty(*shape, **like).exponential_(generator=generator)  # type: ignore[call-overload]
-            return uniform, torch.copysign(value, sign)
-        return uniform, torch.randn(*shape, generator=generator, **like)  # type: ignore[call-overload]
+        how: dict[str, Any] = {"dtype": self.W.dtype, "device": self.W.device}
+        uniform = torch.rand(tuple(shape), generator=generator, **how)
+        return uniform, self.component.noise(shape, generator, self.W)
 
     def _ancestral(
         self,
@@ -356,7 +347,7 @@ class RNADE(FrameDensity):
                 chosen_mu, chosen_log_sigma = (p.gather(-1, k)[..., 0] for p in (mu, log_sigma))
                 x_d = chosen_mu + temperature * chosen_log_sigma.exp() * value[..., d]
                 x_d = self.censor(x_d)
-                mu = self.components.mean(mu, log_sigma + math.log(temperature))
+                mu = self.component.mean(mu, log_sigma + math.log(temperature))
                 mean_d = (weights * mu).sum(-1)
             x.append(x_d)
             means.append(mean_d)

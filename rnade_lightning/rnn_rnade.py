@@ -5,39 +5,57 @@ b^\alpha_t = b^\alpha + W_\alpha u_{t-1} \text{ (likewise } \mu, \sigma)$$
 
 $$\log p(x_1 .. x_T) = \sum_t \log \mathrm{RNADE}(x_t; b^\alpha_t, b^\mu_t, b^\sigma_t)$$
 
-The recurrence, the sampler and the linear path from past frames are those of every
-`SequenceModel`. With that path, RNADE's own linear path, K = 1 and no hidden units, this is a
-VAR(p) with full covariance.
+`RecurrentModel` is the recurrent net, for any density of a frame; `RNNRNADE` is that net with an
+RNADE. Frame t reads the state after frame t - 1 only; u_0 is learned. The states do not depend on
+the density, so they are computed first, and all frames go through one call of it.
+
+With a linear path from the last p frames, the density models what they leave unexplained,
+$x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact); the path starts at copying the last frame.
+Where the density has bounds, which cannot be shifted, the sum is added to its means instead. With
+that path, RNADE's own linear path, K = 1 and no hidden units, RNN-RNADE is a VAR(p), a vector
+autoregression of order p, with full covariance.
 
 Conventions:
-    As in `sequence_model`.
+    As in `density`. The state ``u (B, S)``: the recurrent units of the last layer (R =
+    ``n_recurrent``); the last p frames, the latest first (p D numbers), if there is a linear path
+    from them; what else the last layer's cell carries; the states of the layers below. Its first
+    R + p D numbers are a frame's history.
 """
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rnade_lightning.rnade import RNADE, Activation, Backend, Component
-from rnade_lightning.sequence_model import Cell, SequenceModel
+from rnade_lightning.cells import Cell, cell_class
+from rnade_lightning.density import (
+    FrameDensity,
+    SequenceDensity,
+    StateParams,
+    full_precision,
+    on_cpu,
+)
+from rnade_lightning.rnade import RNADE, Activation, Backend
+
+_LARGE = (16, 256)
+"""Sequences and units from which on torch's products are faster than the compiled recurrence."""
 
 
-class RNNRNADE(SequenceModel):
-    """Recurrent net whose state sets the biases of an RNADE.
+class RecurrentModel(SequenceDensity):
+    """A recurrent net whose state sets the parameters of a `FrameDensity`.
+
+    A concrete class makes the density, says where it is kept, and calls `_add_state_paths`.
 
     Args:
         n_features: D, features of a frame.
-        n_hidden: H, RNADE's hidden units.
         n_recurrent: R, recurrent units.
-        n_components: K, mixture components of each feature.
-        cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments), ``gru``, ``lstm``.
-        conditioned: which of ``alpha``, ``mu``, ``sigma`` the state sets.
-        component: ``gaussian`` or ``laplace``.
-        activation: RNADE's units, ``sigmoid`` or ``relu``.
-        floor: smallest scale of a component, part of density and sampler.
-        linear: a linear path inside the frame, from the features before to the means.
+        cell: recurrent cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments),
+            ``gru``, ``lstm``, ``minimal_gated``, or the path of a class of your own (see `cells`).
         n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
             for none.
         learn_past: learn that path, or keep to copying.
@@ -45,11 +63,243 @@ class RNNRNADE(SequenceModel):
         backend: ``compiled`` or ``torch``, the same numbers; see `RNADE`.
         n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
         input_noise: standard deviation of noise on what the recurrent net reads in training.
-        feature_order: order in which features are visited: 0 for that of the data, another number
-            is the seed of a permutation.
-        scale_mean_gradient: the authors' heuristic; see `RNADE`.
-        censor_at: bounds at which features are censored; see `RNADE`. The linear path from past
-            frames then moves the means.
+        feature_order: order in which the density visits the features: None for that of the data, a
+            list of their numbers, or the seed of a random order.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_recurrent: int,
+        cell: str = "gru",
+        n_past: int = 1,
+        learn_past: bool = True,
+        dropout: float = 0.0,
+        backend: Backend = "compiled",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
+        feature_order: int | Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        if n_past < 0 or not 0 <= dropout < 1:
+            raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
+        if n_layers < 1 or not input_noise >= 0:
+            raise ValueError("n_layers must be at least 1, input_noise at least 0")
+        if n_recurrent < 1:
+            raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
+        kind = cell_class(cell)
+        self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
+        self.n_past, self.dropout, self.backend = n_past, dropout, backend
+        self.n_layers, self.input_noise = n_layers, input_noise
+        self.feature_order = _feature_order(feature_order, n_features)
+        """Feature that the density visits d-th; None for the order of the data."""
+        self._inverse_order = (
+            self.feature_order and torch.tensor(self.feature_order).argsort().tolist()
+        )
+        if n_past:
+            A = torch.zeros(n_past, n_features, n_features)
+            A[0].fill_diagonal_(1)
+            self.A = nn.Parameter(A, requires_grad=learn_past)
+        self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
+        self.layers = nn.ModuleList(
+            kind(n_recurrent if layer else n_features, n_recurrent, batch_first=True)
+            for layer in range(n_layers)
+        )
+
+    @property
+    @abstractmethod
+    def density(self) -> FrameDensity:
+        """The density of one frame."""
+
+    @property
+    def floor(self) -> float:
+        return self.density.floor
+
+    def _add_state_paths(self, conditioned: Sequence[str]) -> None:
+        shapes = self.density.param_shapes
+        if unknown := set(conditioned) - set(shapes):
+            raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
+        self.conditioned = tuple(name for name in shapes if name in conditioned)
+        for name in self.conditioned:
+            W = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_recurrent))
+            nn.init.normal_(W, std=0.01)
+            self.register_parameter(f"W_{name}", W)
+
+    # ------------------------------------------------------------------ recurrence
+
+    @property
+    def n_history(self) -> int:
+        """How many numbers of the state a frame's density reads, R + p D."""
+        return self.n_recurrent + self.n_past * self.n_features
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return u_0, and zeros for the frames before the first, for each sequence, ``(B, S)``."""
+        past = self.u_0.new_zeros(self.n_history - self.n_recurrent)
+        u = torch.cat((self.u_0[: self.n_recurrent], past, self.u_0[self.n_recurrent :]))
+        return u.expand(batch_size, -1)
+
+    def states(
+        self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if u is None:
+            u = self.initial_state(len(frames))
+        n = self.n_history
+        if not frames.shape[1]:
+            return frames.new_zeros(len(frames), 0, n), u
+        if mask is None or len(u[0]) == n:
+            after, last = self._run(frames, u)
+            history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
+            if mask is not None:
+                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, n)
+                last = history.gather(1, n_valid)[:, 0]
+            return history[:, :-1], last
+        outputs = []
+        for t in range(frames.shape[1]):  # of what is no history, only the last is known
+            outputs.append(u[:, :n])
+            u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
+        return torch.stack(outputs, 1), u
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        return self._run(x[:, None], u)[1]
+
+    def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The history after every frame ``(B, T, R + p D)``, the whole state after the last
+        ``(B, S)``."""
+        R, n_history, T = self.n_recurrent, self.n_history, frames.shape[1]
+        frames = self.density.censor(frames)
+        after, last = self._run_layers(frames, torch.cat((u[:, :R], u[:, n_history:]), -1))
+        if not self.n_past:
+            return after, last
+        before = u[:, R:n_history].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
+        whole = torch.cat((before, frames), 1)  # (B, p + T, D), in the order of time
+        past = [whole[:, self.n_past - i : self.n_past - i + T] for i in range(self.n_past)]
+        after = torch.cat((after, *past), -1)
+        return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
+
+    def _run_layers(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The recurrent units of the last layer after every frame ``(B, T, R)``, and the states of
+        all layers, the last layer first, after the last frame."""
+        if self.input_noise and self.training:
+            frames = frames + self.input_noise * torch.randn_like(frames)
+        after, last = frames, []
+        for layer, u_layer in zip(self.layers, reversed(u.chunk(self.n_layers, -1)), strict=True):
+            after, u_layer = self._run_layer(cast(Cell, layer), after, u_layer)
+            last.append(u_layer)
+        return after, torch.cat(last[::-1], -1)
+
+    def _run_layer(self, layer: Cell, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The units of a layer after every input ``(B, T, R)``, and its state after the last."""
+        if not on_cpu(self.u_0):
+            return layer(inputs, u)
+        large = len(inputs) >= _LARGE[0] and self.n_recurrent >= _LARGE[1]
+        with full_precision(inputs):  # not every processor has torch's cells in bf16
+            inputs, u = inputs.to(self.u_0.dtype), u.to(self.u_0.dtype)
+            if self.backend == "torch" or layer.kernel is None or large:
+                return layer(inputs, u)
+            from rnade_lightning.kernels import recurrent
+
+            weights = [getattr(layer, name) for name in layer.kernel_weights]
+            return recurrent.run(layer.kernel, inputs, u, *weights)
+
+    # ------------------------------------------------------------------ one frame after its history
+
+    def frame_params(self, history: Tensor) -> StateParams:
+        """Return the density's parameters after histories ``(..., R + p D)``, in the order of
+        ``param_shapes``; one that the state does not set stays of its static shape."""
+        weights = [
+            cast(Tensor, getattr(self, f"W_{name}")) if name in self.conditioned else None
+            for name in self.density.param_shapes
+        ]
+        with full_precision(history):
+            units = history[..., : self.n_recurrent]
+            u = nn.functional.dropout(units, self.dropout, self.training)
+            u = u if self.conditioned_on_state else 0 * u
+            shifted = self.n_past > 0 and self.density.shift_means
+            added = [
+                self._in_visit_order(self._explained(history))[..., None]
+                if name == "mu" and shifted
+                else None
+                for name in self.density.param_shapes
+            ]
+            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
+
+    def shift(self, history: Tensor) -> Tensor | float:
+        """Return what the last p frames explain of the next, to be subtracted from it,
+        ``(..., D)``; 0 without that path, and where it is added to the means."""
+        return self._explained(history) if self.n_past and not self.density.shift_means else 0.0
+
+    def _explained(self, history: Tensor) -> Tensor:
+        with full_precision(history):
+            past = history[..., self.n_recurrent : self.n_history].to(self.A.dtype)
+            return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), self.A)
+
+    def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        return self.density.log_prob(self.unexplained(frames, history), self.frame_params(history))
+
+    def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self._in_data_order(self.density.feature_log_prob(x, params))
+
+    def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self._in_data_order(self.density.feature_cdf(x, params))
+
+    def sample_given(
+        self,
+        history: Tensor,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        params = self._batched_params(history)
+        x = self.density.sample(sample_shape, params, generator=generator, temperature=temperature)
+        return self._in_data_order(x) + self.shift(history)
+
+    def mean_given(
+        self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        mean = self.density.mean(self._batched_params(history), n_samples, generator)
+        return self._in_data_order(mean) + self.shift(history)
+
+    def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
+        """Return what the density is evaluated at, ``(..., D)``: what past frames leave
+        unexplained, in the order of visits."""
+        return self._in_visit_order(frames - self.shift(history))
+
+    def _in_visit_order(self, x: Tensor) -> Tensor:
+        return x if self.feature_order is None else x[..., self.feature_order]
+
+    def _in_data_order(self, x: Tensor) -> Tensor:
+        return x if self._inverse_order is None else x[..., self._inverse_order]
+
+    def _batched_params(self, history: Tensor) -> list[Tensor]:
+        """`frame_params` with every parameter carrying the batch shape of the history."""
+        shapes = self.density.param_shapes.values()
+        params = self.frame_params(history)
+        return [p.expand(*history.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
+
+
+class RNNRNADE(RecurrentModel):
+    """Recurrent net whose state sets the biases of an RNADE.
+
+    Args:
+        n_features: D, features of a frame.
+        n_hidden: H, RNADE's hidden units.
+        n_recurrent: R, recurrent units.
+        n_components: K, mixture components of each feature.
+        cell: recurrent cell; see `RecurrentModel`.
+        conditioned: which of ``alpha``, ``mu``, ``sigma`` the state sets.
+        component: mixture component, ``gaussian``, ``laplace``, ``student_t``, or the path of a
+            class of your own; with arguments, ``{class_path: .., init_args: {..}}``.
+        activation: RNADE's units, ``sigmoid`` or ``relu``.
+        floor: smallest scale of a component, in the units of frames; part of density and sampler.
+        linear: a linear path inside the frame, from the features before to the means.
+        scale_mean_gradient: narrow components' means move slower, the authors' heuristic; see
+            `RNADE`.
+        censor_at: bounds at which features are censored, in the units of frames: for features that
+            often lie exactly on a bound, as black pixels. The linear path from past frames then
+            moves the means.
+        **kwargs: See `RecurrentModel`.
 
     Examples:
         >>> model = RNNRNADE(n_features=3, n_hidden=8, n_recurrent=16, n_components=2)
@@ -61,32 +311,23 @@ class RNNRNADE(SequenceModel):
     def __init__(
         self,
         n_features: int,
-        n_hidden: int,
-        n_recurrent: int,
-        n_components: int,
-        cell: Cell = "sigmoid",
-        conditioned: Sequence[str] = ("alpha", "mu", "sigma"),
-        component: Component = "gaussian",
+        n_hidden: int = 50,
+        n_recurrent: int = 100,
+        n_components: int = 5,
+        cell: str = "gru",
+        conditioned: Sequence[str] = ("mu", "sigma"),
+        component: str | dict[str, Any] = "laplace",
         activation: Activation = "sigmoid",
-        floor: float = 0.0,
-        linear: bool = False,
-        n_past: int = 0,
-        learn_past: bool = True,
-        dropout: float = 0.0,
-        backend: Backend = "compiled",
-        n_layers: int = 1,
-        input_noise: float = 0.0,
-        feature_order: int = 0,
+        floor: float = 0.01,
+        linear: bool = True,
         scale_mean_gradient: bool = False,
         censor_at: Sequence[float] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            n_features, n_recurrent, cell, n_past, learn_past, dropout, backend, n_layers,
-            input_noise, feature_order,
-        )  # fmt: skip
+        super().__init__(n_features, n_recurrent, cell, **kwargs)
         self.rnade = RNADE(
-            n_features, n_hidden, n_components, component, activation, floor, linear, backend,
-            scale_mean_gradient, censor_at,
+            n_features, n_hidden, n_components, component, activation, floor, linear,
+            backend=self.backend, scale_mean_gradient=scale_mean_gradient, censor_at=censor_at,
         )  # fmt: skip
         self._add_state_paths(conditioned)
 
@@ -94,14 +335,30 @@ class RNNRNADE(SequenceModel):
     def density(self) -> RNADE:
         return self.rnade
 
-    def _generate(
+    def next_frames(
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        plain = self.training and (self.dropout or self.input_noise)
-        if not self.rnade.compiled or plain or self.n_layers > 1 or self.feature_order:
-            return super()._generate(u, generator, temperature)
+        noisy = self.training and (self.dropout or self.input_noise)
+        cell = cast(Cell, self.layers[0])
+        if (
+            not self.rnade.compiled or cell.kernel is None or noisy or self.n_layers > 1
+            or self.feature_order
+        ):  # fmt: skip
+            return super().next_frames(u, generator, temperature)
         from rnade_lightning.kernels import sampler
 
         noise = self.rnade.noise((len(u), self.n_features), generator)
         u = u.to(self.u_0.dtype, copy=True)  # moved on in place
         return sampler.next_frames(self, u, noise, temperature), u
+
+
+def _feature_order(order: int | Sequence[int] | None, n_features: int) -> list[int] | None:
+    """The features in the order of visits; None for that of the data."""
+    if order is None:
+        return None
+    if isinstance(order, int):
+        generator = torch.Generator().manual_seed(order)
+        return torch.randperm(n_features, generator=generator).tolist()
+    if sorted(order) != list(range(n_features)):
+        raise ValueError(f"feature_order must hold each of 0 to {n_features - 1} once")
+    return list(order)

@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from rnade_lightning import RNNRNADE
+from rnade_lightning.components import make_component
+
 NAMES = ("alpha", "mu", "sigma")
 SUBSETS = [s for n in range(4) for s in itertools.combinations(NAMES, n)]
 OPTIONS: list[dict[str, Any]] = [
@@ -29,17 +32,43 @@ OPTIONS: list[dict[str, Any]] = [
         ("gaussian", "laplace"), ("sigmoid", "relu"), (0.0, 0.3)
     )
 ]
-SUPPORT = (-0.4, 0.7)
-OPTIONS.append(
-    {"component": "laplace", "activation": "sigmoid", "floor": 0.3, "censor_at": SUPPORT}
-)
+BOUNDS = (-0.4, 0.7)
+OPTIONS.append({"component": "laplace", "activation": "sigmoid", "floor": 0.3, "censor_at": BOUNDS})
 every_option = pytest.mark.parametrize(
     "options", OPTIONS, ids=["-".join(map(str, options.values())) for options in OPTIONS]
 )
 
 
+def supplement(
+    n_features: int,
+    n_hidden: int,
+    n_recurrent: int,
+    n_components: int,
+    cell: str = "sigmoid",
+    conditioned: Sequence[str] = NAMES,
+    **options: Any,
+) -> RNNRNADE:
+    """The supplement's model: logistic cell, Gaussian components, no floor, no linear paths, where
+    options do not say otherwise."""
+    plain: dict[str, Any] = {"component": "gaussian", "floor": 0.0, "linear": False, "n_past": 0}
+    sizes = n_features, n_hidden, n_recurrent, n_components
+    return RNNRNADE(*sizes, cell=cell, conditioned=conditioned, **plain | options)
+
+
+def algorithm(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's options as Algorithms 1 and 2 take them: the component with its bounds."""
+    kept = {k: v for k, v in options.items() if k not in ("component", "censor_at")}
+    bounds = {"censor_at": options["censor_at"]} if options.get("censor_at") else {}
+    return kept | {"component": make_component(options.get("component", "gaussian"), **bounds)}
+
+
+def named(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters by the names of the algorithms: those of the first recurrent layer as they are."""
+    return {name.removeprefix("layers.0."): t for name, t in model.named_parameters()}
+
+
 def parameters(model: nn.Module) -> dict[str, Array]:
-    return {name: t.detach().double().numpy().copy() for name, t in model.named_parameters()}
+    return {name: t.detach().double().numpy().copy() for name, t in named(model).items()}
 
 
 def spread(model: nn.Module, std: float = 0.5, seed: int = 0) -> Any:
@@ -82,10 +111,10 @@ def log_prob(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
-    support: Sequence[float] | None = None,
+    censor_at: Sequence[float] | None = None,
 ) -> float:
     total = 0.0
-    low, high = support or (-math.inf, math.inf)
+    low, high = censor_at or (-math.inf, math.inf)
     x = [min(max(x_d, low), high) for x_d in x]
     for d in range(len(x)):
         log_weights, means, scales = conditional(p, x[:d], biases, activation, floor)
@@ -110,13 +139,13 @@ def cdf(
     component: str = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
-    support: Sequence[float] | None = None,
+    censor_at: Sequence[float] | None = None,
 ) -> Array:
     """P(feature d <= x_d | the features before it), ``(D,)``: uniform where x is a draw. With a
-    support, that of values which are not cut off, given features before them which are."""
+    censor_at, that of values which are not cut off, given features before them which are."""
     below = np.zeros(len(x))
-    if support is not None:
-        x = [min(max(x_d, support[0]), support[1]) for x_d in x]
+    if censor_at is not None:
+        x = [min(max(x_d, censor_at[0]), censor_at[1]) for x_d in x]
     for d in range(len(x)):
         log_weights, means, scales = conditional(p, x[:d], biases, activation, floor)
         for log_w, m, s in zip(log_weights, means, scales, strict=True):
@@ -141,10 +170,10 @@ def next_state(p: Mapping[str, Array], x: Array, u: Array, cell: str) -> Array:
     if cell in ("sigmoid", "tanh"):
         z = p["W_in"] @ x + p["W_rec"] @ u + p["b_h"]
         return _logistic(z) if cell == "sigmoid" else np.tanh(z)
-    R = p["rnn.weight_hh_l0"].shape[1]
+    R = p["weight_hh_l0"].shape[1]
     h = u[:R]
-    from_x = p["rnn.weight_ih_l0"] @ x + p["rnn.bias_ih_l0"]
-    from_h = p["rnn.weight_hh_l0"] @ h + p["rnn.bias_hh_l0"]
+    from_x = p["weight_ih_l0"] @ x + p["bias_ih_l0"]
+    from_h = p["weight_hh_l0"] @ h + p["bias_hh_l0"]
     if cell == "gru":
         reset, update = (_logistic((from_x + from_h)[i * R : (i + 1) * R]) for i in range(2))
         new = np.tanh(from_x[2 * R :] + reset * from_h[2 * R :])
@@ -179,14 +208,14 @@ def frame_by_frame(
     rnade = {name.removeprefix("rnade."): value for name, value in p.items()}
     u = p["u_0"] if u is None else u
     values, states = [], []
-    if support := options.get("censor_at"):
-        frames = np.clip(frames, *support)
+    if censor_at := options.get("censor_at"):
+        frames = np.clip(frames, *censor_at)
     for t, x in enumerate(frames):
         copied = sum(A_i @ frames[t - i] for i, A_i in enumerate(p.get("A", ()), 1) if i <= t)
         biases = frame_biases(p, u)
-        if support:  # bounds stay where they are, means move
+        if censor_at:  # bounds stay where they are, means move
             biases[1] = biases[1] + np.reshape(copied, (-1, 1))
-        values.append(function(rnade, x if support else x - copied, biases, **options))
+        values.append(function(rnade, x if censor_at else x - copied, biases, **options))
         u = next_state(p, x, u, cell)
         states.append(u)
     return np.array(values), np.array(states)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from reference import spread
+from reference import spread, supplement
 from test_rnn_rnade import randn, seed
 from test_training import SMALL, fit, options, root, value  # noqa: F401
 
@@ -19,8 +19,8 @@ from rnade_lightning.ensemble import Ensemble
 
 def members() -> list[RNNRNADE | RNNDensity]:
     made = [
-        RNNRNADE(3, 4, 5, 2, "gru", feature_order=3),
-        RNNRNADE(3, 4, 6, 2, "lstm", n_past=2, n_layers=2),
+        supplement(3, 4, 5, 2, "gru", feature_order=3),
+        supplement(3, 4, 6, 2, "lstm", n_past=2, n_layers=2),
         RNNDensity(Gaussian(3, 0.3), 4),
     ]
     return [spread(model.double(), seed=i) for i, model in enumerate(made)]

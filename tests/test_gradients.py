@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import SUBSETS, every_option, parameters, relative_error, spread
+from reference import (
+    SUBSETS,
+    algorithm,
+    every_option,
+    named,
+    parameters,
+    relative_error,
+    spread,
+    supplement,
+)
 from torch import Tensor
 
 from rnade_lightning import RNADE, RNNRNADE, gradients
@@ -34,7 +43,7 @@ def autograd(
     model: RNADE | RNNRNADE, x: Tensor, total: Tensor, *biases: Tensor
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Gradients of ``total`` by name, the biases given in place of the static ones, and of x."""
-    tensors = dict(model.named_parameters())
+    tensors: dict[str, Tensor] = dict(named(model))
     tensors |= dict(zip(("b_alpha", "b_mu", "b_sigma"), biases, strict=False))
     found = torch.autograd.grad(
         total, (*tensors.values(), x), allow_unused=True, materialize_grads=True
@@ -43,7 +52,7 @@ def autograd(
 
 
 def detached(model: RNADE | RNNRNADE) -> dict[str, Tensor]:
-    return {name: t.detach() for name, t in model.named_parameters()}
+    return {name: t.detach() for name, t in named(model).items()}
 
 
 def assert_equal_to_autograd_and_slopes(
@@ -79,7 +88,11 @@ def test_algorithm_1_equals_autograd_and_central_differences(
     biases = [b.clone().requires_grad_() for b in own] if own_biases else None
 
     found, d_x = gradients.rnade_gradients(
-        detached(model), x.detach(), own if own_biases else None, weight=weight, **options
+        detached(model),
+        x.detach(),
+        own if own_biases else None,
+        weight=weight,
+        **algorithm(options),
     )
     total = (w * model.log_prob(x, biases)).sum()
     expected, d_x_expected = autograd(model, x, total, *(biases or ()))
@@ -166,7 +179,7 @@ def test_units_that_start_on_their_kink_get_no_gradient_from_rounding() -> None:
         model.zero_grad()
         model.log_prob(x).sum().backward()
         found, _ = gradients.rnade_gradients(detached(model), x, **model.gradient_options)
-        for name, parameter in model.named_parameters():
+        for name, parameter in named(model).items():
             assert relative_error(found[name], parameter.grad) < 1e-12, name
 
 
@@ -179,7 +192,7 @@ def check_algorithm_2(model: RNNRNADE, masked: bool, **options: Any) -> None:
     given.requires_grad_()
     mask = MASK if masked else None
     found, d_frames = gradients.rnn_rnade_gradients(
-        detached(model), given.detach(), mask=mask, cell=model.cell, **options
+        detached(model), given.detach(), mask=mask, cell=model.cell, **algorithm(options)
     )
     expected, expected_frames = autograd(model, given, model.log_prob(given, mask).sum())
     expected["frames"] = expected_frames
@@ -205,27 +218,27 @@ def check_algorithm_2(model: RNNRNADE, masked: bool, **options: Any) -> None:
 def test_algorithm_2_equals_autograd_and_central_differences(
     cell: Any, conditioned: tuple[str, ...], masked: bool
 ) -> None:
-    check_algorithm_2(spread(RNNRNADE(3, 4, 5, 2, cell, conditioned).double()), masked)
+    check_algorithm_2(spread(supplement(3, 4, 5, 2, cell, conditioned).double()), masked)
 
 
 @pytest.mark.parametrize("n_past", [1, 2, 5])
 @plain_cells
 def test_algorithm_2_with_linear_paths(cell: Any, n_past: int) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell, linear=True, n_past=n_past).double()
+    model = supplement(3, 4, 5, 2, cell, linear=True, n_past=n_past).double()
     check_algorithm_2(spread(model), True)
 
 
 @every_option
 @plain_cells
 def test_algorithm_2_for_every_option(cell: Any, options: dict[str, Any]) -> None:
-    check_algorithm_2(spread(RNNRNADE(3, 4, 5, 2, cell, **options).double()), True, **options)
+    check_algorithm_2(spread(supplement(3, 4, 5, 2, cell, **options).double()), True, **options)
 
 
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
 def test_training_by_the_algorithm_follows_autograd(cell: Any) -> None:
     frames, runs = randn(3, 4, 20), []
     for backend in ("torch", "compiled"):
-        model = spread(RNNRNADE(20, 4, 5, 2, cell, backend=backend).double(), std=0.2)
+        model = spread(supplement(20, 4, 5, 2, cell, backend=backend).double(), std=0.2)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         losses = []
         for _ in range(20):
@@ -244,22 +257,22 @@ def test_training_by_the_algorithm_follows_autograd(cell: Any) -> None:
 # ------------------------------------------------------------------ planted errors
 
 
-CASES: dict[str, tuple[type, tuple[int, ...], dict[str, Any]]] = {
+CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
     # as many components as hidden units, as many numbers in a frame's biases as recurrent units:
     # a matrix that is not transposed where it should be then gives no error but a wrong number
     "RNADE": (RNADE, (18, 3, 3), {}),
     "RNADE floor": (RNADE, (3, 4, 2), {"floor": 0.3}),
     "RNADE laplace": (RNADE, (3, 4, 2), {"component": "laplace", "floor": 0.3}),
-    "RNADE support": (RNADE, (4, 3, 2), {"component": "laplace", "censor_at": reference.SUPPORT}),
+    "RNADE bounds": (RNADE, (4, 3, 2), {"component": "laplace", "censor_at": reference.BOUNDS}),
     "RNADE relu": (RNADE, (3, 8, 2), {"activation": "relu"}),
     "RNADE linear": (RNADE, (4, 3, 2), {"linear": True}),
-    "RNN-RNADE": (RNNRNADE, (3, 4, 6, 2), {}),
-    "RNN-RNADE linear": (RNNRNADE, (3, 4, 5, 2), {"linear": True, "n_past": 2}),
-    "RNN-RNADE support": (
-        RNNRNADE, (3, 4, 5, 2),
-        {"n_past": 2, "component": "laplace", "censor_at": reference.SUPPORT},
+    "RNN-RNADE": (supplement, (3, 4, 6, 2), {}),
+    "RNN-RNADE linear": (supplement, (3, 4, 5, 2), {"linear": True, "n_past": 2}),
+    "RNN-RNADE bounds": (
+        supplement, (3, 4, 5, 2),
+        {"n_past": 2, "component": "laplace", "censor_at": reference.BOUNDS},
     ),
-    "RNN-RNADE tanh": (RNNRNADE, (3, 4, 5, 2), {"cell": "tanh", "conditioned": ("mu",)}),
+    "RNN-RNADE tanh": (supplement, (3, 4, 5, 2), {"cell": "tanh", "conditioned": ("mu",)}),
 }  # fmt: skip
 
 
@@ -280,7 +293,7 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
     expected, expected["x"] = autograd(model, x, total)
     of_the_model = ("conditioned", "linear", "n_past")  # seen from the parameters
     arguments |= {k: v for k, v in options.items() if k not in of_the_model}
-    return detached(model), x.detach(), arguments, expected
+    return detached(model), x.detach(), algorithm(arguments), expected
 
 
 def errors(module: Any, name: str) -> dict[str, float]:
@@ -356,8 +369,9 @@ MISTAKES: list[tuple[str, str]] = [
     # the mixture
     ("psi = rho[d] * a", "psi = a"),
     ("psi = rho[d] * a", "psi = rho[d - 1] * a"),
-    ("h = torch.sigmoid(psi)", "h = torch.tanh(psi)"),
-    ("else torch.relu(psi)", "else psi"),
+    ("h = unit(psi)", "h = psi"),
+    ("(torch.sigmoid, lambda psi, h: h * (1 - h))", "(torch.tanh, lambda psi, h: h * (1 - h))"),
+    ("(torch.relu, lambda psi, h: psi > 0)", "(lambda psi: psi, lambda psi, h: psi > 0)"),
     ("z_alpha = h @ V_alpha[d] + b_alpha[..., d, :]", "z_alpha = h @ V_alpha[d]"),
     ("z_alpha = h @ V_alpha[d]", "z_alpha = h @ V_alpha[d].T.reshape(V_alpha[d].shape)"),
     ("z_mu = h @ V_mu[d] + b_mu[..., d, :]", "z_mu = h @ V_mu[d]"),
@@ -388,12 +402,12 @@ MISTAKES: list[tuple[str, str]] = [
     ("d_log_phi_mu = torch.sign(r)", "d_log_phi_mu = r"),
     ("d_log_phi_sigma = r.abs() - 1", "d_log_phi_sigma = r.abs()"),
     ("d_log_phi_sigma = r.abs() - 1", "d_log_phi_sigma = r - 1"),
-    # what a support censors
+    # what is censored
     ("inside = torch.ones_like(x)", "inside = torch.zeros_like(x)"),
-    ("inside = ((x >= support[0]) & (x <= support[1]))", "inside = (x >= support[0])"),
-    ("x = x.clamp(*support)", "pass"),
-    ("high, on_bound = x_d >= support[1]", "high, on_bound = x_d < support[1]"),
-    ("(x_d <= support[0]) |", "(x_d < support[0]) |"),
+    ("inside = ((x >= atoms[0]) & (x <= atoms[1]))", "inside = (x >= atoms[0])"),
+    (" x = x.clamp(*atoms)", " pass"),
+    ("high, on_bound = x >= atoms[1]", "high, on_bound = x < atoms[1]"),
+    ("(x <= atoms[0]) |", "(x < atoms[0]) |"),
     ("t = torch.where(high, -r, r)", "t = r"),
     ("tail = torch.exp(-t.abs()) / 2", "tail = torch.exp(-t.abs())"),
     ("log_F = torch.where(t < 0, t - math.log(2), ", "log_F = torch.where(t < 0, t, "),
@@ -443,9 +457,10 @@ MISTAKES: list[tuple[str, str]] = [
     (MU, "d_z_mu @ V_mu[d]"),
     (SIGMA, "d_z_sigma @ V_sigma[d]"),
     (f"+ {SIGMA}", f"- {SIGMA}"),
-    ("d_psi = d_h * h * (1 - h)", "d_psi = d_h * h"),
-    ("d_psi = d_h * h * (1 - h)", "d_psi = d_h * (1 - h**2)"),
-    ("else d_h * (psi > 0)", "else d_h"),
+    ("lambda psi, h: h * (1 - h)", "lambda psi, h: h"),
+    ("lambda psi, h: h * (1 - h)", "lambda psi, h: 1 - h**2"),
+    ("lambda psi, h: psi > 0", "lambda psi, h: 1"),
+    ("d_psi = d_h * slope(psi, h)", "d_psi = d_h"),
     ("d_rho[d] = (d_psi * a).sum()", "d_rho[d] = (d_psi * psi).sum()"),
     ("d_rho[d] = (d_psi * a).sum()", "d_rho[d] = (d_psi * h).sum()"),
     ("d_rho[d] = (d_psi * a).sum()", "d_rho[d] = (d_psi * (a + x_d * W[d])).sum()"),
@@ -465,15 +480,16 @@ MISTAKES: list[tuple[str, str]] = [
     ("u[t] @ W_rec.T + b_h", "u[t] @ W_rec + b_h"),
     ("frames[:, t] @ W_in.T +", "frames[:, t - 1] @ W_in.T +"),
     ("u[t] @ W_rec.T + b_h", "u[t] @ W_rec.T"),
-    ("u.append(torch.sigmoid(z) if", "u.append(torch.tanh(z) if"),
-    ("else torch.tanh(z))", "else torch.sigmoid(z))"),
+    ("u.append(state(z))", "u.append(z)"),
+    ("(torch.sigmoid, lambda u:", "(torch.tanh, lambda u:"),
+    ("(torch.tanh, lambda u:", "(torch.sigmoid, lambda u:"),
     ('(u[t] @ parameters[f"W_{n}"].T)', '(u[t + 1] @ parameters[f"W_{n}"].T)'),
     ('(u[t] @ parameters[f"W_{n}"].T)', '(u[t] @ parameters[f"W_{n}"])'),
     ("biases = [rnade", "biases = [0 * rnade"),
     ("inside = torch.ones_like(frames)", "inside = torch.zeros_like(frames)"),
-    ("inside = ((frames >= support[0]) & (frames <= support[1]))",
-     "inside = (frames < support[1])"),
-    ("frames = frames.clamp(*support)", "pass"),
+    ("inside = ((frames >= atoms[0]) & (frames <= atoms[1]))",
+     "inside = (frames < atoms[1])"),
+    ("frames = frames.clamp(*atoms)", "pass"),
     ("x = frames[:, t]\n", "x = frames[:, t - 1]\n"),
     ("x = x - explained", "x = x + explained"),
     ("explained = sum(x_i @ A_i.T for", "explained = sum(x_i @ A_i for"),
@@ -486,10 +502,9 @@ MISTAKES: list[tuple[str, str]] = [
     # and backward
     ("g = torch.zeros_like(u[T])", "g = torch.ones_like(u[T])"),
     ("for t in reversed(range(T)):", "for t in range(T):"),
-    ("e = g * (u[t + 1] * (1 - u[t + 1]) if", "e = g * (u[t] * (1 - u[t]) if"),
-    ("e = g * (u[t + 1] * (1 - u[t + 1]) if", "e = g * (u[t + 1] if"),
-    ("else 1 - u[t + 1] ** 2)", "else 1 - u[t] ** 2)"),
-    ("else 1 - u[t + 1] ** 2)", "else 1 - u[t + 1])"),
+    ("e = g * state_slope(u[t + 1])", "e = g * state_slope(u[t])"),
+    ("lambda u: u * (1 - u)", "lambda u: u"),
+    ("lambda u: 1 - u**2", "lambda u: 1 - u"),
     ('total["W_in"] += e.T @ frames[:, t]', 'total["W_in"] += e.T @ frames[:, t - 1]'),
     ('total["W_in"] += e.T @ frames[:, t]', 'total["W_in"] += g.T @ frames[:, t]'),
     ('total["W_in"] += e.T @ frames[:, t]', 'total["W_in"] = e.T @ frames[:, t]'),
@@ -501,9 +516,9 @@ MISTAKES: list[tuple[str, str]] = [
     ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += d_x"),
     ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += e @ W_in"),
     ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] = d_x + e @ W_in"),
-    ("d_explained = -d_x if", "d_explained = d_x if"),
-    ('else d_rnade["b_mu"].sum(-1)', "else -d_x"),
-    ('else d_rnade["b_mu"].sum(-1)', 'else d_rnade["b_mu"][..., 0]'),
+    ("atoms else -d_x", "atoms else d_x"),
+    ('d_explained = d_rnade["b_mu"].sum(-1)', "d_explained = -d_x"),
+    ('d_explained = d_rnade["b_mu"].sum(-1)', 'd_explained = d_rnade["b_mu"][..., 0]'),
     ('total["A"][i] += d_explained.T @ x_i', 'total["A"][i] += x_i.T @ d_explained'),
     ('total["A"][i] += d_explained.T @ x_i', 'total["A"][i] -= d_explained.T @ x_i'),
     ("d_frames[:, t - 1 - i] += d_explained @ A[i]",
@@ -558,7 +573,7 @@ def test_every_line_of_the_algorithms_has_a_planted_error() -> None:
     statement = re.compile(r"^ +((\w+)(\[.*?\])?|u\.append.*) ([-+]?=) (?!torch\.zeros_like)")
     setup = re.compile(
         r"^ +(W|V_alpha|biases|b_alpha|L|A|d_W|d_V|d_b|d_x|gradients|options|rnade|W_in|conditioned"
-        r"|total|d_frames|B|x, )\b[^\[]*= "
+        r"|total|d_frames|B|x, |name|slopes)\b[^\[]*= "
     )
     touched = [old for old, _ in MISTAKES] + [old for m in MISPRINTS.values() for old in m]
     lines = [

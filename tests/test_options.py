@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reference import relative_error, spread
+from reference import relative_error, spread, supplement
 from test_rnn_rnade import CELLS, randn, rnn_rnade, seed
 from toy import ToyDataModule, write_toy_data
 
-from rnade_lightning import RNADE, RNNRNADE
+from rnade_lightning import RNADE
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
 from rnade_lightning.datamodules import AudioDataModule
 from rnade_lightning.lightning_module import RNNRNADEModule
@@ -26,11 +26,10 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 @every_cell
 def test_a_layer_reads_the_units_of_the_one_below(cell: str) -> None:
     model, frames = rnn_rnade(cell, n_layers=2), randn(2, 6, 3)
-    below, above = rnn_rnade(cell), spread(RNNRNADE(5, 4, 5, 2, cell).double())
+    below, above = rnn_rnade(cell), spread(supplement(5, 4, 5, 2, cell).double())
     named = dict(model.named_parameters())
     for single, layer in ((below, 0), (above, 1)):
-        for own, theirs in zip(single.cell_weights(), model.cell_weights(layer), strict=True):
-            own.data.copy_(theirs.detach())
+        single.layers[0].load_state_dict(model.layers[layer].state_dict())
     u = model.initial_state(2)
     size = u.shape[1] // 2
     units = below.states(frames, u[:, size:])[0][:, 1:]
@@ -163,4 +162,4 @@ def test_the_floor_is_raised_to_the_noise_of_the_steps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [{"n_layers": 0}, {"input_noise": -1.0}])
 def test_invalid_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        RNNRNADE(3, 4, 5, 2, **arguments)
+        supplement(3, 4, 5, 2, **arguments)

@@ -261,7 +261,7 @@ def test_forward_is_a_distribution() -> None:
     assert wide.batch_shape == (2, 4)
     assert wide.sample().shape == (2, 4, 3)
     torch.testing.assert_close(wide.log_prob(x[:2]), model.log_prob(x[:2]))
-    with pytest.raises(ValueError, match="censor_at"):
+    with pytest.raises(ValueError, match="support"):
         static.log_prob(torch.full((3,), torch.nan))
 
 
@@ -371,13 +371,13 @@ def test_the_meta_test_sees_a_cpu_operand() -> None:
         ({"n_features": 0}, "n_features and n_components must be at least 1"),
         ({"n_components": 0}, "n_features and n_components must be at least 1"),
         ({"n_hidden": -1}, "n_hidden at least 0"),
-        ({"component": "cauchy"}, "'cauchy' is none of gaussian, laplace"),
+        ({"component": "cauchy"}, "'cauchy' is none of the components gaussian, laplace"),
         ({"activation": "tanh"}, "'tanh' is none of sigmoid, relu"),
-        ({"path": "exact"}, "'exact' is none of fast, plain"),
+        ({"backend": "exact"}, "'exact' is none of compiled, torch"),
         ({"floor": -0.1}, "floor must be at least 0, got -0.1"),
         ({"floor": float("nan")}, "floor must be at least 0, got nan"),
-        ({"censor_at": (0, 1)}, "support needs component laplace"),
-        ({"censor_at": (1, 1), "component": "laplace"}, "support must be two finite numbers"),
+        ({"censor_at": (0, 1)}, "the component gaussian cannot be censored"),
+        ({"censor_at": (1, 1), "component": "laplace"}, "censor_at must be two finite numbers"),
         ({"censor_at": (0, float("inf")), "component": "laplace"}, "two finite numbers in order"),
         ({"censor_at": [0], "component": "laplace"}, "two finite numbers in order"),
     ],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from reference import parameters, spread
+from reference import named, parameters, spread, supplement
 from scipy import stats
 
 from rnade_lightning import RNNRNADE
@@ -38,7 +38,7 @@ def randn(*shape: int, n: int = 1) -> torch.Tensor:
 
 def rnn_rnade(cell: str, **options: Any) -> RNNRNADE:
     """D = 3, H = 4, R = 5, K = 2."""
-    return spread(RNNRNADE(3, 4, 5, 2, cell, **options).double())
+    return spread(supplement(3, 4, 5, 2, cell, **options).double())
 
 
 def lengths(*n_valid: int) -> torch.Tensor:
@@ -53,7 +53,7 @@ def lengths(*n_valid: int) -> torch.Tensor:
     [
         {},
         {"component": "laplace", "activation": "relu"},
-        {"component": "laplace", "censor_at": reference.SUPPORT},
+        {"component": "laplace", "censor_at": reference.BOUNDS},
     ],
 )
 @with_and_without_linear_paths
@@ -124,7 +124,7 @@ def test_every_feature_of_every_frame_depends_on_all_frames_before_it(cell: str)
 
 @every_cell
 def test_no_path_from_the_state_makes_frames_independent_gaussians(cell: str) -> None:
-    model = spread(RNNRNADE(3, 0, 5, 1, cell).double())
+    model = spread(supplement(3, 0, 5, 1, cell).double())
     with torch.no_grad():
         for name in reference.NAMES:
             model.get_parameter(f"W_{name}").zero_()
@@ -222,7 +222,7 @@ def test_frames_of_the_wrong_shape_raise(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cell": "relu"}, "cell 'relu' is none of sigmoid, tanh, gru, lstm"),
+        ({"cell": "relu"}, "'relu' is none of the cells gru, lstm, minimal_gated, sigmoid, tanh"),
         ({"n_recurrent": 0}, "n_recurrent must be at least 1, got 0"),
         ({"conditioned": ("mu", "nu")}, r"conditioned: \['nu'\] is none of alpha, mu, sigma"),
     ],
@@ -230,7 +230,7 @@ def test_frames_of_the_wrong_shape_raise(shape: tuple[int, ...]) -> None:
 def test_invalid_arguments_raise(arguments: dict[str, Any], message: str) -> None:
     sizes = {"n_features": 3, "n_hidden": 4, "n_recurrent": 5, "n_components": 2}
     with pytest.raises(ValueError, match=message):
-        RNNRNADE(**{**sizes, **arguments})
+        supplement(**{**sizes, **arguments})
 
 
 # ------------------------------------------------------------------ sampler
@@ -318,7 +318,7 @@ def test_predictive_mean_equals_the_average_of_one_step_samples(
 
 @every_cell
 def test_finite_in_float32_far_from_the_data(cell: str) -> None:
-    model = spread(RNNRNADE(3, 4, 5, 2, cell))
+    model = spread(supplement(3, 4, 5, 2, cell))
     frames = (1e4 * randn(2, 6, 3).sign()).float().requires_grad_()
     log_p = model.log_prob(frames)
     log_p.sum().backward()
@@ -331,7 +331,7 @@ def test_finite_in_float32_far_from_the_data(cell: str) -> None:
 @both_backends
 @every_cell
 def test_bf16_autocast_keeps_the_density_in_float32(cell: str, backend: str) -> None:
-    model, frames = spread(RNNRNADE(3, 4, 5, 2, cell, backend=backend)), randn(2, 6, 3).float()
+    model, frames = spread(supplement(3, 4, 5, 2, cell, backend=backend)), randn(2, 6, 3).float()
     with torch.autocast("cpu", torch.bfloat16):
         log_p = model.log_prob(frames, lengths(6, 4))
     log_p.sum().backward()
@@ -343,7 +343,7 @@ def test_bf16_autocast_keeps_the_density_in_float32(cell: str, backend: str) -> 
 @both_backends
 @every_cell
 def test_runs_on_the_meta_device(cell: str, backend: str) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell, backend=backend).to("meta")
+    model = supplement(3, 4, 5, 2, cell, backend=backend).to("meta")
     frames = torch.empty(2, 6, 3, device="meta", requires_grad=True)
     mask = torch.empty(2, 6, device="meta", dtype=torch.bool)
     with reference.MetaOnly():
@@ -361,7 +361,7 @@ def test_runs_on_the_meta_device(cell: str, backend: str) -> None:
 
 @every_cell
 def test_the_meta_test_sees_a_cpu_operand(cell: str) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell).to("meta")
+    model = supplement(3, 4, 5, 2, cell).to("meta")
     frames = torch.empty(2, 6, 3, device="meta")
     with reference.MetaOnly(), pytest.raises(RuntimeError, match=r"cpu tensor of shape \(2, 6\)"):
         model.log_prob(frames, torch.ones(2, 6).bool())
@@ -389,16 +389,16 @@ def test_parameter_names_and_shapes(cell: str) -> None:
     else:
         rows = {"gru": 3, "lstm": 4}[cell] * n_recurrent
         expected |= {
-            "rnn.weight_ih_l0": (rows, n_features),
-            "rnn.weight_hh_l0": (rows, n_recurrent),
+            "weight_ih_l0": (rows, n_features),
+            "weight_hh_l0": (rows, n_recurrent),
         }
-        expected |= {"rnn.bias_ih_l0": (rows,), "rnn.bias_hh_l0": (rows,)}
-    assert {n: tuple(t.shape) for n, t in rnn_rnade(cell).named_parameters()} == expected
+        expected |= {"bias_ih_l0": (rows,), "bias_hh_l0": (rows,)}
+    assert {n: tuple(t.shape) for n, t in named(rnn_rnade(cell)).items()} == expected
 
 
 @every_cell
 def test_state_dict_round_trip(cell: str) -> None:
-    model, other = rnn_rnade(cell), RNNRNADE(3, 4, 5, 2, cell).double()
+    model, other = rnn_rnade(cell), supplement(3, 4, 5, 2, cell).double()
     frames, file = randn(2, 6, 3), io.BytesIO()
     assert not torch.allclose(other.log_prob(frames), model.log_prob(frames))
     torch.save(model.state_dict(), file)
@@ -409,7 +409,7 @@ def test_state_dict_round_trip(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
 def test_a_sequence_of_no_frames_leaves_the_state(cell: str) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell=cell).double()
+    model = supplement(3, 4, 5, 2, cell=cell).double()
     nothing = torch.zeros(2, 0, 3, dtype=torch.float64)
     log_p, u = model.log_prob_and_state(nothing)
     assert log_p.shape == (2, 0)
@@ -425,7 +425,7 @@ def test_a_var_is_a_special_case(order: int) -> None:
     """One component, no hidden units, no path from the state: the two linear paths alone."""
     sequences = [randn(200, 4).cumsum(0) * 0.1, randn(150, 4, n=2)]
     var = VAR.fit(sequences, order)
-    model = RNNRNADE(4, 0, 1, 1, "tanh", (), linear=True, n_past=order).double()
+    model = supplement(4, 0, 1, 1, "tanh", (), linear=True, n_past=order).double()
     # cov = C C' with C = unit lower triangular times diagonal: e_d given e_<d is linear in e_<d
     C = torch.linalg.cholesky(var.covariance)
     unit = C / C.diagonal()
@@ -441,11 +441,11 @@ def test_a_var_is_a_special_case(order: int) -> None:
 
 
 def test_the_linear_path_starts_at_copying_the_last_frame() -> None:
-    model, frames = RNNRNADE(3, 4, 5, 1, n_past=2).double(), randn(1, 5, 3)
+    model, frames = supplement(3, 4, 5, 1, n_past=2).double(), randn(1, 5, 3)
     seen = model.states(frames)[0]
     torch.testing.assert_close(model.shift(seen)[0, 1:], frames[0, :-1])
     assert torch.equal(model.shift(seen)[0, 0], torch.zeros(3).double())
-    fixed = RNNRNADE(3, 4, 5, 1, n_past=2, learn_past=False)
+    fixed = supplement(3, 4, 5, 1, n_past=2, learn_past=False)
     fixed.log_prob(frames.float()).sum().backward()
     assert fixed.A.grad is None
 
@@ -463,4 +463,4 @@ def test_dropout_acts_in_training_only() -> None:
 @pytest.mark.parametrize("arguments", [{"n_past": -1}, {"dropout": 1.0}, {"dropout": -0.1}])
 def test_invalid_path_arguments_raise(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="n_past"):
-        RNNRNADE(3, 4, 5, 2, **arguments)
+        supplement(3, 4, 5, 2, **arguments)

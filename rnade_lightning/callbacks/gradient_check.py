@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
-from rnade_lightning.gradients import rnade_gradients, rnn_rnade_gradients
-from rnade_lightning.rnn_rnade import RNNRNADE
-from rnade_lightning.sequence_model import SequenceModel
+from rnade_lightning.density import SequenceDensity
+from rnade_lightning.gradients import STATES, rnade_gradients, rnn_rnade_gradients
+from rnade_lightning.rnade import RNADE
+from rnade_lightning.rnn_rnade import RNNRNADE, RecurrentModel
 
 NAMES = ("alpha", "mu", "sigma")
 STEPS = (1e-4, 1e-6, 1e-8)
@@ -44,7 +45,7 @@ class GradientRow(NamedTuple):
 
 
 def gradient_table(
-    model: SequenceModel, frames: Tensor, mask: Tensor | None = None, seed: int = 0
+    model: SequenceDensity, frames: Tensor, mask: Tensor | None = None, seed: int = 0
 ) -> list[GradientRow]:
     """Checks the gradient of every parameter of ``sum log_prob(frames)``.
 
@@ -58,9 +59,11 @@ def gradient_table(
     model = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(True)
     frames = frames.detach().to("cpu", torch.float64)
     mask = None if mask is None else mask.cpu()
-    model.backend = "torch"
-    if isinstance(model, RNNRNADE):
-        model.rnade.backend, model.rnade.scale_mean_gradient = "torch", False
+    for part in model.modules():  # members of an ensemble too
+        if isinstance(part, RecurrentModel | RNADE):
+            part.backend = "torch"
+        if isinstance(part, RNADE):
+            part.scale_mean_gradient = False
     by_algorithm = _algorithm_gradients(model, frames, mask)
     by_autograd = _autograd_gradients(model, frames, mask)
     generator = torch.Generator().manual_seed(seed)
@@ -167,12 +170,12 @@ class GradientCheck(pl.Callback):
         pl_module.log_dict({f"grad_norm/{n}": v for n, v in zip(grads, norms, strict=True)})
 
 
-def _log_prob(model: SequenceModel, frames: Tensor, mask: Tensor | None) -> Tensor:
+def _log_prob(model: SequenceDensity, frames: Tensor, mask: Tensor | None) -> Tensor:
     return model.log_prob(frames, mask).sum()
 
 
 def _autograd_gradients(
-    model: SequenceModel, frames: Tensor, mask: Tensor | None
+    model: SequenceDensity, frames: Tensor, mask: Tensor | None
 ) -> dict[str, Tensor]:
     parameters = dict(model.named_parameters())
     gradients = torch.autograd.grad(
@@ -182,20 +185,23 @@ def _autograd_gradients(
 
 
 def _algorithm_gradients(
-    model: SequenceModel, frames: Tensor, mask: Tensor | None
+    model: SequenceDensity, frames: Tensor, mask: Tensor | None
 ) -> dict[str, Tensor]:
     if not isinstance(model, RNNRNADE):
         return {}
-    if model.cell in ("sigmoid", "tanh") and model.n_layers == 1 and model.feature_order is None:
-        parameters = {name: p.detach() for name, p in model.named_parameters()}
+    if model.cell in STATES and model.n_layers == 1 and model.feature_order is None:
+        layer = "layers.0."
+        names = [name for name, _ in model.named_parameters()]
+        parameters = {n.removeprefix(layer): p.detach() for n, p in model.named_parameters()}
         options = model.rnade.gradient_options
-        return rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
+        found = rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
+        return {name: found[name.removeprefix(layer)] for name in names}
     if mask is not None:
         frames = frames.where(mask[..., None], frames.new_zeros(()))
-    seen = model.states(frames)[0]
-    x, N = model._inward(frames, seen), frames.shape[0] * frames.shape[1]
+    history = model.states(frames)[0]
+    x, N = model.unexplained(frames, history), frames.shape[0] * frames.shape[1]
     biases = [b.expand(*x.shape[:2], *b.shape[-2:]).reshape(N, *b.shape[-2:])
-              for b in model.frame_params(seen)]  # fmt: skip
+              for b in model.frame_params(history)]  # fmt: skip
     own = {name: p.detach() for name, p in model.rnade.named_parameters()}
     weight = torch.ones(N, dtype=x.dtype) if mask is None else mask.flatten().to(x.dtype)
     given = [t.detach() for t in (x.flatten(0, 1), *biases)]
@@ -216,7 +222,7 @@ def _algorithm_gradients(
 
 @torch.no_grad()
 def _against_differences(
-    model: SequenceModel,
+    model: SequenceDensity,
     frames: Tensor,
     mask: Tensor | None,
     parameter: nn.Parameter,

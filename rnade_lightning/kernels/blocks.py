@@ -16,31 +16,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from rnade_lightning.kernels.problem import Problem
 
 N_FEATURES = 16
 N_NUMBERS = 1 << 24
 """Numbers in the units and outputs of a block, which bounds its frames."""
 
 
-def log_prob(problem: Any) -> Tensor:
+def log_prob(problem: Problem) -> Tensor:
     """Log density ``(N,)`` of the frames of a `Problem`."""
     out = [problem.x.new_zeros(0)]
     for part in _parts(problem):
         log_p, a = problem.x.new_zeros(part.stop - part.start), _start(problem, part)
         for features in _feature_blocks(problem):
             block = _block(problem, part, features, a)
-            log_q = block.log_alpha + _log_phi(problem.options, block)
+            log_q = block.log_alpha + _log_phi(problem, block)
             log_p = log_p + torch.logsumexp(log_q, -1).sum(0)
             a = block.a_next
         out.append(log_p)
     return torch.cat(out)
 
 
-def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
+def gradients(problem: Problem, weight: Tensor) -> list[Tensor]:
     """Gradients of ``sum_n weight_n log p(x_n)``, in the order of
     `Gradients`."""
     total = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in problem[:9]]
@@ -67,26 +69,25 @@ class _Block(NamedTuple):
     mu: Tensor
     z_sigma: Tensor
     log_sigma: Tensor
-    r: Tensor  # (y - mu) / sigma
-    bounds: tuple[Tensor, Tensor] | None  # (d, n, 1), what lies on the lower bound, on the upper
+    value: Tensor  # (d, n, 1), what the mixtures are evaluated at
 
 
-def _parts(problem: Any) -> Iterator[slice]:
+def _parts(problem: Problem) -> Iterator[slice]:
     N, (H, K) = len(problem.x), (problem.W.shape[1], problem.K)
     size = max(N_NUMBERS // (N_FEATURES * (H + 3 * K)), 1)
     return (slice(start, min(start + size, N)) for start in range(0, N, size))
 
 
-def _feature_blocks(problem: Any) -> list[slice]:
+def _feature_blocks(problem: Problem) -> list[slice]:
     D = len(problem.rho)
     return [slice(d, min(d + N_FEATURES, D)) for d in range(0, D, N_FEATURES)]
 
 
-def _start(problem: Any, part: slice) -> Tensor:
+def _start(problem: Problem, part: slice) -> Tensor:
     return problem.c.expand(part.stop - part.start, -1)
 
 
-def _block(p: Any, part: slice, features: slice, a: Tensor) -> _Block:
+def _block(p: Problem, part: slice, features: slice, a: Tensor) -> _Block:
     H, K = p.W.shape[1], p.K
     steps = p.x[part, features].T[..., None] * p.W[features, None]  # (d, n, H)
     sums = torch.cat((a[None], steps)).cumsum(0)
@@ -106,53 +107,30 @@ def _block(p: Any, part: slice, features: slice, a: Tensor) -> _Block:
     log_sigma = z_sigma
     if p.options.floor:
         log_sigma = torch.logaddexp(z_sigma, z_sigma.new_full((), math.log(p.options.floor)))
-    r = (p.y[part, features].T[..., None] - mu) * torch.exp(-log_sigma)
-    bounds = None
-    if p.options.low > -math.inf:
+    value = p.y[part, features].T[..., None]
+    if p.options.component.atoms:  # bounds are those of x: the means move instead
         x = p.x[part, features].T[..., None]
-        bounds = x <= p.options.low, x >= p.options.high
+        mu, value = mu + (x - value), x
     log_alpha = torch.log_softmax(z_alpha, -1)
-    return _Block(a, a_next, h, log_alpha, mu, z_sigma, log_sigma, r, bounds)
+    return _Block(a, a_next, h, log_alpha, mu, z_sigma, log_sigma, value)
 
 
-def _log_phi(options: Any, block: _Block) -> Tensor:
-    if options.laplace:
-        inside = -block.r.abs() - block.log_sigma - math.log(2)
-        if block.bounds is None:
-            return inside
-        low, high = block.bounds
-        t, half_exp = _tail(block.r, high)
-        log_F = torch.where(t < 0, t - math.log(2), torch.log1p(-half_exp))
-        return torch.where(low | high, log_F, inside)
-    return -0.5 * block.r.square() - block.log_sigma - 0.5 * math.log(2 * math.pi)
-
-
-def _tail(r: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """t, where log F(t) is the log probability of what is censored, and exp(-|t|) / 2."""
-    t = torch.where(high, -r, r)
-    return t, 0.5 * torch.exp(-t.abs())
+def _log_phi(p: Problem, block: _Block) -> Tensor:
+    return p.options.component.log_prob(block.value, block.mu, block.log_sigma)
 
 
 def _block_gradients(
-    p: Any, weight: Tensor, part: slice, features: slice, a: Tensor, delta: Tensor,
+    p: Problem, weight: Tensor, part: slice, features: slice, a: Tensor, delta: Tensor,
     total: list[Tensor],
 ) -> Tensor:  # fmt: skip
     """Adds the block's gradients to ``total``; returns delta in front of the block."""
     d_x, d_y, d_u, d_W, _, d_rho, d_P, d_b, d_biases = total
     H, K, w = p.W.shape[1], p.K, weight[:, None]
     block = _block(p, part, features, a)
-    pi = torch.softmax(block.log_alpha + _log_phi(p.options, block), -1)
-    if p.options.laplace:
-        slope, spread = torch.sign(block.r), block.r.abs() - 1
-        if block.bounds is not None:
-            low, high = block.bounds
-            t, half_exp = _tail(block.r, high)
-            by_t = torch.where(t < 0, 1.0, half_exp / (1 - half_exp))  # d log F / d t
-            slope = torch.where(low, -by_t, torch.where(high, by_t, slope))
-            spread = torch.where(low | high, -t * by_t, spread)
-    else:
-        slope, spread = block.r, block.r.square() - 1
-    d_mu = w * pi * slope * torch.exp(-block.log_sigma)
+    pi = torch.softmax(block.log_alpha + _log_phi(p, block), -1)
+    given = block.value, block.mu, block.log_sigma
+    slope, spread, *_ = p.options.component.log_prob_slopes(*given)
+    d_mu = w * pi * slope
     d_sigma = w * pi * spread * torch.exp(block.z_sigma - block.log_sigma)
     d_z = torch.cat((w * (pi - torch.exp(block.log_alpha)), d_mu, d_sigma), -1)  # (d, n, 3 K)
     d_y[part, features] = -d_mu.sum(-1).T

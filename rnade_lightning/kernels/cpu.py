@@ -1,4 +1,10 @@
-r"""log p of many frames and its gradient, compiled for the CPU: Algorithm 1 over lanes of frames.
+r"""log p of frames as one operation whose backward is Algorithm 1, compiled for the CPU.
+
+Nothing of size N D H or N D K is stored: forward keeps its inputs, backward computes again what it
+needs, and biases that a recurrent state sets stay a product (`StateParams`). On other devices, and
+for components without compiled code, the same operation runs in torch operations on blocks of
+features (`blocks`). It can be differentiated once; for derivatives of gradients use
+``backend="torch"``.
 
 Per feature d: $z_d = P_d\,[h_d; u] + b_d$ with $P_d = [V_d^\top, U_d]$, the weights of
 RNADE's units and of the recurrent state side by side, so that biases that change by the frame are
@@ -19,6 +25,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -28,16 +35,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnade_lightning.density import Params, StateParams, on_cpu
+from rnade_lightning.kernels import blocks
 from rnade_lightning.kernels.lanes import (
     add_outer,
     add_product,
     add_transposed_product,
-    censored,
     compiled,
-    exp,
-    log,
-    part,
 )
+from rnade_lightning.kernels.mixture import (
+    advance,
+    from_lanes,
+    mixture,
+    outputs,
+    through_units,
+    to_lanes,
+    units,
+)
+from rnade_lightning.kernels.problem import Gradients, Options, Problem
 
 STRIDE = 16
 """Features between two values of a that are kept; subtraction alone loses digits."""
@@ -47,135 +62,11 @@ ROWS = 8
 """Units that go through all steps of a feature together, in the nearest cache."""
 SHARE = 64
 """Frames below which a run is not worth a thread of its own."""
-_HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
+_IS_LAPLACE = {"gaussian": False, "laplace": True}  # the compiled components
+_IS_RELU = {"sigmoid": False, "relu": True}  # the compiled units
 
 
-@part
-def to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
-    """Frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
-    n_rows = min(lanes.shape[1], rows.shape[0] - first)
-    for n in range(n_rows):
-        for m in range(rows.shape[1]):
-            lanes[m, n] = rows[first + n, m]
-    lanes[:, n_rows:] = 0
-
-
-@part
-def from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
-    n_rows = min(lanes.shape[1], rows.shape[0] - first)
-    for n in range(n_rows):
-        for m in range(rows.shape[1]):
-            rows[first + n, m] = lanes[m, n]
-
-
-@part
-def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
-    """a += sign x_d W_d."""
-    for i in range(a.shape[0]):
-        w_i = sign * w[i]
-        for n in range(a.shape[1]):
-            a[i, n] += w_i * x[n]
-
-
-@part
-def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
-    """h = s(rho a)."""
-    one, zero = a.dtype.type(1), a.dtype.type(0)
-    for i in range(a.shape[0]):
-        if relu:
-            for n in range(a.shape[1]):
-                psi = rho * a[i, n]
-                h[i, n] = zero if psi < zero else psi
-        else:
-            for n in range(a.shape[1]):
-                h[i, n] = one / (one + exp(-rho * a[i, n]))
-
-
-@part
-def _outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
-    """z = P_u u + b; the state reaches the outputs from ``first`` to ``last``."""
-    for k in range(z.shape[0]):
-        z[k] = b[k]
-    if u.shape[0]:
-        add_product(z[first:last], P[first:last, P.shape[1] - u.shape[0] :], u)
-
-
-@part
-def _log_sigma(z, floor, K):  # type: ignore[no-untyped-def]
-    """The outputs of sigma become log(f + exp z)."""
-    for k in range(2 * K, 3 * K):
-        for n in range(z.shape[1]):
-            v = z[k, n]
-            z[k, n] = v if v > 80 else log(floor + exp(v))
-
-
-@part
-def _normalise(q, total, top, K):  # type: ignore[no-untyped-def]
-    """q_k become exp(q_k - max q), ``total`` their sum, ``top`` the maximum."""
-    for n in range(q.shape[1]):
-        top[n] = q[0, n]
-        total[n] = 0
-    for k in range(1, K):
-        for n in range(q.shape[1]):
-            top[n] = top[n] if top[n] > q[k, n] else q[k, n]
-    for k in range(K):
-        for n in range(q.shape[1]):
-            q[k, n] = exp(q[k, n] - top[n])
-            total[n] += q[k, n]
-
-
-@part
-def _mixture(  # type: ignore[no-untyped-def]
-    z, x, y, q, row, K, floor, low, high, laplace, log_p, weight, derive
-):
-    """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
-    weight log p(y_d) by them, and ``row[0]`` into its gradient by y. Frames whose ``x`` lies on a
-    bound are censored there."""
-    one, half, bounded = z.dtype.type(1), z.dtype.type(0.5), low > -np.inf
-    log_2, constant = z.dtype.type(_LOG_2), z.dtype.type(_HALF_LOG_2PI)
-    if floor > 0:
-        if derive:  # d log sigma / d z, of which the product below makes use
-            for k in range(2 * K, 3 * K):
-                for n in range(z.shape[1]):
-                    q[k - K, n] = z[k, n]
-        _log_sigma(z, floor, K)
-    for k in range(K):
-        for n in range(z.shape[1]):
-            log_sigma = z[2 * K + k, n]
-            inverse = exp(-log_sigma)
-            r = (y[n] - z[K + k, n]) * inverse
-            if bounded:
-                below, above = x[n] <= low, x[n] >= high
-                log_phi, slope, spread = censored(r, log_sigma, below, above, one, half, log_2)
-            elif laplace:
-                size = abs(r)
-                log_phi, spread = -size - log_sigma - log_2, size - one
-                slope = one if r > 0 else (-one if r < 0 else r)
-            else:
-                log_phi, slope, spread = -half * r * r - log_sigma - constant, r, r * r - one
-            q[k, n] = z[k, n] + log_phi
-            if derive:
-                z[K + k, n], z[2 * K + k, n] = slope * inverse, spread
-                if floor > 0:
-                    z[2 * K + k, n] = spread * exp(q[K + k, n] - log_sigma)
-    total, top, total_q, top_q = row[0], row[1], row[2], row[3]
-    _normalise(z, total, top, K)
-    _normalise(q, total_q, top_q, K)
-    if not derive:
-        for n in range(z.shape[1]):
-            log_p[n] += top_q[n] - top[n] + log(total_q[n] / total[n])
-        return
-    for n in range(z.shape[1]):
-        total[n], total_q[n] = weight[n] / total[n], weight[n] / total_q[n]
-        top[n] = 0
-    for k in range(K):
-        for n in range(z.shape[1]):
-            pi = q[k, n] * total_q[n]  # responsibility times weight
-            z[k, n] = pi - z[k, n] * total[n]
-            z[K + k, n] *= pi
-            z[2 * K + k, n] *= pi
-            top[n] -= z[K + k, n]
-    row[0] = top
+# ------------------------------------------------------------------ compiled
 
 
 @compiled
@@ -203,7 +94,7 @@ def _log_prob(  # type: ignore[no-untyped-def]
         for i in range(H):
             a[i] = c[i]
         for d in range(D):
-            _outputs(z, b[d], P[d], u_, K, first, last)
+            outputs(z, b[d], P[d], u_, K, first, last)
             for i in range(0, H, ROWS):
                 rows = slice(i, min(i + ROWS, H))
                 units(h[: rows.stop - i], a[rows], rho[d], relu)
@@ -213,34 +104,11 @@ def _log_prob(  # type: ignore[no-untyped-def]
                 for n in range(min(width, N - start)):
                     for k in range(3 * K):
                         z[k, n] += biases[start + n, d, k]
-            _mixture(
+            mixture(
                 z, x_[d], y_[d], q, row, K, floor, low, high, laplace, log_p, log_p, False
             )  # fmt: skip
         for n in range(min(width, N - start)):
             out[start + n] = log_p[n]
-
-
-@part
-def _through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore[no-untyped-def]
-    """From the gradient by h_d to those by W_d, x_d (through the later features) and rho_d, which
-    is returned; delta goes on to a_d."""
-    one, zero = a.dtype.type(1), a.dtype.type(0)
-    d_rho = zero
-    for i in range(a.shape[0]):
-        w_i, to_w, to_rho = w[i], zero, zero
-        for n in range(a.shape[1]):
-            v = delta[i, n]
-            to_w += v * x[n]
-            d_x[n] += v * w_i
-            if relu:
-                d_psi = d_h[i, n] if h[i, n] > zero else zero
-            else:
-                d_psi = d_h[i, n] * h[i, n] * (one - h[i, n])
-            to_rho += d_psi * a[i, n]
-            delta[i, n] = v + rho * d_psi
-        d_w[i] += to_w
-        d_rho += to_rho
-    return d_rho
 
 
 @compiled
@@ -281,7 +149,7 @@ def _gradients(  # type: ignore[no-untyped-def]
                 kept[d // STRIDE] = a
             advance(a, W[d], x_[d], one)
         for d in range(D - 1, -1, -1):
-            _outputs(z, b[d], P[d], u_, K, first, last)
+            outputs(z, b[d], P[d], u_, K, first, last)
             for i in range(0, H, ROWS):
                 rows = slice(i, min(i + ROWS, H))
                 if d % STRIDE == 0:  # a_d as it was
@@ -294,7 +162,7 @@ def _gradients(  # type: ignore[no-untyped-def]
                 for n in range(n_rows):
                     for k in range(3 * K):
                         z[k, n] += biases[start + n, d, k]
-            _mixture(z, x_[d], y_[d], q, row, K, floor, low, high, laplace, w_, w_, True)
+            mixture(z, x_[d], y_[d], q, row, K, floor, low, high, laplace, w_, w_, True)
             d_y_[d] = row[0]
             for k in range(3 * K):
                 total = one - one
@@ -313,7 +181,7 @@ def _gradients(  # type: ignore[no-untyped-def]
                 d_h[:] = 0
                 add_transposed_product(d_h[: rows.stop - i], P[d, : 3 * K, rows], z[: 3 * K])
                 add_outer(d_P[d, : 3 * K, rows], z[: 3 * K], h[rows])
-                d_rho[d] += _through_units(
+                d_rho[d] += through_units(
                     delta[rows], d_h, h[rows], a[rows], W[d, rows], d_W[d, rows], x_[d], d_x_[d],
                     rho[d], relu,
                 )  # fmt: skip
@@ -325,6 +193,9 @@ def _gradients(  # type: ignore[no-untyped-def]
         from_lanes(d_x, d_x_, start)
         from_lanes(d_y, d_y_, start)
         from_lanes(d_u, d_u_[: u.shape[1]], start)
+
+
+# ------------------------------------------------------------------ from torch
 
 
 def log_prob(problem: Any) -> Tensor:
@@ -367,9 +238,11 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
 def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any, ...]]:
     """What is by frame, what all frames share, and plain numbers, as the compiled code takes it."""
     shared = [as_array(t) for t in problem[3:8]]
-    laplace, relu, *numbers = problem.options
-    numbers = [shared[0].dtype.type(number) for number in numbers]
-    options = (problem.K, problem.first, problem.last, laplace, relu, *numbers)
+    component, relu, floor = problem.options
+    low, high = component.atoms or (-math.inf, math.inf)
+    numbers = [shared[0].dtype.type(number) for number in (floor, low, high)]
+    kind = _IS_LAPLACE[component.kernel]
+    options = (problem.K, problem.first, problem.last, kind, relu, *numbers)
     return [problem.x, problem.y, problem.u, problem.biases], shared, options
 
 
@@ -397,3 +270,110 @@ def in_parts(n: int, run: Callable[[slice, int], None], share: int = SHARE) -> N
 def _threads(pid: int, n: int) -> ThreadPoolExecutor:
     """Threads of this process; those of a parent are not there after a fork."""
     return ThreadPoolExecutor(n, thread_name_prefix="rnade")
+
+
+# ------------------------------------------------------------------ the operation
+
+
+def frame_log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
+    """Log density ``(...)`` of frames, as `RNADE.log_prob`.
+
+    Args:
+        rnade: the density.
+        x: frames ``(..., D)`` as its hidden units read them.
+        y: frames less what a linear path adds to the means, ``(..., D)``.
+        params: (alpha, mu, sigma), each ``(D, K)`` or ``(..., D, K)``, or a `StateParams`.
+    """
+    state: Tensor | None = None
+    weights: list[Tensor | None] = [None] * 3
+    if isinstance(params, StateParams):
+        state, weights, biases = params.state, list(params.weights), list(params.static)
+        alpha, mu, sigma = params.added
+        assert alpha is sigma is None
+        y = y if mu is None else y - mu[..., 0]  # shared by the components
+    else:
+        biases = list(params)
+    shapes = [x.shape[:-1], *(b.shape[:-2] for b in biases)]
+    batch = torch.broadcast_shapes(*shapes, *([] if state is None else [state.shape[:-1]]))
+
+    def flat(t: Tensor, n: int) -> Tensor:
+        return t.expand(*batch, *t.shape[-n:]).reshape(-1, *t.shape[-n:])
+
+    biases = [b if b.dim() == 2 else flat(b, 2) for b in biases]
+    x, y = flat(x, 1), flat(y, 1)
+    state = x.new_zeros(len(x), 0) if state is None else flat(state, 1)
+    options = Options(rnade.component, _IS_RELU[rnade.activation], rnade.floor)
+    V = (rnade.V_alpha, rnade.V_mu, rnade.V_sigma)
+    out = _LogProb.apply(
+        options, rnade.n_components, x, y, state, rnade.W, rnade.c, rnade.rho, *V, *biases, *weights
+    )
+    return out.view(batch)
+
+
+class _LogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, options, K, x, y, u, W, c, rho, *rest):  # type: ignore[no-untyped-def]
+        V, biases, U = rest[:3], rest[3:6], rest[6:]
+        problem = _pack(options, K, x, y, u, W, c, rho, V, biases, U)
+        ctx.save_for_backward(*problem[:9])
+        ctx.sizes = problem[9:]
+        ctx.shapes = [b.shape for b in biases], [w is not None for w in U], W.shape[1], u.shape[1]
+        return _kernel(problem).log_prob(problem)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, weight):  # type: ignore[no-untyped-def]
+        problem = Problem(*ctx.saved_tensors, *ctx.sizes)
+        g = Gradients(*_kernel(problem).gradients(problem, weight))
+        bias_shapes, has_state, H, R = ctx.shapes
+        D, K = len(problem.rho), problem.K
+        outputs = [slice(i * K, (i + 1) * K) for i in range(3)]  # alpha, mu, sigma
+        d_V = [g.P[:, o, :H].transpose(1, 2) for o in outputs]
+        d_b = [
+            g.b[:, o] if len(shape) == 2 else g.biases[..., o]
+            for o, shape in zip(outputs, bias_shapes, strict=True)
+        ]
+        H_padded = problem.W.shape[1]
+        d_U = [
+            g.P[:, o, H_padded : H_padded + R].reshape(D * K, R) if has else None
+            for o, has in zip(outputs, has_state, strict=True)
+        ]
+        return None, None, g.x, g.y, g.u, g.W[:, :H], g.c[:H], g.rho, *d_V, *d_b, *d_U
+
+
+def _kernel(problem: Problem) -> Any:
+    """This file, or `blocks` on other devices and for components without compiled code."""
+    kernel = problem.options.component.kernel
+    if kernel is None or not on_cpu(problem.x):
+        return blocks
+    if kernel not in _IS_LAPLACE:
+        raise ValueError(f"component kernel {kernel!r} is none of {', '.join(_IS_LAPLACE)}")
+    return sys.modules[__name__]
+
+
+def _pack(
+    options: Options, K: int, x: Tensor, y: Tensor, u: Tensor, W: Tensor, c: Tensor, rho: Tensor,
+    V: tuple[Tensor, ...], biases: tuple[Tensor, ...], U: tuple[Tensor | None, ...],
+) -> Problem:  # fmt: skip
+    D, H = W.shape
+    R = u.shape[1]
+    reached = [i for i, weight in enumerate(U) if weight is not None]
+    first, last = (K * reached[0], K * (reached[-1] + 1)) if reached else (0, 0)
+    last += (first - last) % 3
+    H_padded, R_padded = H + -H % 4, R + -R % 4
+    P = W.new_zeros(D, max(3 * K, last), H_padded + R_padded)
+    b = W.new_zeros(D, P.shape[1])
+    by_frame = any(bias.dim() == 3 for bias in biases)
+    full = x.new_zeros(len(x) if by_frame else 0, D, 3 * K)
+    for i in range(3):
+        o = slice(i * K, (i + 1) * K)
+        P[:, o, :H] = V[i].transpose(1, 2)
+        if (weight := U[i]) is not None:
+            P[:, o, H_padded : H_padded + R] = weight.view(D, K, R)
+        if biases[i].dim() == 2:
+            b[:, o] = biases[i]
+        else:
+            full[..., o] = biases[i]
+    pad = torch.nn.functional.pad
+    W, c = pad(W, (0, H_padded - H)), pad(c, (0, H_padded - H))
+    return Problem(x, y, u, W, c, rho, P, b, full, K, first, last, options)

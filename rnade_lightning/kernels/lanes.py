@@ -1,5 +1,4 @@
-r"""What the compiled paths are made of: exponentials, censored values and small products
-over lanes of frames.
+r"""What the compiled paths are made of: exponentials and small products over lanes of frames.
 
 Conventions:
     A block of frames lies in lanes: ``(rows, n)``, a row a unit or a feature, frames side by side
@@ -38,14 +37,14 @@ _SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 _STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
 
 
-def part(function: Callable[..., Any]) -> Any:
-    """What only compiled code calls: compiled with its caller, without a way in from Python."""
+def subroutine(function: Callable[..., Any]) -> Any:
+    """Compile a function with its callers: only compiled code calls it, Python cannot."""
     only_inside: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return njit(**only_inside, **_FAST)(function)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiles a function that releases the interpreter's lock; kept on disk where that can be."""
+    """Compile a function that releases the interpreter's lock; kept on disk where that can be."""
     try:
         done: Any = njit(cache=True, **_FAST)(function)
     except RuntimeError:  # no folder that can be written to
@@ -56,7 +55,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 class _Announce(event.Listener):
-    """Says once that code is being compiled: the first use on a machine takes a while."""
+    """Say once that code is being compiled: the first use on a machine takes a while."""
 
     said = os.environ.get("LOCAL_RANK", "0") != "0"
 
@@ -173,26 +172,7 @@ def _log(x):  # type: ignore[no-untyped-def]
     return _log32 if x == types.float32 else _log64
 
 
-@part
-def censored(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-untyped-def]
-    """Of a Laplace component at r = (y - mu) / sigma, log density and its derivatives by
-    mu / sigma and log sigma; ``below`` or ``above`` the support of log F(r) or log F(-r), the log
-    probability. All are computed and one chosen, which keeps lanes together."""
-    size, t = abs(r), -r if above else r
-    half_exp = half * exp(-size)
-    inside, tail, ratio = (
-        -size - log_sigma - log_2,
-        log(one - half_exp),
-        half_exp / (one - half_exp),
-    )
-    log_F, by_t = (t - log_2 if t < 0 else tail), (one if t < 0 else ratio)
-    slope = one if r > 0 else (-one if r < 0 else r)
-    slope = -by_t if below else (by_t if above else slope)
-    outside = below | above
-    return log_F if outside else inside, slope, -t * by_t if outside else size - one
-
-
-@part
+@subroutine
 def add_product(out, P, s):  # type: ignore[no-untyped-def]
     """out (C, n) += P (C, M) s (M, n)."""
     for k in range(0, P.shape[0], 3):
@@ -207,7 +187,7 @@ def add_product(out, P, s):  # type: ignore[no-untyped-def]
                 out[k + 2, n] += c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3
 
 
-@part
+@subroutine
 def add_transposed_product(out, P, z):  # type: ignore[no-untyped-def]
     """out (M, n) += P' (M, C) z (C, n)."""
     for m in range(0, P.shape[1], 4):
@@ -223,7 +203,7 @@ def add_transposed_product(out, P, z):  # type: ignore[no-untyped-def]
                 out[m + 3, n] += a3 * z0 + b3 * z1 + c3 * z2
 
 
-@part
+@subroutine
 def add_outer(P, z, s):  # type: ignore[no-untyped-def]
     """P (C, M) += z (C, n) s' (n, M), the gradient of the weights."""
     zero = P.dtype.type(0)

@@ -1,5 +1,5 @@
 r"""The recurrent states of sequences and their gradients, compiled for the CPU: Algorithm 2's
-recursion in time, for all four cells.
+recursion in time, for the cells that name it.
 
 One sequence after another on each thread. What the frames add to the gates is one product for
 many frames at once; only $W_{rec} u_{t-1}$ is left for the loop. Nothing but the states (and
@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 
 from rnade_lightning.kernels.cpu import as_array, in_parts
-from rnade_lightning.kernels.lanes import compiled, exp, part
+from rnade_lightning.kernels.lanes import compiled, exp, subroutine
 
 CELLS = ("sigmoid", "tanh", "gru", "lstm")
 PIECE = 1 << 12
 """Frames, of all sequences together, whose gates exist at a time."""
 
 
-@part
+@subroutine
 def add_rows(out, M, s):  # type: ignore[no-untyped-def]
     """out (r,) += M (r, m) s (m,); one row at a time, as fast as memory gives it."""
     for i in range(len(out)):
@@ -38,7 +38,7 @@ def add_rows(out, M, s):  # type: ignore[no-untyped-def]
         out[i] = total
 
 
-@part
+@subroutine
 def add_combination(out, s, M):  # type: ignore[no-untyped-def]
     """out (m,) += s (r,) M (r, m)."""
     r = len(s)
@@ -51,21 +51,21 @@ def add_combination(out, s, M):  # type: ignore[no-untyped-def]
             out[m] += s[i] * M[i, m]
 
 
-@part
+@subroutine
 def logistic(x):  # type: ignore[no-untyped-def]
     one = x.dtype.type(1)
     for i in range(len(x)):
         x[i] = one / (one + exp(-x[i]))
 
 
-@part
+@subroutine
 def _tanh(x):  # type: ignore[no-untyped-def]
     one, two = x.dtype.type(1), x.dtype.type(2)
     for i in range(len(x)):
         x[i] = two / (one + exp(-two * x[i])) - one
 
 
-@part
+@subroutine
 def _gates(g, g_rec, cell):  # type: ignore[no-untyped-def]
     """g, what the frame adds, becomes the gates' values; ``g_rec`` is what the state adds."""
     R = len(g) // (3 if cell == 2 else 4)
@@ -89,7 +89,7 @@ def _gates(g, g_rec, cell):  # type: ignore[no-untyped-def]
         _tanh(g)
 
 
-@part
+@subroutine
 def next_state(hidden, memory, g, g_rec, cell):  # type: ignore[no-untyped-def]
     """``hidden (R,)`` and the LSTM's ``memory (R,)`` move on by a frame; arguments of `_gates`."""
     R, one = len(hidden), hidden.dtype.type(1)
@@ -109,25 +109,25 @@ def next_state(hidden, memory, g, g_rec, cell):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _forward(from_frames, hidden, memory, W_rec, b_rec, cell, seen, cells):  # type: ignore[no-untyped-def]
-    """States after each frame into ``seen (B, T, R)``, the LSTM's cells into ``cells``."""
+def _forward(from_frames, hidden, memory, W_rec, b_rec, cell, history, cells):  # type: ignore[no-untyped-def]
+    """States after each frame into ``history (B, T, R)``, the LSTM's cells into ``cells``."""
     B, T, G = from_frames.shape
-    g, g_rec = np.empty(G, seen.dtype), np.empty(G, seen.dtype)
+    g, g_rec = np.empty(G, history.dtype), np.empty(G, history.dtype)
     for b in range(B):
         for t in range(T):
             g[:], g_rec[:] = from_frames[b, t], b_rec
             add_rows(g_rec, W_rec, hidden[b])
             next_state(hidden[b], memory[b], g, g_rec, cell)
-            seen[b, t] = hidden[b]
+            history[b, t] = hidden[b]
             if cell == 3:
                 cells[b, t] = memory[b]
 
 
 @compiled
 def _backward(  # type: ignore[no-untyped-def]
-    gates, before, cells_before, cells, W_rec, b_rec, cell, d_seen, d_hidden, d_memory, d_rec
+    gates, before, cells_before, cells, W_rec, b_rec, cell, d_history, d_hidden, d_memory, d_rec
 ):
-    """From the gradients by the states, ``d_seen (B, T, R)``, and by those after the last,
+    """From the gradients by the states, ``d_history (B, T, R)``, and by those after the last,
     ``d_hidden`` and ``d_memory (B, R)`` (which become those before the first), to the gradients by
     what the frames add to the gates, in place of that in ``gates``, and what the states add,
     ``d_rec``."""
@@ -141,7 +141,7 @@ def _backward(  # type: ignore[no-untyped-def]
             add_rows(g_rec, W_rec, u)
             _gates(g, g_rec, cell)
             for i in range(R):
-                d[i] = d_hidden[b, i] + d_seen[b, t, i]
+                d[i] = d_hidden[b, i] + d_history[b, t, i]
                 d_hidden[b, i] = 0
             if cell == 2:
                 for i in range(R):
@@ -188,6 +188,8 @@ def run(
         b_in: Their biases, ``(G,)``.
         b_rec: Those of the state's part, ``(G,)``.
     """
+    if cell not in CELLS:
+        raise ValueError(f"cell kernel {cell!r} is none of {', '.join(CELLS)}")
     return _States.apply(CELLS.index(cell), frames, u, W_in, W_rec, b_in, b_rec)
 
 
@@ -196,7 +198,7 @@ class _States(torch.autograd.Function):
     def forward(ctx, cell, frames, u, W_in, W_rec, b_in, b_rec):  # type: ignore[no-untyped-def]
         B, T, _ = frames.shape
         R = W_rec.shape[1]
-        seen = frames.new_empty(B, T, R)
+        history = frames.new_empty(B, T, R)
         cells = frames.new_empty(B, T if cell == 3 else 0, R)
         hidden, memory = u[:, :R].clone(), u[:, R:].clone()
         for piece in _pieces(B, T):
@@ -204,17 +206,17 @@ class _States(torch.autograd.Function):
             outs = [frames.new_empty(B, gates.shape[1], R) for _ in range(2)]
             shared = (as_array(W_rec), as_array(b_rec), cell)
             _each(B, _forward, (gates, hidden, memory), shared, outs)
-            seen[:, piece] = outs[0]
+            history[:, piece] = outs[0]
             if cell == 3:
                 cells[:, piece] = outs[1]
         ctx.cell = cell
-        ctx.save_for_backward(frames, u, W_in, W_rec, b_in, b_rec, seen, cells)
-        return seen, torch.cat((hidden, memory), 1)
+        ctx.save_for_backward(frames, u, W_in, W_rec, b_in, b_rec, history, cells)
+        return history, torch.cat((hidden, memory), 1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, d_seen, d_last):  # type: ignore[no-untyped-def]
-        frames, u, W_in, W_rec, b_in, b_rec, seen, cells = ctx.saved_tensors
+    def backward(ctx, d_history, d_last):  # type: ignore[no-untyped-def]
+        frames, u, W_in, W_rec, b_in, b_rec, history, cells = ctx.saved_tensors
         (B, T, _), R = frames.shape, W_rec.shape[1]
         d_hidden, d_memory = d_last[:, :R].clone(), d_last[:, R:].clone()
         totals = [torch.zeros_like(t) for t in (frames, W_in, W_rec, b_in, b_rec)]
@@ -223,11 +225,11 @@ class _States(torch.autograd.Function):
             x = frames[:, piece]
             gates = torch.nn.functional.linear(x, W_in, b_in).contiguous()
             before, cells_before = (_shifted(s, start, piece) for s, start in (
-                (seen, u[:, :R]), (cells, u[:, R:])))  # fmt: skip
+                (history, u[:, :R]), (cells, u[:, R:])))  # fmt: skip
             d_rec = torch.empty_like(gates)
             own = (gates, before, cells_before, cells[:, piece])
             shared = (as_array(W_rec), as_array(b_rec), ctx.cell)
-            _each(B, _backward, own, shared, (d_seen[:, piece], d_hidden, d_memory, d_rec))
+            _each(B, _backward, own, shared, (d_history[:, piece], d_hidden, d_memory, d_rec))
             if ctx.needs_input_grad[1]:
                 d_frames[:, piece] = gates @ W_in
             d_W_in += gates.flatten(0, 1).T @ x.flatten(0, 1)

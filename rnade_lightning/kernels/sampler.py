@@ -2,11 +2,11 @@ r"""Draws from RNADE and RNN-RNADE, compiled for the CPU: one sequence after ano
 feature by feature, the recurrent step included.
 
 The randomness is drawn by torch and handed over, so that the same generator gives the same
-components and, to rounding, the same values as the plain path.
+components and, to rounding, the same values as the torch path.
 
 Conventions:
     Sizes as in `cpu`. Arrays keep the layout of the model's parameters. A state is laid out as in
-    `sequence_model`: R units, the last p frames, the LSTM's cell.
+    `rnn_rnade`: R units, the last p frames, the LSTM's cell.
 """
 
 from __future__ import annotations
@@ -18,15 +18,9 @@ import torch
 from torch import Tensor
 
 from rnade_lightning.density import batch_of
-from rnade_lightning.kernels.cpu import (
-    advance,
-    as_array,
-    from_lanes,
-    in_parts,
-    to_lanes,
-    units,
-)
-from rnade_lightning.kernels.lanes import add_product, compiled, exp, part
+from rnade_lightning.kernels.cpu import as_array, in_parts
+from rnade_lightning.kernels.lanes import add_product, compiled, exp, subroutine
+from rnade_lightning.kernels.mixture import advance, from_lanes, to_lanes, units
 from rnade_lightning.kernels.recurrent import (
     CELLS,
     add_combination,
@@ -39,19 +33,19 @@ LANES = 16
 """Frames from which on they are drawn side by side."""
 
 
-@part
+@subroutine
 def _clamp(v, low, high):  # type: ignore[no-untyped-def]
     return low if v < low else (high if v > high else v)
 
 
-@part
+@subroutine
 def _mean(mu, sigma, low, high, half):  # type: ignore[no-untyped-def]
     """Of a Laplace component cut off at the bounds."""
     at_low, at_high = exp(-abs(mu - low) / sigma), exp(-abs(mu - high) / sigma)
     return _clamp(mu, low, high) + half * sigma * (at_low - at_high)
 
 
-@part
+@subroutine
 def _frame(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, W, c, rho, V_alpha, V_mu, V_sigma, L,
     floor, relu, low, high, temperature, a, h, z,
@@ -208,7 +202,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
     those after it."""
     N, D = frames.shape
     R, kind, bounded = W_rec.shape[1], frames.dtype, low > -np.inf
-    seen = R + len(A) * D
+    n_history = R + len(A) * D
     a, h, mean, shift = np.empty_like(c), np.empty_like(c), np.empty(D, kind), np.empty(D, kind)
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty_like(b_in), np.empty_like(b_in)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
@@ -237,10 +231,10 @@ def _next_frames(  # type: ignore[no-untyped-def]
         g[:], g_rec[:] = b_in, b_rec
         add_rows(g, W_in, x)
         add_rows(g_rec, W_rec, hidden)
-        next_state(hidden, u[n, seen:], g, g_rec, cell)
-        for i in range(seen - 1, R + D - 1, -1):  # past frames, the latest first
+        next_state(hidden, u[n, n_history:], g, g_rec, cell)
+        for i in range(n_history - 1, R + D - 1, -1):  # past frames, the latest first
             u[n, i] = u[n, i - D]
-        if seen > R:
+        if n_history > R:
             u[n, R : R + D] = x
 
 
@@ -250,7 +244,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
 def draw(
     rnade: Any, noise: tuple[Tensor, Tensor], biases: Any, given: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Draws ``(..., D)`` and each feature's conditional mean, as the plain path makes them.
+    """Draws ``(..., D)`` and each feature's conditional mean, as the torch path makes them.
 
     Args:
         rnade: The density, on the CPU.
@@ -308,7 +302,9 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
         as_array(getattr(model, f"W_{n}")) if n in model.conditioned else nothing for n in names
     ]
     A = as_array(model.A) if model.n_past else np.empty((0, D, D), out.dtype)
-    recurrent = (CELLS.index(model.cell), *map(as_array, model.cell_weights()))
+    layer = model.layers[0]
+    gates = [as_array(getattr(layer, name)) for name in layer.kernel_weights]
+    recurrent = (CELLS.index(layer.kernel), *gates)
     weights, options = _weights(rnade), _options(rnade, temperature)
 
     def run(some: slice, width: int) -> None:
@@ -338,5 +334,10 @@ def _packed(rnade: Any) -> list[np.ndarray]:
 
 def _options(rnade: Any, temperature: float) -> tuple[Any, ...]:
     number = np.float32 if rnade.c.dtype == torch.float32 else np.float64
-    bounds = map(number, rnade.censor_at or (-np.inf, np.inf))
-    return number(rnade.floor), rnade.activation == "relu", *bounds, number(temperature)
+    bounds = map(number, rnade.component.atoms or (-np.inf, np.inf))
+    return (
+        number(rnade.floor),
+        {"sigmoid": False, "relu": True}[rnade.activation],
+        *bounds,
+        number(temperature),
+    )

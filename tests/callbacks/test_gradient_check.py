@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from reference import spread
+from reference import spread, supplement
 from torch import Tensor
 
 from rnade_lightning import RNNRNADE
@@ -27,7 +27,7 @@ OPTIONS = list(
 def test_right_gradients_pass(
     cell: Any, component: Any, activation: Any, n_components: int
 ) -> None:
-    model = RNNRNADE(
+    model = supplement(
         4, 5, 6, n_components, cell, component=component, activation=activation, floor=0.1,
         linear=True, n_past=2, dropout=0.5,
     )  # fmt: skip
@@ -42,7 +42,7 @@ def test_right_gradients_pass(
 def test_small_gradients_at_the_start_of_training_pass() -> None:
     for seed in range(5):
         torch.manual_seed(seed)
-        model = RNNRNADE(3, 4, 5, 2, "gru", ("mu", "sigma"), component="laplace", floor=0.01)
+        model = supplement(3, 4, 5, 2, "gru", ("mu", "sigma"), component="laplace", floor=0.01)
         require_correct(gradient_table(model, torch.randn(2, 4, 3), seed=seed))
 
 
@@ -65,7 +65,7 @@ def test_a_gradient_that_autograd_misses_is_found_by_differences() -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_named() -> None:
-    model = spread(RNNRNADE(3, 4, 5, 2))
+    model = spread(supplement(3, 4, 5, 2))
     with torch.no_grad():
         model.rnade.b_sigma[1, 1] = torch.nan
     with pytest.raises(GradientError, match="is not finite"):

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import reference
 import torch
-from reference import SUPPORT, spread
+from reference import BOUNDS, spread, supplement
 from scipy import stats
 
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.callbacks.gradient_check import gradient_table
 from rnade_lightning.lightning_module import RNNRNADEModule, load_model
 
-LOW, HIGH = SUPPORT
+LOW, HIGH = BOUNDS
 both_backends = pytest.mark.parametrize("backend", ["torch", "compiled"])
 
 
@@ -28,15 +28,15 @@ def randn(*shape: int, n: int = 1) -> torch.Tensor:
 
 
 def rnade(n_features: int, **options: Any) -> RNADE:
-    model = RNADE(n_features, 4, 2, "laplace", linear=True, censor_at=SUPPORT, **options).double()
+    model = RNADE(n_features, 4, 2, "laplace", linear=True, censor_at=BOUNDS, **options).double()
     with torch.no_grad():
         spread(model).b_sigma -= 1  # scales of about a third of the support
     return model
 
 
 def rnn_rnade(**options: Any) -> RNNRNADE:
-    model = RNNRNADE(
-        3, 4, 5, 2, "gru", component="laplace", linear=True, n_past=2, censor_at=SUPPORT, **options
+    model = supplement(
+        3, 4, 5, 2, "gru", component="laplace", linear=True, n_past=2, censor_at=BOUNDS, **options
     ).double()
     return spread(model, 0.3)
 
@@ -70,7 +70,7 @@ def test_samples_have_the_atoms_and_the_distribution_of_the_density(backend: Any
     model = rnade(3, backend=backend)
     x = model.sample((4000,), generator=seed())
     assert ((x >= LOW) & (x <= HIGH)).all()
-    for bound in SUPPORT:
+    for bound in BOUNDS:
         expected = model.log_prob(torch.tensor([bound], dtype=torch.float64)).exp().item()
         share = (x[:, 0] == bound).double().mean().item()
         assert 0.03 < share == pytest.approx(expected, abs=4 * (expected / 4000) ** 0.5)
@@ -147,14 +147,14 @@ def test_a_bound_is_met_in_float32() -> None:
 
 @pytest.mark.parametrize("cell", ["sigmoid", "gru"])
 def test_the_gradient_check_passes(cell: Any) -> None:
-    model = RNNRNADE(3, 4, 5, 2, cell, component="laplace", n_past=2, censor_at=SUPPORT)
+    model = supplement(3, 4, 5, 2, cell, component="laplace", n_past=2, censor_at=BOUNDS)
     rows = gradient_table(spread(model.double(), 0.3), randn(2, 4, 3))
     assert max(row.algorithm for row in rows) < 1e-9
     assert max(row.difference for row in rows) < 1e-5
 
 
 def test_a_checkpoint_keeps_it() -> None:
-    module = RNNRNADEModule(3, 4, 5, 2, component="laplace", censor_at=SUPPORT)
+    module = RNNRNADEModule(3, 4, 5, 2, component="laplace", censor_at=BOUNDS)
     saved = {
         "module_class": "RNNRNADEModule",
         "hyper_parameters": dict(module.hparams),
@@ -162,18 +162,18 @@ def test_a_checkpoint_keeps_it() -> None:
     }
     model = load_model(saved)
     assert isinstance(model, RNNRNADE)
-    assert model.rnade.censor_at == SUPPORT
+    assert model.rnade.component.atoms == BOUNDS
 
 
 @pytest.mark.parametrize("low_or_high", [0, 1])
 def test_the_probability_of_a_bound_far_from_the_means_is_finite(low_or_high: int) -> None:
     for backend, dtype in itertools.product(("torch", "compiled"), (torch.float32, torch.float64)):
-        model = RNADE(1, 0, 1, "laplace", censor_at=SUPPORT, backend=backend).to(dtype)
+        model = RNADE(1, 0, 1, "laplace", censor_at=BOUNDS, backend=backend).to(dtype)
         with torch.no_grad():
             model.b_mu.fill_(1e3 * (1 - 2 * low_or_high)), model.b_sigma.fill_(-3)
-        log_p = model.log_prob(torch.tensor([SUPPORT[low_or_high]], dtype=dtype))
+        log_p = model.log_prob(torch.tensor([BOUNDS[low_or_high]], dtype=dtype))
         log_p.backward()
-        r = abs(1e3 * (1 - 2 * low_or_high) - SUPPORT[low_or_high]) * torch.tensor(3.0).exp().item()
+        r = abs(1e3 * (1 - 2 * low_or_high) - BOUNDS[low_or_high]) * torch.tensor(3.0).exp().item()
         assert log_p.item() == pytest.approx(-r - torch.tensor(2.0).log().item(), rel=1e-5)
         assert all(t.grad is None or t.grad.isfinite().all() for t in model.parameters())
 

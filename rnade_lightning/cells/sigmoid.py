@@ -1,0 +1,27 @@
+"""The logistic cell, that of the supplement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rnade_lightning.cells import Plain
+
+
+class Sigmoid(Plain):
+    r"""$u_t = s(W_{in} x_t + W_{rec} u_{t-1} + b_h)$ with s the logistic function."""
+
+    kernel = "sigmoid"
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        return torch.sigmoid(self.drive(x, u))
+
+    def forward(self, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """As a hyperbolic tangent cell of v = 2 u - 1, since s(z) = (1 + tanh(z / 2)) / 2."""
+        W_in, W_rec, b_h, b_rec = (getattr(self, name) for name in self.kernel_weights)
+        weights = (W_in / 2, W_rec / 4, b_h / 2 + W_rec.sum(1) / 4, b_rec)
+        start = (2 * u - 1)[None].contiguous()
+        after, last = torch.rnn_tanh(
+            inputs, start, weights, True, 1, 0.0, self.training, False, True
+        )
+        return (after + 1) / 2, (last[0] + 1) / 2

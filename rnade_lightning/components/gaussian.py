@@ -1,0 +1,31 @@
+"""The Gaussian component (RNADE-MoG)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rnade_lightning.components import Component
+
+
+class Gaussian(Component):
+    """A Gaussian of mean mu and deviation sigma."""
+
+    kernel = "gaussian"
+
+    def log_standard(self, r: Tensor) -> Tensor:
+        return -0.5 * r.square() - 0.5 * math.log(2 * math.pi)
+
+    def slope(self, r: Tensor) -> Tensor:
+        return -r
+
+    def log_tail(self, r: Tensor) -> Tensor:
+        return torch.special.log_ndtr(-r)
+
+    def noise(
+        self, shape: Sequence[int], generator: torch.Generator | None, like: Tensor
+    ) -> Tensor:
+        return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)

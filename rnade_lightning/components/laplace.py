@@ -1,0 +1,48 @@
+r"""The Laplace component (RNADE-MoL), which may be censored at bounds.
+
+$$\phi(r) = \tfrac12 e^{-|r|}, \qquad
+\bar F(r) = \begin{cases} e^{-r} / 2 & r > 0 \\ 1 - e^r / 2 & r \le 0 \end{cases}$$
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rnade_lightning.components import Component
+
+
+class Laplace(Component):
+    """A Laplace density of mean mu and scale sigma; its deviation is sqrt(2) sigma.
+
+    Args:
+        censor_at: bounds (l, u) at which values are censored; None for none.
+    """
+
+    kernel = "laplace"
+
+    def log_standard(self, r: Tensor) -> Tensor:
+        return -r.abs() - math.log(2)
+
+    def slope(self, r: Tensor) -> Tensor:
+        return -torch.sign(r)
+
+    def log_tail(self, r: Tensor) -> Tensor:
+        below = torch.log1p(-0.5 * torch.exp(-r.abs()))
+        return torch.where(r > 0, -r - math.log(2), below)
+
+    def noise(
+        self, shape: Sequence[int], generator: torch.Generator | None, like: Tensor
+    ) -> Tensor:
+        sign = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
+        return torch.copysign(torch.empty_like(sign).exponential_(generator=generator), sign - 0.5)
+
+    def censored_mean(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        r"""Return $\mu' + \frac\sigma 2 (e^{-|\mu - l| / \sigma} - e^{-|\mu - u| / \sigma})$ with
+        $\mu'$ the nearest of $\mu$ in [l, u]."""
+        sigma = log_sigma.exp()
+        at_low, at_high = (torch.exp(-(mu - bound).abs() / sigma) for bound in self.atoms)
+        return self.censor(mu) + 0.5 * sigma * (at_low - at_high)

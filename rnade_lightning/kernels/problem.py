@@ -1,0 +1,54 @@
+"""What goes into the kernels of log p, and what comes out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from rnade_lightning.components import Component
+
+
+class Options(NamedTuple):
+    """What the density is, beside its numbers."""
+
+    component: Component
+    relu: bool
+    floor: float
+
+
+class Problem(NamedTuple):
+    """N frames and the weights, packed for the kernels.
+
+    H and R are padded to multiples of 4 with zeros. The 3 K outputs of a feature are alpha, mu,
+    sigma; the state reaches those from ``first`` to ``last`` (a multiple of 3 apart), where
+    ``last`` may lie beyond 3 K, and rows are added for that.
+    """
+
+    x: Tensor  # (N, D), what the hidden units read
+    y: Tensor  # (N, D), what the mixtures are evaluated at
+    u: Tensor  # (N, R), R = 0 without a state
+    W: Tensor  # (D, H)
+    c: Tensor  # (H,)
+    rho: Tensor  # (D,)
+    P: Tensor  # (D, C, H + R), weights of the outputs on [h_d; u]
+    b: Tensor  # (D, C)
+    biases: Tensor  # (N, D, 3 K), added to b; N = 0 without
+    K: int
+    first: int
+    last: int
+    options: Options
+
+
+class Gradients(NamedTuple):
+    """Of ``sum weight log p``, each in the shape of what it is the gradient of."""
+
+    x: Tensor
+    y: Tensor
+    u: Tensor
+    W: Tensor
+    c: Tensor
+    rho: Tensor
+    P: Tensor
+    b: Tensor
+    biases: Tensor

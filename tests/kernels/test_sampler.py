@@ -1,0 +1,79 @@
+"""Compiled draws are those of the torch path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from kernel_pairs import pair, randn, seed
+from reference import SUBSETS, every_option, spread, supplement
+
+from rnade_lightning import RNADE
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
+@every_option
+def test_the_same_noise_gives_the_same_draws(options: dict[str, Any], linear: bool) -> None:
+    plain, fast = pair(RNADE, 7, 5, 3, linear=linear, **options)
+    own = (randn(4, 1, 7, 3), plain.b_mu.detach(), randn(2, 7, 3))
+    calls: list[dict[str, Any]] = [
+        {"sample_shape": (40,)},
+        {"sample_shape": (40,), "biases": own},
+        {"sample_shape": (3, 20), "given": randn(20, 2), "temperature": 0.7},
+        {"biases": own, "given": randn(4, 2, 7)},
+        {},
+    ]
+    for call in calls:
+        one, two = (m.sample(**call, generator=seed()) for m in (plain, fast))
+        assert one.shape == two.shape
+        torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+    one, two = (m.mean(own, 20, generator=seed()) for m in (plain, fast))
+    torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")
+@pytest.mark.parametrize("n_past", [0, 1, 3])
+@pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
+def test_the_same_noise_gives_the_same_sequences(
+    cell: Any, n_past: int, conditioned: tuple[str, ...], two_threads: None
+) -> None:
+    plain, fast = (
+        spread(m, 0.3)
+        for m in pair(supplement, 5, 4, 6, 2, cell=cell, conditioned=conditioned, n_past=n_past)
+    )
+    prefix = randn(2, 4, 5)
+    for call in ({"n_samples": 3}, {"prefix": prefix, "n_samples": 2, "temperature": 1.2}):
+        one, two = (m.sample(12, generator=seed(), **call) for m in (plain, fast))
+        torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+    u = fast.states(prefix)[1]
+    before = u.clone()
+    fast.sample(3, u=u)
+    assert torch.equal(u, before)
+
+
+def test_a_stream_is_a_sample_frame_by_frame() -> None:
+    model = spread(supplement(3, 4, 5, 2, "gru"), 0.3)
+    whole = model.sample(6, 2, prefix=randn(2, 3, 3).float(), generator=seed())
+    frames = model.stream(n_samples=2, prefix=randn(2, 3, 3).float(), generator=seed())
+    for t in range(6):
+        assert torch.is_grad_enabled()
+        assert torch.equal(next(frames), whole[:, :, t])
+
+
+def test_a_fault_of_the_sampler_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, fast = pair(RNADE, 7, 5, 3)
+    with torch.no_grad():
+        fast.V_sigma[6, 4, 2] += 1e-8
+    one, two = (m.sample((200,), generator=seed()) for m in (plain, fast))
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
