@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.arrays import ArrayDataModule
-from rnade_lightning.datamodules.core.files import DataError
 from rnade_lightning.datamodules.core.frames import Recording
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 from rnade_lightning.datamodules.sound.audio import AudioDataModule

@@ -16,8 +16,9 @@ from test_mocap import tumble
 
 from rnade_lightning.datamodules import DataError, MocapDataModule
 from rnade_lightning.datamodules.core.arrays import ArrayDataModule
-from rnade_lightning.datamodules.core.files import find_files, whole_file
+from rnade_lightning.datamodules.core.corpus import find_files
 from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
 from rnade_lightning.datamodules.sound.audio import AudioDataModule
 

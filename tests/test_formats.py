@@ -469,12 +469,12 @@ def test_feet_that_slide_and_angles_out_of_range_are_seen() -> None:
 def test_figures_of_spoilt_motion_exceed_those_of_the_data() -> None:
     data = MocapDataModule()
     frames = data.sequences("test")[0].frames
-    whole = data.figures(frames)
+    whole = data.metrics(frames)
     assert set(whole) == {
         *("foot_skate", "joint_limit", "foot_skate_of_data", "joint_limit_of_data")
     }
     spoilt = frames.clone()
     spoilt[:, 1:3] += 2.0
     noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(0))
-    assert data.figures(spoilt)["foot_skate"] > 2 * whole["foot_skate_of_data"]
-    assert data.figures(frames + 2 * noise)["joint_limit"] > 0.1 + whole["joint_limit_of_data"]
+    assert data.metrics(spoilt)["foot_skate"] > 2 * whole["foot_skate_of_data"]
+    assert data.metrics(frames + 2 * noise)["joint_limit"] > 0.1 + whole["joint_limit_of_data"]

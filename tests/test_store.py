@@ -1,9 +1,9 @@
 """The frame store reads what it must, once, whatever happens; statistics, states, splits."""
 
-import importlib
 import itertools
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 import warnings
@@ -20,10 +20,10 @@ import torch
 
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.datamodules.core import store
-from rnade_lightning.datamodules.core.files import find_files, name_of
+from rnade_lightning.datamodules.core.corpus import find_files, name_of
 from rnade_lightning.datamodules.core.frames import Recording
-from rnade_lightning.datamodules.core.recording import Frames
 from rnade_lightning.datamodules.core.standardise import Moments, Standardiser, moments
+from rnade_lightning.datamodules.core.store import Frames
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 LENGTHS = (100, 146, 82, 120, 76, 194)
@@ -34,6 +34,7 @@ class CountingDataModule(FrameDataModule):
 
     extensions = (".txt",)
     beside = (".scale",)
+    reader_version = 1
 
     def __init__(self, root: str | None = None, factor: float = 1.0, **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
@@ -172,30 +173,61 @@ def test_a_file_beside_is_part_of_the_key(folder: Path) -> None:
     assert reads(folder) == ALL
 
 
-PLANTED = """
-import os
-from pathlib import Path
-import numpy as np
-from test_store import CountingDataModule
+class Doubled(CountingDataModule):
+    """Reads otherwise, and does not say so: no version of its own."""
 
-class PlantedDataModule(CountingDataModule):
-    def read(self, path: Path):
+    scale = 1
+
+    def read(self, path: Path) -> Recording:
         recording = super().read(path)
-        return recording._replace(frames={"": 1 * recording.frames[":a"]})
-"""
+        return recording._replace(frames={"": self.scale * recording.frames[":a"]})
 
 
-def test_new_code_reads_anew(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for factor, expected in (("1 *", ALL), ("1 *", []), ("2 *", ALL)):
-        (tmp_path / "planted.py").write_text(PLANTED.replace("1 *", factor))
-        monkeypatch.delitem(sys.modules, "planted", raising=False)
-        data = importlib.import_module("planted").PlantedDataModule(str(folder), window=8)
+class Versioned(Doubled):
+    reader_version = 1
+
+
+def first_frame(data: FrameDataModule) -> np.ndarray:
+    return np.asarray(data._raw["train"][0][1])[0]
+
+
+def test_a_class_without_a_version_is_read_anew_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for scale in (1, 1, 2):
+        monkeypatch.setattr(Doubled, "scale", scale)
+        data = Doubled(str(folder), window=8)
+        with caplog.at_level("INFO"):
+            data.setup()
+        assert reads(folder) == ALL
+        assert first_frame(data) == pytest.approx(scale * table(100, 0)[0])
+        assert "Doubled declares no reader_version" in caplog.text
+        caplog.clear()
+
+
+def test_a_new_version_reads_anew_and_an_old_one_does_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for scale, version, expected in ((1, 1, ALL), (1, 1, []), (2, 2, ALL), (1, 1, [])):
+        monkeypatch.setattr(Versioned, "scale", scale)
+        monkeypatch.setattr(Versioned, "reader_version", version)
+        data = Versioned(str(folder), window=8)
         data.setup()
         assert reads(folder) == expected
-        first = np.asarray(data._raw["train"][0][1])[0]
-        assert first == pytest.approx(float(factor[0]) * table(100, 0)[0])
+        assert first_frame(data) == pytest.approx(scale * table(100, 0)[0])
+
+
+def test_frames_of_a_class_without_a_version_go_with_the_process(folder: Path) -> None:
+    code = (
+        "from test_store import Doubled\n"
+        f"data = Doubled({str(folder)!r}, window=8, cache_dir={str(folder / 'own')!r})\n"
+        "data.setup()\n"
+        "assert len(list(data.cache_dir and __import__('pathlib').Path(data.cache_dir)"
+        ".glob('frames/*fresh*'))) == 1\n"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+    assert not list((folder / "own" / "frames").glob("*fresh*"))
 
 
 def prepare(
@@ -217,7 +249,8 @@ def test_killed_while_it_prepares_it_goes_on_where_it_stopped(
 
     def done() -> dict[Path, int]:
         entries = (folder.parent / "cache").glob("**/*.json")
-        return {path: path.stat().st_mtime_ns for path in entries if path.name != "settings.json"}
+        whole = [p for p in entries if p.name[0] != "." and p.name != "settings.json"]
+        return {path: path.stat().st_mtime_ns for path in whole}
 
     deadline = time.monotonic() + 60
     while len(done()) < 2 and time.monotonic() < deadline:

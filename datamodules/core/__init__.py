@@ -5,3 +5,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 """Numbers in float64; shapes stand where it is used."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message is one line that names the file and what to do."""

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError, whole_file
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.animation import write_plot
 
 MAX_BYTES = 8 * 2**30
@@ -41,6 +41,7 @@ class ArrayDataModule(FrameDataModule):
     """
 
     extensions = (".npz", ".npy", ".csv")
+    reader_version = 1
 
     def __init__(self, root: str | None = None, fps: float = 30.0, **kwargs: Any) -> None:
         super().__init__(root, **kwargs)

@@ -1,16 +1,20 @@
-"""Sequences to padded batches: each frame once per device count, in an order that can be repeated.
+"""Sequences to splits, windows and padded batches, in an order that can be repeated.
 
-Two kinds of order. `Deal` shares out items that stand for themselves: shuffled windows, or whole
-sequences by length. `Lanes` lays whole sequences end to end, a lane a row of the batch, for
-training that carries the state from window to window.
+Training, validation and test parts are set apart so that nothing leaks: the end of every sequence
+(`tail`), whole files by a seeded shuffle (`whole_files`), or groups of files that belong together,
+such as readings of one sentence (`whole_groups`).
+
+Two kinds of order. `ShareSampler` shares out items that stand for themselves: shuffled windows, or
+whole sequences by length. `RowSampler` lays whole sequences end to end, one row of the batch after
+another, for training that carries the state from window to window.
 
 Conventions:
     A batch is a dictionary: ``frames (B, T, D)`` float32, ``mask (B, T)`` true on valid frames
     (padding is on the right), ``scored (B, T)`` true on the valid frames that count, and
     ``log_jacobian (B, T)``, to add to log p of each frame (see `standardise`). An item dealt
-    only to give every rank equal work is all zeros and fully masked. In batches of `Lanes` there is
-    also ``continues (B,)``, true where a row goes on from the same row of the batch before, and all
-    batches of an epoch have the same number of rows.
+    only to give every rank equal work is all zeros and fully masked. In batches of `RowSampler`
+    there is also ``continues (B,)``, true where a row goes on from the same row of the batch
+    before, and all batches of an epoch have the same number of rows.
 """
 
 import heapq
@@ -23,12 +27,85 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 Batch = dict[str, torch.Tensor]
 Span = tuple[int, int, int]  # sequence, first frame, one past the last
 
 _NOTHING = -1  # index of a fully masked item
+
+
+def tail(n_frames: int, val_fraction: float, test_fraction: float) -> dict[str, slice]:
+    """Spans of one sequence by part; a part of fraction 0 is left out.
+
+    >>> tail(10, val_fraction=0.1, test_fraction=0.2)
+    {'train': slice(0, 7, None), 'val': slice(7, 8, None), 'test': slice(8, 10, None)}
+    """
+    test = n_frames - round(n_frames * test_fraction)
+    val = test - round(n_frames * val_fraction)
+    spans = {"train": slice(0, val), "val": slice(val, test), "test": slice(test, n_frames)}
+    fractions = {"train": 1.0, "val": val_fraction, "test": test_fraction}
+    return {part: span for part, span in spans.items() if fractions[part] > 0}
+
+
+def whole_files(n_files: int, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
+    """The part of each file; every part of a fraction above 0 gets one at least.
+
+    Raises:
+        DataError: Too few files.
+    """
+    n_test = max(round(n_files * test_fraction), 1) if test_fraction > 0 else 0
+    n_val = max(round(n_files * val_fraction), 1) if val_fraction > 0 else 0
+    n_train = n_files - n_test - n_val
+    if n_train < 1:
+        raise DataError(
+            f"{n_files} files are too few for {n_test} of test, {n_val} of validation and one to"
+            " train: add files, lower the fractions, or set split to tail"
+        )
+    labels = ["test"] * n_test + ["val"] * n_val + ["train"] * n_train
+    order = np.random.default_rng([seed, n_files]).permutation(n_files)
+    return [labels[i] for i in order]
+
+
+def whole_groups(
+    groups: Sequence[str], val_fraction: float, test_fraction: float, seed: int
+) -> list[str]:
+    """The part of each file, given the group of each; the files of a group are in one part.
+
+    Fractions are those of the groups.
+
+    Raises:
+        DataError: Too few groups.
+    """
+    names = sorted(set(groups))
+    try:
+        parts = whole_files(len(names), val_fraction, test_fraction, seed)
+    except DataError as error:
+        if len(names) == len(groups):
+            raise
+        raise DataError(str(error).replace("files", "groups of files")) from None
+    part_of = dict(zip(names, parts, strict=True))
+    return [part_of[group] for group in groups]
+
+
+def check_length(n_frames: int, part: str, window: int, warmup: int) -> None:
+    """Refuses a part that is too short to be used.
+
+    Training needs one whole window, evaluation one frame past the warm-up.
+
+    Raises:
+        DataError: Too short; says what to do, for the caller to name the file.
+    """
+    need = max(window, warmup + 2) if part == "train" else warmup + 1
+    if n_frames >= need:
+        return
+    remedy = "remove the file"
+    if part != "train":
+        remedy = f"raise {part}_fraction or {remedy}"
+    elif n_frames >= warmup + 2:
+        remedy = f"set window to {n_frames} or less, or {remedy}"
+    raise DataError(f"only {n_frames} frames for {part} where {need} are needed: {remedy}")
 
 
 def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
@@ -112,7 +189,7 @@ class Collate:
         return batch | ({"continues": starts > 0} if self.stateful else {})
 
 
-class Dealt(Sampler[int]):
+class ResumableSampler(Sampler[int]):
     """An order of items for one rank, a function of ``seed`` and the epoch alone.
 
     So a run can be repeated or taken up again, and the union of the ranks' k-th batches does not
@@ -146,7 +223,7 @@ class Dealt(Sampler[int]):
         return iter(self.order(rng)[skip:])
 
 
-class Deal(Dealt):
+class ShareSampler(ResumableSampler):
     """Deals items to ranks like cards: all of them, once, the same number to each.
 
     Args:
@@ -171,7 +248,7 @@ class Deal(Dealt):
         return mine + [_NOTHING] * (len(self) - len(mine))
 
 
-class Lanes(Dealt):
+class RowSampler(ResumableSampler):
     """Lays sequences end to end in lanes, one for each row of the batches of all ranks.
 
     A lane holds whole sequences, and a sequence's windows stand one below the other, so that row i
@@ -237,7 +314,7 @@ class FrameLoader(DataLoader[Item]):
 
     def __iter__(self) -> Any:
         done, self._resume_after = self._resume_after, 0
-        if isinstance(self.sampler, Dealt):
+        if isinstance(self.sampler, ResumableSampler):
             self.sampler.skip = done * (self.batch_size or 1)
             entropy = [self.sampler.seed or 0, self.sampler.epoch, self.sampler.rank]
             (seed,) = np.random.SeedSequence(entropy).generate_state(1)
@@ -254,3 +331,55 @@ class FrameLoader(DataLoader[Item]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Makes the next epoch begin after the batches already taken, unless it was complete."""
         self._resume_after = state["n_done"] % max(len(self), 1)
+
+
+def make_loader(
+    frames: Sequence[Any],
+    standardiser: Standardiser,
+    windows: tuple[int, int],
+    batch_size: int,
+    *,
+    stateful: bool,
+    train: bool,
+    warmup: int,
+    seed: int,
+    ranks: tuple[int, int],
+    num_workers: int,
+) -> FrameLoader:
+    """Return the loader of a part: shuffled windows to train on, else whole sequences, long ones
+    first; windows that go on row by row if stateful.
+
+    Args:
+        frames: raw sequences ``(T, D_raw)``.
+        standardiser: of the training part.
+        windows: length of a window, and frames from one to the next.
+        batch_size: windows or sequences in a batch, on each rank.
+        stateful: rows go on from batch to batch.
+        train: whether it is the training part.
+        warmup: first frames of each sequence that are not scored in evaluation.
+        seed: of the order of training windows.
+        ranks: number of ranks, and this one.
+        num_workers: processes that prepare batches.
+    """
+    raw, whole = list(frames), not (train or stateful)
+    cuts = [[(0, len(x))] if whole else cut(len(x), *windows) for x in raw]
+    if whole and batch_size > 1:  # neighbours of like length need little padding
+        order = sorted(range(len(raw)), key=lambda i: -len(raw[i]))
+        raw, cuts = [raw[i] for i in order], [cuts[i] for i in order]
+    spans = [(i, *span) for i, spans in enumerate(cuts) for span in spans]
+    shuffled = seed if train else None
+    sampler: ResumableSampler = ShareSampler(len(spans), *ranks, shuffled)
+    if stateful:
+        batch_size = min(batch_size, -(-len(raw) // ranks[0]))
+        sampler = RowSampler(list(map(len, cuts)), batch_size, *ranks, shuffled)
+    padded = windows[0] if train else None
+    return FrameLoader(
+        Spans(raw, spans),
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=Collate(standardiser, padded, 0 if train else warmup, stateful),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # leaves the global one alone
+    )

@@ -1,27 +1,26 @@
-"""Files to raw sequences in splits: what is read, what is refused, and where it goes.
+"""Files to raw sequences in splits: what is found, what is refused, and where it goes.
 
 Conventions:
-    Splits are ``"train"``, ``"val"`` and ``"test"``. Frames stay on disk (see `store`).
+    A root is a folder, a file or a glob, on this machine or in object storage (see `remote`).
+    Readers are given files on this machine only. Splits are ``"train"``, ``"val"`` and ``"test"``.
+    Frames stay on disk (see `store`).
 """
 
 import copy
-import inspect
-import json
+import glob
 import os
 import re
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError, default_cache, find_files, name_of
-from rnade_lightning.datamodules.core.recording import Frames, Recording, check_finite
-from rnade_lightning.datamodules.core.splits import check_length, tail, whole_groups
-from rnade_lightning.datamodules.core.store import FrameStore, digest
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.batches import check_length, tail, whole_groups
+from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.store import Frames, FrameStore, check_finite
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Array | Frames]]]
@@ -35,6 +34,13 @@ class Corpus(ABC):
 
     shipped: ClassVar[Path | None] = None
     """Folder of the data shipped with the package."""
+
+    reader_version: ClassVar[int | None] = None
+    """Number of what `read` makes of a file; a class declares it in its own body and raises it with
+    every change of reading. Without it nothing read is kept from one run to the next."""
+
+    reads_without: ClassVar[tuple[str, ...]] = ()
+    """Arguments of the class that `read` does not depend on."""
 
     beside: ClassVar[tuple[str, ...]] = ()
     """Endings of files that `read` takes from the folder of the file it reads."""
@@ -75,8 +81,9 @@ class Corpus(ABC):
         return None
 
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """What `read` depends on beside the file; a change reads every file anew."""
+    def settings(self) -> dict[str, Any] | None:
+        """Return what `read` depends on beside the file, of which a change reads every file anew;
+        None where that is not known."""
 
     def group_of(self, path: Path) -> str:
         """The group of a file; all files of a group are in one split."""
@@ -184,9 +191,13 @@ class Corpus(ABC):
     def _store(self) -> FrameStore:
         reader: Any = copy.copy(self)  # what processes need to read, and no more
         reader.trainer = None
-        store = FrameStore(
-            self._cache(), type(self).__name__, self.settings(), reader.read, self.beside
-        )
+        settings = self.settings()
+        if settings is None:
+            rank_zero_info(
+                f"{type(self).__qualname__} declares no reader_version: its files are read anew by"
+                " every run"
+            )
+        store = FrameStore(self._cache(), type(self).__name__, settings, reader.read, self.beside)
         if store.fault:
             rank_zero_warn(
                 f"{store.fault}: frames are kept in memory and files are read again by every run:"
@@ -271,28 +282,85 @@ class Corpus(ABC):
             raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind to a root")
 
 
-def code_of(classes: Iterable[type]) -> str:
-    """Digest of the source that a reader consists of, so that new code reads files anew.
+# ------------------------------------------------------------------ files
 
-    It covers the modules of its classes, and what those import from their own package; modules
-    that see frames only after they were read stay out.
+
+def default_cache() -> Path:
+    """Return ``rnade-lightning`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``)."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "rnade-lightning"
+
+
+def find_files(
+    root: str | Path,
+    extensions: Sequence[str],
+    beside: Sequence[str] = (),
+    cache: Path | None = None,
+) -> list[Path]:
+    """List the files below a folder, those that match a glob, or the one file named.
+
+    Args:
+        root: Folder (searched with its sub-folders), file, or glob such as ``walks/**/*.bvh``; in
+            object storage if it begins with ``s3://`` or the like.
+        extensions: Endings that can be read, such as ``(".bvh", ".bvh.gz")``, lower case.
+        beside: Endings of files to fetch with them from object storage.
+        cache: Folder for copies of files in object storage; `default_cache` if None.
+
+    Returns:
+        Paths on this machine in sorted order, so that every machine and rank sees the same list.
+
+    Raises:
+        DataError: Nothing there, or nothing there that can be read.
     """
-    package = __name__.rpartition(".")[0]
-    after = ("frames", "corpus", "store", "recording", "batches", "splits", "standardise", "files")
-    seen = {f"{package}.{name}" for name in after}
-    todo = [kind.__module__ for kind in classes]
-    tops = {name.split(".")[0] for name in todo}
-    sources = {}
-    while todo:
-        name = todo.pop()
-        module = sys.modules.get(name)
-        if module is None or name in seen or name.split(".")[0] not in tops:
-            continue
-        seen.add(name)
-        if source := getattr(module, "__file__", None):
-            sources[name] = digest(Path(source).read_bytes())
-        for value in list(vars(module).values()):
-            owner = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", "")
-            if isinstance(owner, str):
-                todo.append(owner)
-    return digest(json.dumps(sources, sort_keys=True))
+    endings, kinds = tuple(extensions), " or ".join(extensions)
+    if is_remote(root):
+        from rnade_lightning.datamodules.core.remote import fetch
+
+        fetched = fetch(str(root), (*endings, *beside), cache or default_cache())
+        if files := sorted(file for file in fetched if file.name.lower().endswith(endings)):
+            return files
+        raise DataError(f"{root}: holds no {kinds} file: point root at a folder that does")
+    path = _local(root)
+    if path.is_file():
+        if not path.name.lower().endswith(endings):
+            raise DataError(
+                f"{path}: not a kind of file that can be read here: give a {kinds} file"
+            )
+        return [path]
+    if path.is_dir():
+        candidates = [child for child in path.rglob("*") if child.is_file()]
+    elif glob.has_magic(str(path)):
+        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    else:
+        raise DataError(f"{path}: no such file or folder: check the path given as root")
+    files = sorted(file for file in candidates if file.name.lower().endswith(endings))
+    if not files:
+        raise DataError(f"{path}: holds no {kinds} file: point root at a folder that does")
+    return files
+
+
+def is_remote(root: str | Path) -> bool:
+    """Tell whether a root lies in object storage."""
+    return "://" in str(root) and not str(root).startswith("file://")
+
+
+def _local(root: str | Path) -> Path:
+    return Path(str(root).removeprefix("file://")).expanduser()
+
+
+def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
+    """Return a file's name for people: its path below the folder ``root``, without the ending.
+
+    >>> name_of(Path("walks/01.bvh.gz"), "elsewhere", (".bvh", ".bvh.gz"))
+    '01'
+    """
+    if is_remote(root):
+        from rnade_lightning.datamodules.core.remote import copies_of
+
+        folder = copies_of(str(root), path)
+    else:
+        folder = _local(root)
+    below = path.relative_to(folder) if path.is_relative_to(folder) and folder.is_dir() else path
+    name = below.as_posix() if below != path else path.name
+    ending = next((e for e in extensions if name.lower().endswith(e)), "")
+    return name[: len(name) - len(ending)]

@@ -11,6 +11,7 @@ Conventions:
 """
 
 import inspect
+import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,18 +23,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.batches import (
-    Collate,
-    Deal,
-    Dealt,
-    FrameLoader,
-    Lanes,
-    Spans,
-    cut,
-)
-from rnade_lightning.datamodules.core.corpus import Corpus, Parts, code_of
-from rnade_lightning.datamodules.core.files import DataError, find_files, name_of
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.batches import FrameLoader, make_loader
+from rnade_lightning.datamodules.core.corpus import Corpus, Parts, find_files, name_of
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.standardise import (
     RANK_TOLERANCE,
@@ -133,12 +125,15 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     # Files to sequences
 
-    def settings(self) -> dict[str, Any]:
-        """What `read` depends on beside the file; a change reads every file anew."""
-        shared = inspect.signature(FrameDataModule.__init__).parameters
-        own = {k: v for k, v in self.hparams.items() if k not in shared and k[0] != "_"}
-        kinds = [kind for kind in type(self).__mro__ if kind not in FrameDataModule.__mro__]
-        return {"class": [k.__qualname__ for k in kinds], "code": code_of(kinds), "arguments": own}
+    def settings(self) -> dict[str, Any] | None:
+        kind = type(self)
+        version = vars(kind).get("reader_version")  # what a class inherits is not its own word
+        if version is None:
+            return None
+        others = {*inspect.signature(FrameDataModule.__init__).parameters, *self.reads_without}
+        own = {k: v for k, v in self.hparams.items() if k not in others and k[0] != "_"}
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        return {"class": name, "version": version, "arguments": own}
 
     def prepare_data(self) -> None:
         """Reads all files into the frame store; Lightning calls it once on every machine."""
@@ -196,12 +191,6 @@ class FrameDataModule(LightningDataModule, Corpus):
         return self._fitted()[0].dropped
 
     @property
-    def noise_scale(self) -> float:
-        """Standard deviation, in standardised units, that noise in place of the data's steps gives
-        every feature whatever is known of it; 0 where there is none."""
-        return 0.0
-
-    @property
     def log_scale(self) -> float:
         """To subtract from log p of a standardised frame for log p in the features' own units."""
         return self._fitted()[0].log_scale
@@ -218,6 +207,51 @@ class FrameDataModule(LightningDataModule, Corpus):
         """The standardised sequences of a split, each read when it is asked for."""
         self.setup()
         return Sequences(self._raw[split], self._fitted()[0])
+
+    # What is asked of some kinds of data
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation, in standardised units, that noise in place of the data's steps gives
+        every feature whatever is known of it; 0 where there is none."""
+        return 0.0
+
+    @property
+    def units(self) -> str:
+        """The units of the frames that a model sees, in words."""
+        return "standardised units" if self.rescale else "the data's units"
+
+    def bits_per_sample(self, log_prob: float) -> float | None:
+        """Return the bits that a sample of integer data takes under a model.
+
+        Args:
+            log_prob: mean log density of a frame as a model sees it, in nats.
+
+        Returns:
+            Bits, or None for data that are no integers.
+        """
+        return None
+
+    def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
+        """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood; where
+        one is known of the test data too, it has the same name with ``_of_data``."""
+        return {}
+
+    def process(
+        self, frames: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Return log p ``(T,)``, mean and variance ``(T, D)`` of standardised frames under the
+        process that made them; None where it is not known."""
+        return None
+
+    def references(
+        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
+    ) -> dict[str, list[torch.Tensor]]:
+        """Return what a model of this kind of data has to beat beside what any kind has: by name,
+        log p ``(T,)`` of every test sequence under a predictor fitted on the known ones."""
+        return {}
+
+    # Files that are not of the corpus
 
     def score_inputs(self, path: str | Path) -> list[FrameSequence]:
         """Any files, whole and standardised with this module's statistics, to score or continue.
@@ -241,13 +275,6 @@ class FrameDataModule(LightningDataModule, Corpus):
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
         return found[0]
 
-    def references(
-        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
-    ) -> dict[str, list[torch.Tensor]]:
-        """What a model of this kind of data has to beat beside what any kind has: by name, log p
-        ``(T,)`` of every test sequence under a predictor fitted on the known ones."""
-        return {}
-
     def render(self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path) -> list[Path]:
         """Writes standardised frames ``(T, D)`` as files that a person can play.
 
@@ -258,10 +285,15 @@ class FrameDataModule(LightningDataModule, Corpus):
         Returns:
             Paths of the files written.
         """
-        raw = self.destandardise(frames)
+        raw, stem = self.destandardise(frames), Path(stem)
         if raw.ndim != 2 or not len(raw) or not np.isfinite(raw).all():
             raise DataError(f"{stem}: frames to write must be (T, D), finite, and one at least")
-        return self.write(raw, Path(stem))
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=stem.parent) as folder:
+            written = self.write(raw, Path(folder, stem.name))
+            for path in written:  # all of them are whole by now
+                path.replace(stem.with_name(path.name))
+        return [stem.with_name(path.name) for path in written]
 
     # Checkpoints
 
@@ -335,33 +367,21 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     def _loader(self, split: Split, batch_size: int, stateful: bool, train: bool) -> FrameLoader:
         self.setup()
-        raw = [frames for _, frames in self._raw[split]]
-        whole = not (train or stateful)
-        cuts = [
-            [(0, len(frames))] if whole else cut(len(frames), self.window, self.stride)
-            for frames in raw
-        ]
-        if whole and batch_size > 1:  # neighbours of like length need little padding
-            order = sorted(range(len(raw)), key=lambda i: -len(raw[i]))
-            raw, cuts = [raw[i] for i in order], [cuts[i] for i in order]
-        spans = [(i, *span) for i, spans in enumerate(cuts) for span in spans]
-        world_size, rank, seed = 1, 0, self.seed if train else None
+        frames = [frames for _, frames in self._raw[split]]
+        ranks = (1, 0)
         if self.trainer is not None:
-            world_size, rank = self.trainer.world_size, self.trainer.global_rank
-        sampler: Dealt = Deal(len(spans), world_size, rank, seed)
-        if stateful:
-            batch_size = min(batch_size, -(-len(raw) // world_size))
-            sampler = Lanes(list(map(len, cuts)), batch_size, world_size, rank, seed)
-        warmup = 0 if train else self.warmup
-        return FrameLoader(
-            Spans(raw, spans),
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=Collate(self._fitted()[0], self.window if train else None, warmup, stateful),
+            ranks = self.trainer.world_size, self.trainer.global_rank
+        return make_loader(
+            frames,
+            self._fitted()[0],
+            (self.window, self.stride),
+            batch_size,
+            stateful=stateful,
+            train=train,
+            warmup=self.warmup,
+            seed=self.seed,
+            ranks=ranks,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # leaves the global one alone
         )
 
     def train_dataloader(self) -> FrameLoader:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from rnade_lightning.datamodules.core.files import DataError, whole_file
+from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.datamodules.core.store import whole_file
 
 _QUALITY = ["-preset", "veryfast", "-crf", "20"]  # half the time and the same size as "medium"
 

@@ -1,18 +1,12 @@
-"""What one file holds, in memory or on disk.
+"""What one file holds.
 
 Conventions:
     Sequences are ``(T, D_raw)``, time first, in the units of their features.
 """
 
-from dataclasses import dataclass
-from mmap import ACCESS_READ, mmap
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError
 
 
 class Recording(NamedTuple):
@@ -30,65 +24,3 @@ class Recording(NamedTuple):
     feature_names: list[str]
     frame_rate: float
     layout: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Raw frames ``(T, D_raw)`` on disk: slices like an array, read by ``np.asarray``.
-
-    Every read maps the file anew and lets it go, so that neither mappings nor resident pages add
-    up over a corpus.
-    """
-
-    path: str
-    dtype: str
-    offset: int  # bytes before the file's first frame
-    n_features: int
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, span: slice) -> "Frames":
-        start, stop, step = span.indices(len(self))
-        if step != 1:
-            raise ValueError("frames on disk are sliced with step 1")
-        place = self.path, self.dtype, self.offset, self.n_features
-        return Frames(*place, self.start + start, self.start + max(start, stop))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        n_features, shape = self.n_features, (len(self), self.n_features)
-        if not len(self):
-            return np.zeros(shape, dtype or np.float64)
-        offset = self.offset + self.start * n_features * np.dtype(self.dtype).itemsize
-        with open(self.path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            flat = np.frombuffer(mapped, self.dtype, shape[0] * n_features, offset)
-            found = flat.reshape(shape).astype(dtype or np.float64)  # a copy, in memory
-            del flat  # lets go of the mapping
-        return found
-
-
-class Kept(NamedTuple):
-    """A recording whose frames lie on disk or, where there is no store, in memory."""
-
-    about: Recording  # without frames
-    frames: dict[str, Array | Frames]
-
-
-def check_finite(path: Path, recording: Recording) -> None:
-    """Refuses frames that are not finite numbers, or not as wide as they have names.
-
-    Raises:
-        DataError: Names the first of them.
-    """
-    for suffix, frames in recording.frames.items():
-        if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
-            width = len(recording.feature_names)
-            raise DataError(f"{path}{suffix}: frames {frames.shape} are not (T, {width})")
-        with np.errstate(all="ignore"):
-            if np.isfinite(frames.sum()):  # one pass without a copy; an overflow is looked at
-                continue
-        for t, d in np.argwhere(~np.isfinite(frames))[:1]:
-            where = f"frame {t}, {recording.feature_names[d]}"
-            raise DataError(f"{path}: {where} is {frames[t, d]}: repair or remove the file")

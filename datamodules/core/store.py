@@ -10,39 +10,39 @@ folder:
     <kind>-<settings>/<key>.json   what else the file holds; written last, so it marks the end
     <kind>-<settings>/*.npz        statistics of the training parts used
     stamps/                        content digests of files by path, size and times
-    fetched/                       copies of files from object storage
+    fetched/                       copies of files from object storage (see `remote`)
 
-The key is a digest of the file's name, its content, and that of the files read beside it; the
-settings are the reader's class, its source and its arguments. Each entry is made under a lock of
-its own, which dies with its process, and moves into place whole. So a run that was killed goes on
-after the last whole file, a changed file or setting makes new entries for just what it must, and
-processes that prepare at once share the work. All of it may be deleted at any time.
+The key is a digest of the file's name, its content, and that of the files read beside it. The
+settings are the data module's class, the version that it declares of its reader, and the arguments
+that reading depends on. What a class without a version reads is kept for the process alone.
+
+Each entry is made under a lock of its own, which dies with its process, and moves into place whole.
+So a run that was killed goes on after the last whole file, a changed file or setting makes new
+entries for just what it must, and processes that prepare at once share the work. All of it may be
+deleted at any time.
 """
 
+import atexit
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
-import sys
+import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import filelock
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError, whole_file
-from rnade_lightning.datamodules.core.recording import Frames, Kept, Recording, check_finite
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.processes import read_in_processes
+from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.standardise import Moments, moments
 
 FORMAT = 1
@@ -58,13 +58,58 @@ _STALE = 86_400
 """Seconds after which nobody goes on writing a file."""
 
 
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Raw frames ``(T, D_raw)`` on disk: slices like an array, read by ``np.asarray``.
+
+    Every read maps the file anew and lets it go, so that neither mappings nor resident pages add
+    up over a corpus.
+    """
+
+    path: str
+    dtype: str
+    offset: int  # bytes before the file's first frame
+    n_features: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, span: slice) -> "Frames":
+        start, stop, step = span.indices(len(self))
+        if step != 1:
+            raise ValueError("frames on disk are sliced with step 1")
+        place = self.path, self.dtype, self.offset, self.n_features
+        return Frames(*place, self.start + start, self.start + max(start, stop))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        n_features, shape = self.n_features, (len(self), self.n_features)
+        if not len(self):
+            return np.zeros(shape, dtype or np.float64)
+        offset = self.offset + self.start * n_features * np.dtype(self.dtype).itemsize
+        with open(self.path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+            flat = np.frombuffer(mapped, self.dtype, shape[0] * n_features, offset)
+            found = flat.reshape(shape).astype(dtype or np.float64)  # a copy, in memory
+            del flat  # lets go of the mapping
+        return found
+
+
+class Kept(NamedTuple):
+    """A recording whose frames lie on disk or, where there is no store, in memory."""
+
+    about: Recording  # without frames
+    frames: dict[str, Array | Frames]
+
+
 class FrameStore:
     """Reads files through a store on disk, or into memory where no store can be written.
 
     Args:
         cache: Cache folder.
         kind: Name of the reader, for people.
-        settings: All that the result of reading depends on, beside the file.
+        settings: All that the result of reading depends on, beside the file; None where that is
+            not known: then every file is read anew, and the frames go with the store.
         read: Reads one file.
         beside: Endings of files in the folder of a file that are read with it.
     """
@@ -73,17 +118,22 @@ class FrameStore:
         self,
         cache: Path,
         kind: str,
-        settings: dict[str, Any],
+        settings: dict[str, Any] | None,
         read: Callable[[Path], Recording],
         beside: tuple[str, ...] = (),
     ) -> None:
-        text = json.dumps(settings | {"format": FORMAT}, sort_keys=True, default=str, indent=1)
+        fresh, about = settings is None, (settings or {}) | {"format": FORMAT}
+        text = json.dumps(about, sort_keys=True, default=str, indent=1)
         self.read, self.beside = read, beside
-        self.folder = cache / "frames" / f"{kind}-{digest(text)[:12]}"
+        self.folder = folder = cache / "frames" / f"{kind}-{digest(text)[:12]}"
         self.stamps = cache / "stamps"
         self.fault: str | None = None
         """Why nothing can be written to the cache, if so."""
         try:
+            if fresh:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                self.folder = Path(tempfile.mkdtemp(prefix=f"{kind}-fresh-", dir=folder.parent))
+                atexit.register(_remove, self.folder, os.getpid())
             for folder in (self.folder, self.stamps):
                 folder.mkdir(parents=True, exist_ok=True)
                 with tempfile.TemporaryFile(dir=folder) as probe:
@@ -111,7 +161,8 @@ class FrameStore:
                 if time.time() - part.lstat().st_mtime > _STALE:
                     part.unlink()
         if processes > 1 and len(todo) > 1 and sum(map(_size, todo)) > _PARALLEL:
-            found.update(zip(todo, self._in_processes(todo, processes, bar), strict=True))
+            made = _progress(read_in_processes(self._keep, todo, processes), len(todo), bar)
+            found.update(zip(todo, made, strict=True))
         else:
             made = _progress(map(self._keep, todo), len(todo), bar)
             found.update(zip(todo, made, strict=True))
@@ -245,47 +296,6 @@ class FrameStore:
             return None
         return Kept(about, dict(frames))
 
-    # Many files
-
-    def _in_processes(
-        self, todo: list[Path], processes: int, bar: bool
-    ) -> Iterator[Kept | DataError]:
-        processes = min(processes, len(todo))
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        pool = ProcessPoolExecutor(processes, context, _begin, (self, os.getpid()))
-        try:
-            made = pool.map(_keep, todo, chunksize=max(1, min(16, len(todo) // (8 * processes))))
-            yield from _progress(made, len(todo), bar)
-        except BrokenProcessPool:
-            raise DataError(
-                f"{self.folder}: a process that reads files died, perhaps of lack of memory:"
-                " what is done is kept: start again"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-_store: FrameStore  # of a process that reads files
-
-
-def _begin(store: FrameStore, parent: int) -> None:
-    """Starts a process that reads files; it ends with the process that started it."""
-    global _store
-    _store = store
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def follow() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def _keep(path: Path) -> Kept | DataError:
-    return _store._keep(path)
-
 
 def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
     return iter(
@@ -322,6 +332,12 @@ def _companions(path: Path, endings: tuple[str, ...]) -> list[Path]:
     return sorted(file for file in path.parent.iterdir() if file.name.lower().endswith(endings))
 
 
+def _remove(folder: Path, pid: int) -> None:
+    """Remove the frames of one process, when that process ends and not a child of it."""
+    if os.getpid() == pid:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _stamp(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
@@ -348,3 +364,38 @@ def _lock(path: Path) -> Iterator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # nobody needs it: the entry is whole by now
         lock.release()
+
+
+def check_finite(path: Path, recording: Recording) -> None:
+    """Refuses frames that are not finite numbers, or not as wide as they have names.
+
+    Raises:
+        DataError: Names the first of them.
+    """
+    for suffix, frames in recording.frames.items():
+        if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
+            width = len(recording.feature_names)
+            raise DataError(f"{path}{suffix}: frames {frames.shape} are not (T, {width})")
+        with np.errstate(all="ignore"):
+            if np.isfinite(frames.sum()):  # one pass without a copy; an overflow is looked at
+                continue
+        for t, d in np.argwhere(~np.isfinite(frames))[:1]:
+            where = f"frame {t}, {recording.feature_names[d]}"
+            raise DataError(f"{path}: {where} is {frames[t, d]}: repair or remove the file")
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` that takes its place when the block ends well.
+
+    >>> with whole_file("walk.txt") as part:  # doctest: +SKIP
+    ...     part.write_text("all of it")
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import load_numpy, number
-from rnade_lightning.datamodules.core.files import DataError, whole_file
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 _RATES = ("mocap_framerate", "mocap_frame_rate")

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import whole_file
 from rnade_lightning.datamodules.core.mp4 import encoder, write_mp4
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.skeleton import Skeleton
 
 _GIF_FPS = 15.0

@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 _TURNS = ("rx", "ry", "rz")

@@ -22,8 +22,8 @@ import numpy as np
 from pymotion.io.bvh import BVH
 from scipy.spatial.transform import Rotation
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError, whole_file
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.quaternions import from_euler
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 

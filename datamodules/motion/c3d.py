@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core import Array, DataError
 
 _BLOCK = 512
 _ENDIAN = {84: "<", 85: "<", 86: ">"}  # Intel, DEC, MIPS

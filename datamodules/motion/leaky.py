@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.corpus import Frames
-from rnade_lightning.datamodules.core.files import DataError, name_of
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.corpus import name_of
+from rnade_lightning.datamodules.core.store import Frames
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 
 _TEST = 0.2
@@ -28,18 +28,15 @@ class LeakyMocapDataModule(MocapDataModule):
         **kwargs: See `MocapDataModule`; its fractions have no say.
     """
 
+    reader_version = MocapDataModule.reader_version
+    reads_without = ("n_windows",)
+
     def __init__(self, root: str | None = None, n_windows: int = 100, **kwargs: Any) -> None:
         super().__init__(root, **kwargs)
         self.val_fraction, self.test_fraction = 0.0, _TEST
         self.n_windows = n_windows
         if n_windows < 1:
             raise DataError("n_windows must be 1 or more")
-
-    def settings(self) -> dict[str, Any]:
-        """Those of `MocapDataModule`: files are read alike."""
-        settings = super().settings()
-        del settings["arguments"]["n_windows"]
-        return settings
 
     def _divided(
         self, path: Path, sequences: dict[str, Array | Frames], label: str | None

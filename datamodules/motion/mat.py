@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import MAX_BYTES
-from rnade_lightning.datamodules.core.files import DataError
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 _NUMBERS |= {12: "i8", 13: "u8"}

@@ -25,9 +25,8 @@ import numpy.typing as npt
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
-from rnade_lightning.datamodules.core.files import DataError
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.standardise import Standardiser
 from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
@@ -91,6 +90,7 @@ class MocapDataModule(FrameDataModule):
     extensions = (".bvh", ".bvh.gz", ".amc", ".npz", ".c3d", ".mat")
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
+    reader_version = 1
 
     def __init__(
         self,
@@ -194,14 +194,14 @@ class MocapDataModule(FrameDataModule):
             return written
         return written + self._play(stem, self._points(raw), bones_of(skeleton))
 
-    def figures(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
+    def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
         """Foot skate and joint limits of a motion, beside those of the test data.
 
         Args:
             frames: Standardised frames, ``(T, D)``.
 
         Returns:
-            ``foot_skate`` and ``joint_limit`` (see `figures`), and those of the test data, ending
+            ``foot_skate`` and ``joint_limit`` (see `metrics`), and those of the test data, ending
             in ``_of_data``; empty for data without a skeleton.
         """
         state = self.layout.get("skeleton")

@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.motion.animation import write_pictures
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 
@@ -131,6 +130,7 @@ class BallsDataModule(SimulatedDataModule):
     """
 
     fps = 30.0
+    reader_version = 1
 
     def __init__(
         self,

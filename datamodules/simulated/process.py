@@ -11,11 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
-from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core.batches import check_length
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
-from rnade_lightning.datamodules.core.splits import check_length
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 _PARTS = ("train", "val", "test")

@@ -90,6 +90,7 @@ class TrajectoryDataModule(SimulatedDataModule):
     """
 
     fps = 10.0
+    reader_version = 1
 
     def __init__(
         self,

@@ -27,11 +27,10 @@ import librosa
 import numpy as np
 import torch
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.frames import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.standardise import LOG_JACOBIAN
-from rnade_lightning.datamodules.core.store import Recording
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
     Entry,
@@ -95,6 +94,7 @@ class AudioDataModule(FrameDataModule):
     """
 
     extensions = EXTENSIONS
+    reader_version = 1
 
     def __init__(
         self,

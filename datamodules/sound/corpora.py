@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torchaudio
 
-from rnade_lightning.datamodules.core.files import DataError
+from rnade_lightning.datamodules.core import DataError
 
 MANIFESTS = (".csv", ".parquet")
 PATTERNS = {

@@ -16,8 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytorch_lightning.utilities import rank_zero_warn
 
-from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import DataError, whole_file
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.sound.mp3 import mp3_fault
 
 EXTENSIONS = (

@@ -20,7 +20,7 @@ import soundfile
 from scipy.signal import resample_poly
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import whole_file
+from rnade_lightning.datamodules.core.store import whole_file
 
 RATE = 16_000
 

@@ -96,7 +96,7 @@ class Samples(pl.Callback):
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
                 log_p = model.log_prob(drawn.frames[None]).mean().item()
-            own = data.figures(frames) if hasattr(data, "figures") else {}  # of this kind of data
+            own = data.metrics(frames)  # of this kind of data
             figures[drawn.kind] = {"log_prob": log_p} | own
         model.train(was_training)
         (folder / f"{stem}_figures.json").write_text(json.dumps(figures, indent=2) + "\n")

@@ -1,0 +1,80 @@
+"""Files in object storage: copied to the cache folder before they are read.
+
+Conventions:
+    A root is ``s3://bucket/walks`` and the like, all that fsspec knows. Copies lie below the same
+    names as the files; only what has changed is fetched again.
+"""
+
+import glob
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.datamodules.core.store import whole_file
+
+_CONNECTIONS = 8
+_VERSION = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")
+"""What file systems call that which changes with a file."""
+
+
+def fetch(root: str, endings: tuple[str, ...], cache: Path) -> list[Path]:
+    """Return copies of the files below a root in object storage; fetch only what has changed."""
+    folder = cache / "fetched" / _digest(root)
+    try:
+        system, start = fsspec.core.url_to_fs(root)
+        found: dict[str, dict[str, Any]]
+        if glob.has_magic(start):
+            found, base = system.glob(start, detail=True), start
+            while glob.has_magic(base):
+                base = system._parent(base)
+        elif system.isfile(start):
+            found, base = {start: system.info(start)}, system._parent(start)
+        else:
+            found, base = system.find(start, detail=True), start
+        wanted = {}
+        for name, info in found.items():
+            below = name[len(base) :].lstrip("/") if name.startswith(base) else name.lstrip("/")
+            if name.lower().endswith(endings) and info["type"] == "file":
+                wanted[folder.joinpath(*_safe(below, name))] = (name, info)
+
+        def fetch_one(copy: Path) -> None:
+            name, info = wanted[copy]
+            version = [info.get("size")] + [str(info[key]) for key in _VERSION if key in info]
+            note = copy.with_name(f".{copy.name}.version")
+            if copy.exists() and note.exists() and note.read_text() == json.dumps(version):
+                return
+            with whole_file(copy) as part:
+                system.get_file(name, str(part))
+            with whole_file(note) as part:
+                part.write_text(json.dumps(version))
+
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            list(pool.map(fetch_one, wanted))
+    except DataError:
+        raise
+    except Exception as error:  # of many kinds: no such place, no key to it, no network, no space
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{root}: cannot be fetched to {folder} ({reason})") from error
+    return list(wanted)
+
+
+def _safe(below: str, name: str) -> list[str]:
+    """The steps of a path, which must not lead out of its folder."""
+    steps = [step for step in below.split("/") if step not in ("", ".")]
+    if not steps or ".." in steps:
+        raise DataError(f"{name}: no name for a file: rename it")
+    return steps
+
+
+def copies_of(root: str, path: Path) -> Path:
+    """Return the folder that holds the copies of a root, given one of them."""
+    return next((folder for folder in path.parents if folder.name == _digest(root)), path)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
