@@ -96,7 +96,9 @@ class Parser(LightningArgumentParser):
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         try:
             chosen = self.get_defaults()
-            kinds = {key: locate(chosen[key].class_path, base) for key, base in BASES.items()}
+            kinds: dict[str, type] = {
+                key: locate(chosen[key].class_path, base) for key, base in BASES.items()
+            }
         except (AttributeError, KeyError):  # not a command that runs an experiment
             return super().format_help(*args, **kwargs)
         command = self.prog.split()[-1]
@@ -178,7 +180,7 @@ class CLI(LightningCLI):
         """Make the model, which is told what the optimiser's options are."""
         given = self.config[self.config.subcommand].optimizer.init_args
         told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
-        return kind(*args, **accepted(kind, told), **kwargs)
+        return kind(*args, **(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
         """Lightning's, which imports what a checkpoint alone names from trusted packages only."""

@@ -75,7 +75,7 @@ class SequenceModule(pl.LightningModule):
             ) from error
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]
+    def load_from_checkpoint(
         cls, checkpoint_path: Any, *args: Any, trust: str | Sequence[str] = (), **kwargs: Any
     ) -> Self:
         """Lightning's, which imports what the checkpoint alone names from trusted packages only.
@@ -243,7 +243,7 @@ class RNNRNADEModule(SequenceModule):
     def __init__(
         self,
         n_features: int,
-        *sizes: int,
+        *sizes: Any,
         lr: float = 1e-3,
         pretrain_epochs: int = 0,
         noise_scale: float = 0.0,
@@ -284,7 +284,12 @@ class RNNDensityModule(SequenceModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(lr)
-        self.model = RNNDensity(make_density(density, n_features), **kwargs)
+        of_frame = make_density(density, n_features)
+        self.model = RNNDensity(of_frame, **kwargs)
+        if not isinstance(density, str):  # the path, where a short name was given
+            self.save_hyperparameters(
+                {"density": density | {"class_path": public_path(type(of_frame))}}
+            )
 
 
 class EnsembleModule(SequenceModule):
@@ -320,8 +325,8 @@ def make_density(density: str | Mapping[str, Any], n_features: int) -> FrameDens
     Raises:
         ValueError: there is no such class, or it does not take these arguments.
     """
-    spec = {"class_path": density} if isinstance(density, str) else density
-    path, own = spec["class_path"], _own_densities()
+    given: dict[str, Any] = {"class_path": density} if isinstance(density, str) else dict(density)
+    path, own = str(given.get("class_path")), _own_densities()
     if "." not in path and path not in own:
         raise ValueError(
             f"density {path!r} is none of {', '.join(own)}; give one of these, or the path of a "
@@ -329,7 +334,7 @@ def make_density(density: str | Mapping[str, Any], n_features: int) -> FrameDens
         )
     kind = own[path] if path in own else locate(path, FrameDensity)  # type: ignore[type-abstract]
     try:
-        return kind(n_features, **(spec.get("init_args") or {}))
+        return kind(n_features, **dict(given.get("init_args") or {}))
     except TypeError as error:
         raise ValueError(f"density {path}: {error}") from error
 
