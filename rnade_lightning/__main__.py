@@ -174,6 +174,7 @@ class CLI(LightningCLI):
             "class_path": public_path(kind),
             "init_args": {name: value for name, value in options.items() if name not in told},
         }
+        self.config[command].pop("model")  # of which nothing is to be left
         self.config = parser.parse_object({command: {"model": model}}, self.config)
 
     def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
