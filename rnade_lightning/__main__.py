@@ -110,11 +110,7 @@ class Parser(LightningArgumentParser):
         return page.format_help() + TRAINER_HELP
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
-        lines = [line.strip() for line in message.splitlines()]
-        if any(line.startswith("- ") and not line.startswith(noise) for line in lines):
-            lines = [line for line in lines if not line.startswith(noise)]
-        said = " ".join(lines)
+        said = _one_line(message)
         if any(f"Option '{name}' is not accepted" in said for name in FROM_OPTIMIZER):
             said += "; give it to the optimiser, as --optimizer.lr"
         if _on_rank_zero():
@@ -273,8 +269,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("RNADE_TRACEBACK"):
             raise
         if _on_rank_zero():
-            said = str(error) if isinstance(error, DataError) else _one_line(error)
-            print(f"error: {said}", file=sys.stderr)
+            said = str(error) if isinstance(error, DataError) else _one_line(str(error))
+            print(f"error: {said or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -363,13 +359,18 @@ def _on_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def _one_line(error: Exception) -> str:
-    if "log_model=True and offline=True" in str(error):  # Lightning's, within a page of options
+def _one_line(message: str) -> str:
+    """A message in one line, without the types that jsonargparse tried where a reason is given."""
+    if "log_model=True and offline=True" in message:  # Lightning's, within a page of options
         return (
             "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
             "WANDB_MODE=online, and the checkpoint waits for wandb sync"
         )
-    return " ".join(str(error).split()) or type(error).__name__
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
+    lines = [line.strip() for line in message.splitlines()]
+    if any(line.startswith("- ") and not line.startswith(noise) for line in lines):
+        lines = [line.removeprefix("- ") for line in lines if not line.startswith(noise)]
+    return " ".join(" ".join(lines).split())
 
 
 if __name__ == "__main__":

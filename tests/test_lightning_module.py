@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -17,8 +19,10 @@ from toy import (
     weights,
 )
 
+from rnade_lightning import RNNRNADE
 from rnade_lightning.checkpoints import load_checkpoint, load_model
-from rnade_lightning.lightning_module import RNNRNADEModule
+from rnade_lightning.densities import RNNDensity
+from rnade_lightning.lightning_module import RNNDensityModule, RNNRNADEModule
 
 
 def test_nll_is_the_true_mean_over_frames_of_unequal_sequences(
@@ -111,3 +115,46 @@ def test_a_gradient_that_is_not_finite_is_named(size: float, named: str) -> None
         patch.setattr(RNNRNADEModule, "global_step", 7)
         with pytest.raises(FloatingPointError, match=f"gradient of {named}.* at step 7"):
             module.configure_gradient_clipping(module.configure_optimizers(), 1.0)
+
+
+# ------------------------------------------------------------------ hyperparameters
+
+
+def test_hyperparameters_are_every_argument_that_counts() -> None:
+    module = RNNRNADEModule(3, 4, 5, 2, "tanh", dropout=0.5, noise_scale=0.3)
+    expected = {
+        "n_features": 3, "n_hidden": 4, "n_recurrent": 5, "n_components": 2, "cell": "tanh",
+        "dropout": 0.5, "noise_scale": 0.3, "floor": 0.3, "pretrain_epochs": 0, "lr": 1e-3,
+    }  # fmt: skip
+    assert {key: module.hparams[key] for key in expected} == expected
+    parameters = inspect.signature(RNNRNADE.__init__).parameters
+    assert set(parameters) - {"self", "kwargs"} <= set(module.hparams)
+    again = RNNRNADEModule.from_hyperparameters(module.hparams)
+    assert again.hparams == module.hparams
+    assert again.model.floor == 0.3
+
+
+def test_a_density_is_kept_as_its_path() -> None:
+    density = {"class_path": "LowRankGaussian", "init_args": {"rank": 2}}
+    module = RNNDensityModule(3, density, n_recurrent=4)
+    path = "rnade_lightning.densities.LowRankGaussian"
+    assert module.hparams["density"] == density | {"class_path": path}
+    assert isinstance(module.model, RNNDensity)
+    assert module.model.density.rank == 2
+    assert RNNDensityModule.from_hyperparameters(module.hparams).hparams == module.hparams
+
+
+@pytest.mark.parametrize("density", ["Gauss", {"init_args": {}}, "_Parametric"])
+def test_an_unknown_density_is_refused(density: Any) -> None:
+    with pytest.raises(ValueError, match=r"is none of Gaussian, .*Flow"):
+        RNNDensityModule(3, density)
+
+
+def test_a_wrong_argument_of_a_density_is_named() -> None:
+    with pytest.raises(ValueError, match=r"density Gaussian: .*rank"):
+        RNNDensityModule(3, {"class_path": "Gaussian", "init_args": {"rank": 2}})
+
+
+def test_the_learning_rate_is_the_modules() -> None:
+    optimizer = RNNRNADEModule(3, n_hidden=4, lr=0.25).configure_optimizers()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25]

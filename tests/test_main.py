@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
+from jsonargparse import ArgumentParser
 from toy import (
     SMALL,
     options,
@@ -16,6 +19,9 @@ from toy import (
 )
 
 from rnade_lightning.__main__ import main
+from rnade_lightning.checkpoints import load_checkpoint, load_model
+from rnade_lightning.datamodules import AudioDataModule
+from rnade_lightning.lightning_module import RNNRNADEModule
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CONFIGS = [path for path in CONFIGS if path.stem != "sweep"]  # W&B's: see test_dashboard.py
@@ -140,3 +146,112 @@ def test_of_two_callbacks_of_ours_the_last_counts(
     samples = tmp_path / "toy" / "version_0" / "samples"
     assert (samples / "test_free_3.npy").is_file()
     assert (tmp_path / "toy" / "version_0" / "checkpoints" / "last.ckpt").is_file()
+
+
+# ------------------------------------------------------------------ defaults and what is chosen
+
+
+def printed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[dict[str, Any], str]:
+    """The options that a command would use, and what it says beside."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        main([*args, "--print_config"])
+    said = capsys.readouterr()
+    return yaml.safe_load(said.out), said.err
+
+
+def defaults_of(kind: type) -> dict[str, Any]:
+    parser = ArgumentParser()
+    parser.add_class_arguments(kind, "it", fail_untyped=False)
+    return vars(parser.get_defaults().it)
+
+
+def test_without_data_the_shipped_motion_is_run_and_said_to_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options_, said = printed(capsys, "fit", "--model.n_hidden=7")
+    assert "configs/motion.yaml" in said
+    assert len(said.strip().splitlines()) == 1
+    tuned = yaml.safe_load((CONFIGS[0].parent / "motion.yaml").read_text())
+    model = options_["model"]["init_args"]
+    assert model["n_hidden"] == 7
+    for key in ("dropout", "input_noise", "learn_past"):
+        assert model[key] == tuned["model"]["init_args"][key]
+    assert options_["data"]["init_args"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    "named", [("--data.root=x",), ("--data", "BallsDataModule"), ("--config=DATA",)]
+)
+def test_where_data_are_named_the_defaults_are_those_of_the_classes(
+    named: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.yaml").write_text("data: {init_args: {window: 20}}\n")
+    args = [option.replace("DATA", str(tmp_path / "data.yaml")) for option in named]
+    options_, said = printed(capsys, "fit", *args)
+    assert "motion.yaml" not in said
+    expected = defaults_of(RNNRNADEModule)
+    for key, found in options_["model"]["init_args"].items():
+        assert found == (list(expected[key]) if key == "conditioned" else expected[key]), key
+
+
+def test_another_class_takes_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    more = ("--data=AudioDataModule", "--data.kind=innovation")
+    data = printed(capsys, "fit", *more)[0]["data"]
+    expected = defaults_of(AudioDataModule) | {"kind": "innovation"}
+    assert data["init_args"] == expected
+    # what was written down survives, where the other class takes it
+    config = CONFIGS[0].parent / "mocap_mat.yaml"
+    more = (f"--config={config}", "--model=RNNDensityModule")
+    model = printed(capsys, "fit", *more)[0]["model"]["init_args"]
+    assert (model["n_past"], model["dropout"], model["n_recurrent"]) == (3, 0.5, 100)
+
+
+def test_the_learning_rate_is_the_optimisers_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "fit", "--data=toy.ToyDataModule", "--model.lr=0.1")
+    assert "--optimizer.lr" in line
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    assert "--model.lr" not in capsys.readouterr().out
+
+
+def test_a_density_is_chosen_in_yaml(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of this package by its name or path, one of a person's own by its path."""
+    (tmp_path / "own_density.py").write_text(
+        "from rnade_lightning.densities import Gaussian\n\n\nclass Wide(Gaussian):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    quick = [o for o in options(root, tmp_path) if not o.startswith("--model")]
+    quick += ["--trainer.max_epochs=1", "--test_after_fit=false"]
+    for i, density in enumerate((
+        "Gaussian",
+        "rnade_lightning.densities.LowRankGaussian",
+        {"class_path": "own_density.Wide", "init_args": {"floor": 0.25}},
+    )):  # fmt: skip
+        spec = {"class_path": "RNNDensityModule", "init_args": {"density": density}}
+        (tmp_path / "model.yaml").write_text(yaml.safe_dump({"model": spec}))
+        main(["fit", f"--config={tmp_path / 'model.yaml'}", "--model.n_recurrent=4", *quick])
+        path = tmp_path / "toy" / f"version_{i}" / "checkpoints" / "best.ckpt"
+        model = load_model(load_checkpoint(str(path)))
+        main(["test", *quick[:-2], f"--ckpt_path={path}", f"--trainer.logger.save_dir={path}.t"])
+    assert type(model).__name__ == "RNNDensity"
+    assert model.floor == 0.25
+
+
+def test_an_unknown_density_is_refused_with_the_list(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = [o for o in options(root, tmp_path) if not o.startswith("--model")]
+    line = refused(capsys, "fit", *some, "--model=RNNDensityModule", "--model.density=Gauss")
+    assert "none of Gaussian, LowRankGaussian, GaussianMixture, Flow" in line
+    assert len(line) < 300
+
+
+def test_help_has_all_options_of_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--help"])
+    text = capsys.readouterr().out
+    for name in ("n_hidden", "censor_at", "n_past", "dropout", "feature_order", "pretrain_epochs"):
+        assert f"--model.{name}" in text
