@@ -10,7 +10,7 @@ import operator
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from pathlib import Path
@@ -32,7 +32,7 @@ from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint,
 from rnade_lightning.class_paths import locate, public_path, trusting
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
-from rnade_lightning.lightning_module import SequenceModule
+from rnade_lightning.lightning_module import SequenceModule, density_class
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
@@ -68,6 +68,8 @@ Other:
 """
 
 
+BY_SHORT_NAME: dict[str, Callable[[str], type]] = {"density": density_class}
+"""Options of a model that name a class, and how it is found."""
 BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
 """What is chosen by class: the option and the base of all classes."""
 
@@ -83,6 +85,16 @@ class Parser(LightningArgumentParser):
         if baseclass is SequenceModule:
             kwargs["skip"] = set(FROM_OPTIMIZER)
         return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
+
+    def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Put the path of a class for its short name, which jsonargparse takes for a wrong path
+        where arguments stand beside it."""
+        for options in (obj, namespace or {}):
+            for name, find in BY_SHORT_NAME.items():
+                spec = options.get(name)
+                if isinstance(spec, dict) and "." not in spec.get("class_path", "."):
+                    options[name] = spec | {"class_path": public_path(find(spec["class_path"]))}
+        return super().parse_object(obj, namespace, *args, **kwargs)
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Any:
         """Return the default classes of model and data without their options: another class that

@@ -318,25 +318,35 @@ def make_density(density: str | Mapping[str, Any], n_features: int) -> FrameDens
     """Return a density of a frame.
 
     Args:
-        density: name of a class of `densities`, path of any other, or a mapping with that name or
-            path as ``class_path`` and arguments as ``init_args``.
+        density: as in `density_class`, or a mapping with that as ``class_path`` and with arguments
+            as ``init_args``.
         n_features: D, features of a frame.
 
     Raises:
         ValueError: there is no such class, or it does not take these arguments.
     """
     given: dict[str, Any] = {"class_path": density} if isinstance(density, str) else dict(density)
-    path, own = str(given.get("class_path")), _own_densities()
-    if "." not in path and path not in own:
-        raise ValueError(
-            f"density {path!r} is none of {', '.join(own)}; give one of these, or the path of a "
-            "class of your own"
-        )
-    kind = own[path] if path in own else locate(path, FrameDensity)  # type: ignore[type-abstract]
+    kind = density_class(str(given.get("class_path")))
     try:
         return kind(n_features, **dict(given.get("init_args") or {}))
     except TypeError as error:
-        raise ValueError(f"density {path}: {error}") from error
+        raise ValueError(f"density {given['class_path']}: {error}") from error
+
+
+def density_class(name: str) -> type[FrameDensity]:
+    """Return a density by the name of a class of `densities`, or any other by its path.
+
+    Raises:
+        ValueError: there is none; the message lists those of `densities`.
+    """
+    if "." in name:
+        return locate(name, FrameDensity)  # type: ignore[type-abstract]
+    if name not in (own := _own_densities()):
+        raise ValueError(
+            f"density {name!r} is none of {', '.join(own)}; give one of these, or the path of a "
+            "class of your own"
+        )
+    return own[name]
 
 
 def _own_densities() -> dict[str, type[FrameDensity]]:

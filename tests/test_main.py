@@ -228,6 +228,7 @@ def test_a_density_is_chosen_in_yaml(
     for i, density in enumerate((
         "Gaussian",
         "rnade_lightning.densities.LowRankGaussian",
+        {"class_path": "GaussianMixture", "init_args": {"n_components": 3}},
         {"class_path": "own_density.Wide", "init_args": {"floor": 0.25}},
     )):  # fmt: skip
         spec = {"class_path": "RNNDensityModule", "init_args": {"density": density}}
