@@ -33,9 +33,8 @@ import numpy as np
 import torch
 import yaml
 
-from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.datamodules.sound.spectra import Mel
-from rnade_lightning.lightning_module import load_checkpoint, load_model
 
 HERE = Path(__file__).parent
 STORE, TRIED = HERE / "results", HERE / "results" / "tried"
@@ -182,7 +181,7 @@ def free_running(ckpt: str, n_samples: int = 8, seconds: float = 30.0) -> Metric
         share of samples that do not.
     """
     checkpoint = load_checkpoint(ckpt)
-    data, model = FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint)
+    data, model = load_data(checkpoint), load_model(checkpoint)
     rate = data.frame_rate
     known = [x.frames[:50_000] for x in islice(data.sequences("train"), 200)]
     n = max(round(rate), 2)
@@ -206,7 +205,7 @@ def free_running(ckpt: str, n_samples: int = 8, seconds: float = 30.0) -> Metric
         "survive": sum(length >= seconds - n / rate for length in lengths) / n_samples,
         "asked": seconds,
     }
-    if hasattr(data, "bits_per_sample"):
+    if "sample_rate" in data.layout:  # it is written as sound
         found["spectral_distance_db"] = _spectral_distance(data, drawn)
     return found
 

@@ -1,1 +1,2 @@
-"""The shipped experiments; ``base.yaml`` is what ``fit`` runs with no arguments."""
+"""The shipped experiments: ``base.yaml`` is under every run, ``motion.yaml`` is what ``fit`` runs
+where no data are named."""

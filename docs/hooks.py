@@ -72,7 +72,8 @@ def _moved(markdown: str, folder: Path) -> str:
         return path.relative_to(ROOT).as_posix().removeprefix("docs/")
 
     def entry(match: re.Match[str]) -> str:
-        return f"][{match[1].strip('/').replace('/', '.')}]"
+        name = match[1].strip("/").replace("/", ".")
+        return f"][{name.replace('datamodules', 'rnade_lightning.datamodules', 1)}]"
 
     return MODULE.sub(entry, LINK.sub(place, markdown))
 

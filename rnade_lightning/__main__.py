@@ -3,21 +3,23 @@ combine | gradcheck``."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import operator
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from pathlib import Path
-from pydoc import locate
 from typing import Any, NoReturn
 
 import jsonargparse
 import pytorch_lightning as pl
 import torch
+import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -26,8 +28,11 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
 from rnade_lightning.callbacks import GradientError
+from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
+from rnade_lightning.class_paths import locate, public_path, trusting
 from rnade_lightning.datamodules import DataError, FrameDataModule
-from rnade_lightning.lightning_module import SequenceModule, load_checkpoint, module_class
+from rnade_lightning.hyperparameters import accepted
+from rnade_lightning.lightning_module import SequenceModule, density_class
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
@@ -35,9 +40,13 @@ COMMANDS = {
     c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
 }
 
-
 FROM_DATA = ("n_features", "noise_scale")
 """Arguments of a model that the data tell."""
+FROM_OPTIMIZER = ("lr",)
+"""Arguments of a model that the optimiser's options tell."""
+
+DEFAULT_EXPERIMENT = "motion.yaml"
+"""What is run where no data are named."""
 
 TRAINER_HELP = """
 Training (a selection; all options of Lightning's Trainer are accepted):
@@ -52,21 +61,55 @@ Other:
   --test_after_fit false
                         leave the test part alone, while options are being chosen
   --ckpt_path FILE      checkpoint to go on from, or to test
+  --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
   --model CLASS, --data CLASS
                         another class, by its name; its options: --model.help, --data.help CLASS
   --print_config        every option there is, as it would be used
 """
 
 
+BY_SHORT_NAME: dict[str, Callable[[str], type]] = {"density": density_class}
+"""Options of a model that name a class, and how it is found."""
+BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
+"""What is chosen by class: the option and the base of all classes."""
+
+
 class Parser(LightningArgumentParser):
     """Says what is wrong with an option in one line, without the page of usage, and helps on one
     page: the options of the model and of the data at their defaults, the trainer's common ones."""
 
+    def add_subclass_arguments(
+        self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Leave out of a model's options what the optimiser's tell."""
+        if baseclass is SequenceModule:
+            kwargs["skip"] = set(FROM_OPTIMIZER)
+        return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
+
+    def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Put the path of a class for its short name, which jsonargparse takes for a wrong path
+        where arguments stand beside it."""
+        for options in (obj, namespace or {}):
+            for name, find in BY_SHORT_NAME.items():
+                spec = options.get(name)
+                if isinstance(spec, dict) and "." not in spec.get("class_path", "."):
+                    options[name] = spec | {"class_path": public_path(find(spec["class_path"]))}
+        return super().parse_object(obj, namespace, *args, **kwargs)
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the default classes of model and data without their options: another class that
+        is chosen does not inherit them."""
+        found = super().get_defaults(*args, **kwargs)
+        for key in BASES:
+            if found.get(key) is not None:
+                found[key].pop("init_args", None)
+        return found
+
     def format_help(self, *args: Any, **kwargs: Any) -> str:
         try:
             chosen = self.get_defaults()
-            kinds: dict[str, Any] = {
-                key: locate(chosen[key].class_path) for key in ("model", "data")
+            kinds: dict[str, type] = {
+                key: locate(chosen[key].class_path, base) for key, base in BASES.items()
             }
         except (AttributeError, KeyError):  # not a command that runs an experiment
             return super().format_help(*args, **kwargs)
@@ -75,18 +118,13 @@ class Parser(LightningArgumentParser):
             prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
         )
         for key, kind in kinds.items():
-            page.add_class_arguments(kind, key, skip=set(FROM_DATA))
-            page.set_defaults(
-                {f"{key}.{k}": v for k, v in chosen[key].init_args.items() if k not in FROM_DATA}
-            )
+            page.add_class_arguments(kind, key, skip={*FROM_DATA, *FROM_OPTIMIZER})
         return page.format_help() + TRAINER_HELP
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
-        lines = [line.strip() for line in message.splitlines()]
-        if any(line.endswith("is not accepted") for line in lines):
-            lines = [line for line in lines if not line.startswith(noise)]
-        said = " ".join(lines)
+        said = _one_line(message)
+        if any(f"Option '{name}' is not accepted" in said for name in FROM_OPTIMIZER):
+            said += "; give it to the optimiser, as --optimizer.lr"
         if _on_rank_zero():
             print(f"error: {said} (options: --help)", file=sys.stderr)
         sys.exit(2)
@@ -115,26 +153,51 @@ class CLI(LightningCLI):
             parser.link_arguments(
                 "data", f"model.init_args.{name}", operator.attrgetter(name), apply_on="instantiate"
             )
+        parser.add_instantiator(self._make_model, SequenceModule)
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="test the best weights after fit"
         )
+        parser.add_argument(
+            "--trust", type=Trust, default=[], help="packages whose classes a checkpoint may name"
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Also takes the model's sizes from the checkpoint, if one is named."""
+        """Also takes the model's class and options from the checkpoint, if one is named."""
         super().parse_arguments(parser, args)
         command = self.config.subcommand
-        self._wandb_id = None
+        self._wandb_id, self._trust = None, None
         ckpt_path = self.config[command].get("ckpt_path")
         if not ckpt_path:
             return
         checkpoint = load_checkpoint(ckpt_path)
         if command == "fit":  # the run goes on, in W&B too
             self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
-        kind, hparams = module_class(checkpoint), dict(checkpoint["hyper_parameters"])
-        for name in FROM_DATA:  # those of the data at hand: a misfit is seen
-            hparams.pop(name, None)
-        model = {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": hparams}
+        trust = self.config[command].trust
+        named = _packages(self.config[command].get("model"))  # by the user, and so trusted
+        self._trust = [*([trust] if isinstance(trust, str) else trust), *named]
+        kind = module_class(checkpoint, self._trust)
+        told = (*FROM_DATA, *FROM_OPTIMIZER)  # those of the data at hand: a misfit is seen
+        options = accepted(kind, hyperparameters(checkpoint))
+        model = {
+            "class_path": public_path(kind),
+            "init_args": {name: value for name, value in options.items() if name not in told},
+        }
+        self.config[command].pop("model")  # of which nothing is to be left
         self.config = parser.parse_object({command: {"model": model}}, self.config)
+
+    def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
+        """Make the model, which is told what the optimiser's options are."""
+        given = self.config[self.config.subcommand].optimizer.init_args
+        told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
+        return kind(*args, **(kwargs | accepted(kind, told)))
+
+    def instantiate_classes(self) -> None:
+        """Lightning's, which imports what a checkpoint alone names from trusted packages only."""
+        context: AbstractContextManager[Any] = nullcontext()
+        if self._trust is not None:
+            context = trusting(self._trust)
+        with context:
+            super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
         """Done in `parse_arguments`, with clear errors."""
@@ -218,13 +281,19 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("RNADE_TRACEBACK"):
             raise
         if _on_rank_zero():
-            said = str(error) if isinstance(error, DataError) else _one_line(error)
-            print(f"error: {said}", file=sys.stderr)
+            said = str(error) if isinstance(error, DataError) else _one_line(str(error))
+            print(f"error: {said or type(error).__name__}", file=sys.stderr)
         sys.exit(1)
 
 
 def _lightning(argv: list[str]) -> None:
-    defaults = {"default_config_files": [str(files("rnade_lightning.configs") / "base.yaml")]}
+    configs = Path(str(files("rnade_lightning.configs")))
+    defaults = {"default_config_files": [str(configs / "base.yaml")]}
+    if argv and argv[0] in CLI.subcommands() and not _names_data(argv[1:]):
+        argv = [argv[0], f"--config={configs / DEFAULT_EXPERIMENT}", *argv[1:]]
+        if _on_rank_zero():
+            print(f"no data are named: {argv[0]} takes configs/{DEFAULT_EXPERIMENT}, "
+                  "the shipped motion", file=sys.stderr)  # fmt: skip
     CLI(
         SequenceModule,
         FrameDataModule,
@@ -243,6 +312,35 @@ def _lightning(argv: list[str]) -> None:
         },
         args=argv,
     )
+
+
+def _names_data(argv: Sequence[str]) -> bool:
+    """Whether options, or configuration files among them, say anything of the data (or ask for
+    help, which is of no experiment)."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    known, others = parser.parse_known_args(argv)
+    if any(option.startswith(("--data", "--help")) or option == "-h" for option in others):
+        return True
+    for config in known.config:
+        try:
+            found = yaml.safe_load(Path(config).read_text() if Path(config).is_file() else config)
+        except (OSError, yaml.YAMLError):  # the command's own parser says what is wrong with it
+            return True
+        if isinstance(found, dict) and "data" in found:
+            return True
+    return False
+
+
+def _packages(value: Any) -> list[str]:
+    """The packages of all class paths in the options of a model."""
+    if isinstance(value, str):
+        parts = value.split(".")
+        return parts[:1] if len(parts) > 1 and all(map(str.isidentifier, parts)) else []
+    if isinstance(value, jsonargparse.Namespace):
+        value = value.as_dict()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [package for one in inner for package in _packages(one)]
 
 
 def _finish_wandb() -> None:
@@ -273,13 +371,18 @@ def _on_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def _one_line(error: Exception) -> str:
-    if "log_model=True and offline=True" in str(error):  # Lightning's, within a page of options
+def _one_line(message: str) -> str:
+    """A message in one line, without the types that jsonargparse tried where a reason is given."""
+    if "log_model=True and offline=True" in message:  # Lightning's, within a page of options
         return (
             "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
             "WANDB_MODE=online, and the checkpoint waits for wandb sync"
         )
-    return " ".join(str(error).split()) or type(error).__name__
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
+    lines = [line.strip() for line in message.splitlines()]
+    if any(line.startswith("- ") and not line.startswith(noise) for line in lines):
+        lines = [line.removeprefix("- ") for line in lines if not line.startswith(noise)]
+    return " ".join(" ".join(lines).split())
 
 
 if __name__ == "__main__":

@@ -4,22 +4,24 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
-from rnade_lightning.datamodules import FrameDataModule
-from rnade_lightning.density import SequenceDensity
-from rnade_lightning.lightning_module import (
+from rnade_lightning.checkpoints import (
+    Trust,
     combine_checkpoints,
     load_checkpoint,
+    load_data,
     load_model,
 )
-from rnade_lightning.rnade import Activation
+from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.density import SequenceDensity
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 
@@ -33,6 +35,7 @@ def sample(
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
+    trust: Trust = (),
 ) -> None:
     """Generate new sequences, or continue a given file, as files that a person can play.
 
@@ -46,8 +49,9 @@ def sample(
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
         seed: of the draws.
         device: torch device, ``cpu`` or ``cuda``.
+        trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
-    data, model = _load(ckpt_path, device)
+    data, model = _load(ckpt_path, device, trust)
     generator = torch.Generator(device).manual_seed(seed)
     start = torch.empty(1, 0, model.n_features, device=device)
     if prefix is not None:
@@ -73,7 +77,13 @@ def sample(
     print("\n".join(map(str, written)))
 
 
-def score(ckpt_path: str, files: str, out: str | None = None, device: str = "cpu") -> None:
+def score(
+    ckpt_path: str,
+    files: str,
+    out: str | None = None,
+    device: str = "cpu",
+    trust: Trust = (),
+) -> None:
     """Log density of every frame of files, in nats, as CSV: file, frame, log_prob.
 
     log_prob is in the model's standardised units; the first frame is the first that the
@@ -84,8 +94,9 @@ def score(ckpt_path: str, files: str, out: str | None = None, device: str = "cpu
         files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
         device: torch device, ``cpu`` or ``cuda``.
+        trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
-    data, model = _load(ckpt_path, device)
+    data, model = _load(ckpt_path, device, trust)
     rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence"):
         with torch.no_grad():
@@ -95,14 +106,16 @@ def score(ckpt_path: str, files: str, out: str | None = None, device: str = "cpu
     if out is None:
         csv.writer(sys.stdout).writerows(rows)
         return
-    partial = f"{out}.part"
-    with open(partial, "w", newline="") as file:
+    with whole_file(out) as partial, open(partial, "w", newline="") as file:
         csv.writer(file).writerows(rows)
-    os.replace(partial, out)
     print(out)
 
 
-def combine(ckpt_paths: list[str], out: str = "ensemble.ckpt") -> None:
+def combine(
+    ckpt_paths: list[str],
+    out: str = "ensemble.ckpt",
+    trust: Trust = (),
+) -> None:
     """Make one model of several: an equal mixture at every frame, whose likelihood is exact.
 
     Its checkpoint is one as any other, for ``test``, ``predict``, ``sample`` and ``score``.
@@ -110,11 +123,11 @@ def combine(ckpt_paths: list[str], out: str = "ensemble.ckpt") -> None:
     Args:
         ckpt_paths: checkpoints that ``fit`` wrote, all trained on the same data.
         out: checkpoint to write.
+        trust: package of yours, or a list of them, whose classes the checkpoints may name.
     """
-    combined = combine_checkpoints([load_checkpoint(path) for path in ckpt_paths])
-    partial = f"{out}.part"
-    torch.save(combined, partial)
-    os.replace(partial, out)
+    combined = combine_checkpoints([load_checkpoint(path) for path in ckpt_paths], trust)
+    with whole_file(out) as partial:
+        torch.save(combined, partial)
     print(out)
 
 
@@ -125,11 +138,10 @@ def gradcheck(
     n_recurrent: int = 3,
     n_components: int = 3,
     cell: str = "sigmoid",
-    component: str = "gaussian",
-    activation: Activation = "sigmoid",
-    floor: float = 0.0,
     n_frames: int = 6,
     seed: int = 0,
+    trust: Trust = (),
+    **kwargs: Any,
 ) -> None:
     """Check every gradient: algorithm against autograd against central differences.
 
@@ -140,20 +152,16 @@ def gradcheck(
         n_recurrent: R of the fresh model.
         n_components: K of the fresh model.
         cell: its recurrent cell.
-        component: its mixture components.
-        activation: its hidden units.
-        floor: its smallest scale.
         n_frames: length of the two sequences to check on, drawn from N(0, 1).
         seed: of the fresh model's weights and of the sequences.
+        trust: package of yours, or a list of them, whose classes the checkpoint may name.
+        **kwargs: further options of the fresh model; see `RNNRNADE`.
     """
     torch.manual_seed(seed)
     if ckpt_path is not None:
-        model = load_model(load_checkpoint(ckpt_path)).double()
+        model = load_model(load_checkpoint(ckpt_path), trust).double()
     else:
-        model = RNNRNADE(
-            n_features, n_hidden, n_recurrent, n_components, cell,
-            component=component, activation=activation, floor=floor,
-        ).double()  # fmt: skip
+        model = RNNRNADE(n_features, n_hidden, n_recurrent, n_components, cell, **kwargs).double()
         for parameter in model.parameters():  # far from the start, where much is nearly zero
             torch.nn.init.normal_(parameter, std=0.5)
     frames = torch.randn(2, n_frames, model.n_features, dtype=torch.float64)
@@ -162,9 +170,9 @@ def gradcheck(
     require_correct(rows)
 
 
-def _load(ckpt_path: str, device: str) -> tuple[FrameDataModule, SequenceDensity]:
+def _load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, SequenceDensity]:
     """The data module (without its files) and the model of a checkpoint."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
     checkpoint = load_checkpoint(ckpt_path)
-    return FrameDataModule.from_checkpoint(checkpoint), load_model(checkpoint).to(device)
+    return load_data(checkpoint, trust), load_model(checkpoint, trust).to(device)

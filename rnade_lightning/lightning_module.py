@@ -12,45 +12,85 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from rnade_lightning.densities import (
-    Flow,
-    Gaussian,
-    GaussianMixture,
-    LowRankGaussian,
-    RNNDensity,
-)
+from rnade_lightning import densities
+from rnade_lightning.class_paths import locate, public_path, trusting
+from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
-from rnade_lightning.rnade import Activation, Backend
+from rnade_lightning.hyperparameters import accepted, arguments_of, plain
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 Batch = dict[str, Tensor]
 
 
 class SequenceModule(pl.LightningModule):
-    """Trains a `SequenceDensity` by maximum likelihood; a subclass sets ``self.model``."""
+    """Trains a `SequenceDensity` by maximum likelihood.
+
+    A subclass calls ``super().__init__`` and sets ``self.model``. Its own arguments, as far as they
+    are plain values, are its hyperparameters without a further call.
+
+    Args:
+        lr: learning rate; on the command line it is that of ``--optimizer``.
+    """
 
     model: SequenceDensity
-    pretrain_epochs = 0
+    _made_with: dict[str, Any]
+    model_class: ClassVar[type | None] = None
+    """The class to which ``__init__`` hands its ``**kwargs``, set beside that ``__init__``."""
 
-    def __init__(self) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        module = super().__new__(cls)
+        module._made_with = arguments_of(cls, args, kwargs, "model_class")
+        return module
+
+    def __init__(self, lr: float = 1e-3) -> None:
         super().__init__()
+        self.save_hyperparameters(plain(self._made_with))
+        self.lr = lr
         self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
+
+    @classmethod
+    def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
+        """Return a module that is not trained, with the hyperparameters of a checkpoint.
+
+        Raises:
+            ValueError: they are not enough to make the class.
+        """
+        try:
+            return cls(**accepted(cls, hyperparameters))
+        except TypeError as error:
+            raise ValueError(
+                f"{public_path(cls)} cannot be made from the checkpoint: {error}; it keeps "
+                "arguments that are plain values only"
+            ) from error
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: Any, *args: Any, trust: str | Sequence[str] = (), **kwargs: Any
+    ) -> Self:
+        """Lightning's, which imports what the checkpoint alone names from trusted packages only.
+
+        Args:
+            checkpoint_path: path or file of the checkpoint.
+            *args: see Lightning.
+            trust: packages outside this one whose classes the checkpoint may name.
+            **kwargs: see Lightning.
+        """
+        with trusting(trust):
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density of every frame, ``(B, T)``."""
         return self.model.log_prob(frames, mask)
-
-    def on_train_epoch_start(self) -> None:
-        self.model.conditioned_on_state = self.current_epoch >= self.pretrain_epochs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         nll, n_frames = self._nll(batch, "train")
@@ -147,21 +187,39 @@ class SequenceModule(pl.LightningModule):
             self._clipped.clear()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        theirs = checkpoint["hyper_parameters"]["n_features"]
-        if theirs != self.model.n_features:
+        """Refuses the checkpoint of another kind of data, or of another number of features."""
+        theirs, ours = checkpoint["data_class"], self._data_class()
+        if theirs and ours and theirs != ours:
             raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on {theirs} features a "
-                f"frame, the data have {self.model.n_features}; give the data it was trained on"
+                f"the checkpoint does not fit the data: it was trained on data of {theirs}, not of "
+                f"{ours}; give --data {theirs}"
+            )
+        if checkpoint["n_features"] != self.model.n_features:
+            raise ValueError(
+                f"the checkpoint does not fit the data: it was trained on "
+                f"{checkpoint['n_features']} features a frame, the data have "
+                f"{self.model.n_features}; give the data it was trained on"
             )
         self._states = dict(checkpoint["states"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["module_class"] = type(self).__name__
+        """Adds what tells how to load the checkpoint: classes by their path, the features."""
+        checkpoint["module_class"] = public_path(type(self))
+        checkpoint["data_class"] = self._data_class()
+        checkpoint["n_features"] = self.model.n_features
         checkpoint["states"] = self._states
 
+    def _data_class(self) -> str | None:
+        """Path of the class of the data; None for plain loaders, and without a trainer."""
+        try:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+        except RuntimeError:  # Lightning's: there is no trainer
+            return None
+        return None if data is None else public_path(type(data))
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam at 1e-3; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
+        """Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
 class RNNRNADEModule(SequenceModule):
@@ -169,69 +227,36 @@ class RNNRNADEModule(SequenceModule):
 
     Args:
         n_features: D, features of a frame; taken from the data.
-        n_hidden: H, RNADE's hidden units.
-        n_recurrent: R, recurrent units.
-        n_components: K, mixture components of each feature.
-        cell: recurrent cell, ``sigmoid``, ``tanh``, ``gru`` or ``lstm``.
-        conditioned: which of ``alpha``, ``mu``, ``sigma`` the recurrent state sets.
-        component: ``gaussian`` or ``laplace``.
-        activation: RNADE's units, ``sigmoid`` or ``relu``.
-        floor: smallest scale of a component, in standardised units; part of density and sampler.
-            It is raised to the deviation of the noise in the data that stands for their steps.
-        linear: a linear path inside the frame, from the features before to the means.
-        n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
-            for none.
-        learn_past: learn that path, or keep to copying.
-        dropout: share of the state's units that a frame does not see in training.
-        backend: ``compiled``, or ``torch``: torch operations as the equations are written.
-        n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
-        input_noise: standard deviation of noise on what the recurrent net reads in training.
-        feature_order: order in which features are visited: 0 for that of the data, another number
-            is the seed of a permutation.
-        scale_mean_gradient: narrow components' means move slower, the authors' heuristic; see
-            `RNADE`.
+        *sizes: n_hidden, n_recurrent and so on, in the order of `RNNRNADE`.
+        lr: learning rate.
         pretrain_epochs: epochs at first in which RNADE is trained alone: frames are not told the
             state.
-        noise_scale: deviation of that noise, in standardised units; taken from the data.
-        censor_at: bounds at which features are censored, for Laplace components, in the units of
-            frames: for features that often lie exactly on a bound, as black pixels.
+        noise_scale: deviation of the noise in the data that stands for their steps, in standardised
+            units; taken from the data. The floor is raised to it.
+        **kwargs: see `RNNRNADE`.
     """
+
+    model: RNNRNADE
+    model_class = RNNRNADE
 
     def __init__(
         self,
         n_features: int,
-        n_hidden: int = 50,
-        n_recurrent: int = 100,
-        n_components: int = 2,
-        cell: str = "sigmoid",
-        conditioned: Sequence[str] = ("alpha", "mu", "sigma"),
-        component: str = "gaussian",
-        activation: Activation = "sigmoid",
-        floor: float = 0.0,
-        linear: bool = False,
-        n_past: int = 0,
-        learn_past: bool = True,
-        dropout: float = 0.0,
-        backend: Backend = "compiled",
-        n_layers: int = 1,
-        input_noise: float = 0.0,
-        feature_order: int | None = None,
-        scale_mean_gradient: bool = False,
+        *sizes: Any,
+        lr: float = 1e-3,
         pretrain_epochs: int = 0,
         noise_scale: float = 0.0,
-        censor_at: Sequence[float] | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        conditioned, censor_at = list(conditioned), censor_at and list(censor_at)
+        super().__init__(lr)
         self.pretrain_epochs = pretrain_epochs
-        floor = max(floor, noise_scale)
-        self.save_hyperparameters()
-        self.model = RNNRNADE(
-            n_features, n_hidden, n_recurrent, n_components, cell, conditioned,
-            component, activation, floor, linear, scale_mean_gradient, censor_at, n_past=n_past,
-            learn_past=learn_past, dropout=dropout, backend=backend, n_layers=n_layers,
-            input_noise=input_noise, feature_order=feature_order,
-        )  # fmt: skip
+        self.model = RNNRNADE(n_features, *sizes, **kwargs)
+        if noise_scale > self.model.floor:
+            self.model.rnade.floor = noise_scale
+            self.save_hyperparameters({"floor": noise_scale})
+
+    def on_train_epoch_start(self) -> None:
+        self.model.conditioned_on_state = self.current_epoch >= self.pretrain_epochs
 
 
 class RNNDensityModule(SequenceModule):
@@ -239,67 +264,31 @@ class RNNDensityModule(SequenceModule):
 
     Args:
         n_features: D, features of a frame; taken from the data.
-        density: ``gaussian`` (independent features), ``low_rank`` (Gaussian with a covariance of
-            ``rank`` directions and a diagonal), ``mixture`` (of ``n_components`` Gaussians,
-            RNN-GMM) or ``flow`` (masked autoregressive flow by zuko).
-        n_recurrent: R, recurrent units.
-        n_components: K of the mixture.
-        rank: directions of the low-rank covariance.
-        n_context: numbers that the state hands to the flow.
-        n_transforms: transforms of the flow.
-        n_hidden: units of each of their two layers.
-        cell: recurrent cell, ``sigmoid``, ``tanh``, ``gru`` or ``lstm``.
-        floor: smallest scale, in standardised units (the flow has none).
-        n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
-            for none.
-        learn_past: learn that path, or keep to copying.
-        dropout: share of the state's units that a frame does not see in training.
-        backend: ``compiled``, or ``torch``: torch operations as the equations are written.
-        n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
-        input_noise: standard deviation of noise on what the recurrent net reads in training.
+        density: class of the density of a frame: ``Gaussian`` (independent features),
+            ``LowRankGaussian``, ``GaussianMixture`` (RNN-GMM), ``Flow`` (masked autoregressive flow
+            by zuko), or the path of a class of your own, made with n_features; with arguments,
+            ``{class_path: .., init_args: {..}}``.
+        lr: learning rate.
+        **kwargs: see `RNNDensity`.
     """
+
+    model_class = RNNDensity
 
     def __init__(
         self,
         n_features: int,
-        density: Literal["gaussian", "low_rank", "mixture", "flow"] = "mixture",
-        n_recurrent: int = 100,
-        n_components: int = 10,
-        rank: int = 8,
-        n_context: int = 32,
-        n_transforms: int = 3,
-        n_hidden: int = 100,
-        cell: str = "gru",
-        floor: float = 0.0,
-        n_past: int = 0,
-        learn_past: bool = True,
-        dropout: float = 0.0,
-        backend: Backend = "compiled",
-        n_layers: int = 1,
-        input_noise: float = 0.0,
+        density: str | dict[str, Any] = "GaussianMixture",
+        *,
+        lr: float = 1e-3,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        of_frame: FrameDensity
-        if density == "gaussian":
-            of_frame = Gaussian(n_features, floor)
-        elif density == "low_rank":
-            of_frame = LowRankGaussian(n_features, rank, floor)
-        elif density == "mixture":
-            of_frame = GaussianMixture(n_features, n_components, floor)
-        else:
-            of_frame = Flow(n_features, n_context, n_transforms, n_hidden)
-        self.model = RNNDensity(
-            of_frame,
-            n_recurrent,
-            cell=cell,
-            n_past=n_past,
-            learn_past=learn_past,
-            dropout=dropout,
-            backend=backend,
-            n_layers=n_layers,
-            input_noise=input_noise,
-        )
+        super().__init__(lr)
+        of_frame = make_density(density, n_features)
+        self.model = RNNDensity(of_frame, **kwargs)
+        if not isinstance(density, str):  # the path, where a short name was given
+            self.save_hyperparameters(
+                {"density": density | {"class_path": public_path(type(of_frame))}}
+            )
 
 
 class EnsembleModule(SequenceModule):
@@ -308,87 +297,64 @@ class EnsembleModule(SequenceModule):
     Args:
         n_features: D, features of a frame; taken from the data.
         members: of each member the ``module_class`` and the ``hyper_parameters`` of its checkpoint.
+        lr: learning rate.
     """
 
-    def __init__(self, n_features: int, members: list[dict[str, Any]]) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        self.model = Ensemble([_module_of(member).model for member in members])
+    model: Ensemble
+
+    def __init__(self, n_features: int, members: list[dict[str, Any]], lr: float = 1e-3) -> None:
+        super().__init__(lr)
+        self.model = Ensemble([_model_of(member) for member in members])
 
 
-def combine_checkpoints(checkpoints: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A checkpoint of the ensemble of models in checkpoints, with the data module of the first.
+def _model_of(member: Mapping[str, Any]) -> SequenceDensity:
+    """The model, not trained, of a member of an ensemble."""
+    kind = locate(member["module_class"], SequenceModule)
+    return kind.from_hyperparameters(member["hyper_parameters"]).model
+
+
+def make_density(density: str | Mapping[str, Any], n_features: int) -> FrameDensity:
+    """Return a density of a frame.
+
+    Args:
+        density: as in `density_class`, or a mapping with that as ``class_path`` and with arguments
+            as ``init_args``.
+        n_features: D, features of a frame.
 
     Raises:
-        ValueError: they were not trained on the same features, scaled alike.
+        ValueError: there is no such class, or it does not take these arguments.
     """
-    first = dict(checkpoints[0])
-    data = {k: v for k, v in first.items() if isinstance(v, dict) and "standardiser" in v}
-    for other in checkpoints[1:]:
-        if not all(k in other and _equal(v, other[k]) for k, v in data.items()):
-            raise ValueError(
-                "the checkpoints were not trained on the same data; combine such that were"
-            )
-    first["module_class"], first["states"], first["callbacks"] = "EnsembleModule", {}, {}
-    first["optimizer_states"], first["lr_schedulers"] = [], []
-    for of_training in ("current_model_state", "averaging_state"):  # by `AveragedWeights`
-        first.pop(of_training, None)
-    members = [{k: c[k] for k in ("module_class", "hyper_parameters")} for c in checkpoints]
-    n_features = first["hyper_parameters"]["n_features"]
-    first["hyper_parameters"] = {"n_features": n_features, "members": members}
-    first["state_dict"] = {
-        name.replace("model.", f"model._members.{i}.", 1): value
-        for i, checkpoint in enumerate(checkpoints)
-        for name, value in checkpoint["state_dict"].items()
-    }
-    return first
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    return bool(one == other)
-
-
-def load_checkpoint(path: str) -> dict[str, Any]:
-    """A Lightning checkpoint as a dict of plain values and tensors, on the CPU.
-
-    Raises:
-        ValueError: one line that says why the file is no checkpoint of this package.
-    """
+    given: dict[str, Any] = {"class_path": density} if isinstance(density, str) else dict(density)
+    kind = density_class(str(given.get("class_path")))
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such checkpoint") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder; name the .ckpt file in it") from None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is not a readable checkpoint ({reason}); use another") from None
-    if not isinstance(checkpoint, dict) or "module_class" not in checkpoint:
-        raise ValueError(f"{path} is not a checkpoint of this package; use one that fit wrote")
-    return checkpoint
+        return kind(n_features, **dict(given.get("init_args") or {}))
+    except TypeError as error:
+        raise ValueError(f"density {given['class_path']}: {error}") from error
 
 
-def load_model(checkpoint: dict[str, Any]) -> SequenceDensity:
-    """The trained model in a checkpoint, in evaluation mode, on the CPU."""
-    module = _module_of(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
-    return module.model.eval()
+def density_class(name: str) -> type[FrameDensity]:
+    """Return a density by the name of a class of `densities`, or any other by its path.
+
+    Raises:
+        ValueError: there is none; the message lists those of `densities`.
+    """
+    if "." in name:
+        return locate(name, FrameDensity)  # type: ignore[type-abstract]
+    if name not in (own := _own_densities()):
+        raise ValueError(
+            f"density {name!r} is none of {', '.join(own)}; give one of these, or the path of a "
+            "class of your own"
+        )
+    return own[name]
 
 
-def _module_of(checkpoint: dict[str, Any]) -> SequenceModule:
-    """An untrained module of the kind and sizes of a checkpoint."""
-    return module_class(checkpoint)(**checkpoint["hyper_parameters"])
-
-
-def module_class(checkpoint: dict[str, Any]) -> type[SequenceModule]:
-    """The class that a checkpoint was made by; it has to be imported already."""
-    kinds, found = [SequenceModule], {}
-    while kinds:
-        kind = kinds.pop()
-        found[kind.__name__] = kind
-        kinds += kind.__subclasses__()
-    return found[checkpoint["module_class"]]
+def _own_densities() -> dict[str, type[FrameDensity]]:
+    """The classes of `densities`, by name."""
+    return {
+        name: kind
+        for name, kind in vars(densities).items()
+        if isinstance(kind, type)
+        and issubclass(kind, FrameDensity)
+        and kind.__module__ == densities.__name__
+        and not inspect.isabstract(kind)
+    }

@@ -14,3 +14,68 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # small sizes: a second thread costs more than it brings
+
+
+from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pytest  # noqa: E402
+
+# The fixtures import what they need: most tests need none of it.
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of toy data."""
+    from toy import write_toy_data
+
+    return write_toy_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def fit(root: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Runs ``fit`` and returns the run folder."""
+    from toy import options
+
+    from rnade_lightning.__main__ import main
+
+    def run(*more: str, name: str = "a") -> Path:
+        main(["fit", *options(root, tmp_path / name, "--trainer.max_epochs=2", *more)])
+        return tmp_path / name / "toy" / "version_0"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a run of one epoch."""
+    from toy import options
+
+    from rnade_lightning.__main__ import main
+
+    runs = tmp_path_factory.mktemp("runs")
+    main(["fit", *options(root, runs, "--trainer.max_epochs=1")])
+    return runs / "toy" / "version_0" / "checkpoints" / "best.ckpt"
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with all loggers, which made pictures in its first epoch too."""
+    from toy import process, write_toy_data
+    from wandb_run import arguments
+
+    tmp = tmp_path_factory.mktemp("wandb")
+    write_toy_data(tmp / "data")
+    schedule = ("--trainer.callbacks+=Samples", "--trainer.callbacks.every_n_epochs=1")
+    process("fit", *arguments(tmp / "runs", *schedule))
+    return tmp / "runs"
+
+
+@pytest.fixture(scope="session")
+def run(folder: Path) -> Any:
+    """The W&B run of that folder."""
+    from wandb_run import offline_runs
+
+    (found,) = offline_runs(folder)
+    return found

@@ -7,12 +7,12 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import pytest
 import torch
 import yaml
-from test_training import SMALL
-from toy import write_toy_data
+from toy import SMALL, write_toy_data
 
 from rnade_lightning.__main__ import main
 
@@ -100,6 +100,7 @@ def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
 
     class Data:
         frame_rate = 30.0
+        layout: ClassVar[dict[str, int]] = {}
 
         def sequences(self, part: str) -> list[object]:
             return [type("Sequence", (), {"frames": wave})]
@@ -112,9 +113,7 @@ def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
 
     monkeypatch.setattr(results, "load_checkpoint", lambda path: None)
     monkeypatch.setattr(results, "load_model", lambda checkpoint: Model())
-    monkeypatch.setattr(
-        results, "FrameDataModule", type("D", (), {"from_checkpoint": lambda c: Data()})
-    )
+    monkeypatch.setattr(results, "load_data", lambda checkpoint: Data())
     found = results.free_running("x.ckpt", n_samples=2, seconds=20.0)
     assert found["survive"] == 0.5
     assert 10 <= found["seconds"] <= 12

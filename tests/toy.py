@@ -1,20 +1,24 @@
-"""Small things that the training tests run on: data that takes no time, a module that draws noise,
-a callback that kills the process."""
+"""Small things that the tests of runs share: data that takes no time, a module that draws noise, a
+callback that kills the process, options of a small run, and what to read from its folder."""
 
+import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import pytorch_lightning as pl
 import soundfile
 import torch
 from PIL import Image
 from torch import Tensor
 
-from rnade_lightning.datamodules import FrameDataModule
-from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.__main__ import main
+from rnade_lightning.datamodules import FrameDataModule, Recording
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 
@@ -47,6 +51,23 @@ class PlayedDataModule(ToyDataModule):
         soundfile.write(paths["wav"], np.clip(raw[:, 0], -1, 1), 8000)
         paths["html"].write_text(f'<p>{stem.name} & "{len(raw)} frames"</p>')
         return [*super().write(raw, stem), *paths.values()]
+
+
+class DeclaringDataModule(ToyDataModule):
+    """Says all that data may say of themselves."""
+
+    def bits_per_sample(self, log_prob: float) -> float | None:
+        return -2 * log_prob
+
+    def references(self, known: Any, test: Any) -> dict[str, list[Tensor]]:
+        return {"a flat guess": [torch.full((len(x.frames),), -7.0) for x in test]}
+
+    def process(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        zeros = torch.zeros(len(frames), dtype=torch.float64)
+        return zeros, torch.zeros_like(frames), torch.ones_like(frames)
+
+    def metrics(self, frames: Any) -> dict[str, float]:
+        return {"loudness": 1.0, "loudness_of_data": 2.0}
 
 
 class NoisyModule(RNNRNADEModule):
@@ -89,3 +110,66 @@ def write_toy_data(
         phase = 0.3 * np.arange(n)[:, None] + np.arange(n_features) + i
         np.save(folder / f"take{i}.npy", np.sin(phase) + 0.1 * rng.standard_normal(phase.shape))
     return folder
+
+
+SMALL = (
+    "--model.n_hidden=4",
+    "--model.n_recurrent=5",
+    "--data=toy.ToyDataModule",
+    "--data.window=16",
+    "--data.batch_size=3",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+)
+
+
+def options(root: Path, runs: Path, *more: str) -> list[str]:
+    logger = ("--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={runs}")
+    return [*SMALL, f"--data.root={root}", *logger, "--trainer.logger.name=toy", *more]
+
+
+def process(*args: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}  # it has its own
+    environment = inherited | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rnade_lightning", *args],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert not ok or done.returncode == 0, done.stderr
+    return done
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    """The one line that a refused command says."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        main(list(args))
+    assert error.value.code not in (0, None)
+    lines = capsys.readouterr().err.strip().splitlines()
+    said = [line for line in lines if line.startswith("error: ")]
+    assert len(said) == 1, lines
+    assert not any("Traceback" in line for line in lines)
+    return said[0]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def read_metrics(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def value(folder: Path, key: str) -> float:
+    return float([row[key] for row in read_metrics(folder) if row.get(key)][-1])
+
+
+def column(folder: Path, key: str) -> dict[int, float]:
+    """Values of a key by step."""
+    return {int(r["step"]): float(r[key]) for r in read_metrics(folder) if r.get(key)}

@@ -1,17 +1,23 @@
-"""A small reader of W&B's offline run files: records in blocks, as in LevelDB's log.
+"""A run with all loggers, and a small reader of W&B's offline run files: records in blocks, as in
+LevelDB's log.
 
 The file starts with 7 bytes; a record's pieces each have a header of 7 (checksum, length, type:
 1 whole, 2 first, 3 middle, 4 last) and never cross a block of 32 KiB.
 """
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+from toy import SMALL
 from wandb.proto.wandb_internal_pb2 import Record
 
+KINDS = ("truth", "continuation", "one_step", "free", "free_2")
+"""Of sequences that are shown after ``test``."""
 _BLOCK, _HEADER = 32768, 7
 
 
@@ -105,3 +111,34 @@ def _records(path: Path) -> Iterator[Record]:
         if kind in (1, 4):
             yield Record.FromString(parts)
             parts = b""
+
+
+def loggers(folder: Path, **options: Any) -> str:
+    """A configuration with all three loggers, as a file."""
+    found = [
+        {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "toy"}},
+        {"class_path": "WandbLogger", "init_args": {"project": "toy", **options}},
+        {"class_path": "TensorBoardLogger", "init_args": {"save_dir": str(folder), "name": "tb"}},
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "loggers.yaml"
+    path.write_text(yaml.safe_dump({"trainer": {"logger": found}}))
+    return f"--config={path}"
+
+
+def arguments(folder: Path, *more: str, **options: Any) -> list[str]:
+    data = (f"--data.root={folder.parent / 'data'}", "--data=toy.PlayedDataModule")
+    often = ("--trainer.max_epochs=2", "--trainer.log_every_n_steps=1")
+    return [loggers(folder, **options), *SMALL, *data, *often, *more]
+
+
+def offline_runs(folder: Path) -> list[WandbRun]:
+    return [read_run(path) for path in sorted(folder.glob("toy/*/wandb/offline-run-*"))]
+
+
+def numbers(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What the CSV logger holds: steps and values by key."""
+    with open(folder / "toy" / "version_0" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    keys = [key for key in rows[0] if key not in ("epoch", "step")]
+    return {k: [(int(r["step"]), float(r[k])) for r in rows if r[k] != ""] for k in keys}

@@ -324,27 +324,6 @@ class FrameDataModule(LightningDataModule, Corpus):
             )
         self._standardiser, self._reference = standardiser, reference
 
-    @staticmethod
-    def from_checkpoint(checkpoint: dict[str, Any]) -> "FrameDataModule":
-        """The data module that a loaded checkpoint was trained with, without its files.
-
-        Args:
-            checkpoint: What ``torch.load`` returns for a checkpoint that Lightning saved.
-
-        Raises:
-            DataError: The checkpoint was saved without a data module of this kind.
-        """
-        kinds: list[Any] = [FrameDataModule]
-        for kind in kinds:  # grows while it is walked: all subclasses imported by now
-            kinds += kind.__subclasses__()
-        for kind in reversed(kinds):
-            if kind.__qualname__ in checkpoint:
-                arguments = checkpoint.get(kind.CHECKPOINT_HYPER_PARAMS_KEY, {})
-                module = kind(**{k: v for k, v in arguments.items() if not k.startswith("_")})
-                module.load_state_dict(checkpoint[kind.__qualname__])
-                return module
-        raise DataError("the checkpoint holds no data module: use one saved by a run with data")
-
     def describe(self) -> dict[str, Any]:
         """A card of the data in plain types: where from, how much, what was left out."""
         self.setup()

@@ -1,22 +1,14 @@
-"""What a run shows: likelihoods, gradient checks, samples, and what checkpoints need besides."""
+"""What a run shows and keeps; see each file. A callback is one file and its line here.
 
-from rnade_lightning.callbacks.averaging import AveragedWeights
-from rnade_lightning.callbacks.comparison import Comparison
-from rnade_lightning.callbacks.gradient_check import GradientCheck, GradientError
-from rnade_lightning.callbacks.likelihood import Likelihood
-from rnade_lightning.callbacks.predictions import PredictionWriter
-from rnade_lightning.callbacks.random_state import RandomState
-from rnade_lightning.callbacks.run_card import RunCard
-from rnade_lightning.callbacks.samples import Samples
+A name imported as itself is part of the package, and is known by that name on the command line.
+"""
 
-__all__ = [
-    "AveragedWeights",
-    "Comparison",
-    "GradientCheck",
-    "GradientError",
-    "Likelihood",
-    "PredictionWriter",
-    "RandomState",
-    "RunCard",
-    "Samples",
-]
+from rnade_lightning.callbacks.averaging import AveragedWeights as AveragedWeights
+from rnade_lightning.callbacks.comparison import Comparison as Comparison
+from rnade_lightning.callbacks.gradient_check import GradientCheck as GradientCheck
+from rnade_lightning.callbacks.gradient_check import GradientError as GradientError
+from rnade_lightning.callbacks.likelihood import Likelihood as Likelihood
+from rnade_lightning.callbacks.predictions import PredictionWriter as PredictionWriter
+from rnade_lightning.callbacks.random_state import RandomState as RandomState
+from rnade_lightning.callbacks.run_card import RunCard as RunCard
+from rnade_lightning.callbacks.samples import Samples as Samples

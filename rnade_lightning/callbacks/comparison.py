@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from rnade_lightning.baselines import VAR
-from rnade_lightning.callbacks.likelihood import first_frames
+from rnade_lightning.callbacks.fitted_baselines import Baseline, FittedBaselines
 from rnade_lightning.callbacks.media import log_numbers, log_table
+from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.density import FrameDensity
 
 
 class Row(NamedTuple):
@@ -56,43 +56,36 @@ class Comparison(pl.Callback):
         n_mean: int = 100,
         max_frames: int = 20_000,
     ) -> None:
-        self.n_lags, self.ridge, self.n_samples, self.n_mean = n_lags, ridge, n_samples, n_mean
-        self.max_frames = max_frames
+        self.n_samples, self.n_mean = n_samples, n_mean
+        self.baselines = FittedBaselines(n_lags, ridge, max_frames)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or log_dir is None:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        known = itertools.chain(data.sequences("train"), data.sequences("val"))
-        seen = first_frames(known, self.max_frames)
-        first = max(data.hparams.warmup, self.n_lags)  # the frames that every row scores
-        test = first_frames(data.sequences("test"), self.max_frames, first)
-        past, now = ([sequence.frames for sequence in part] for part in (seen, test))
+        known, test = self.baselines.known(data, "test"), self.baselines.scored(data, "test")
+        first = self.baselines.first_scored(data)
+        now = [sequence.frames for sequence in test]
+        copy, var = self.baselines.fitted(data, "test")
         rows = [
             self._model_row(pl_module, now, first),
-            _baseline_row(
-                f"VAR({self.n_lags})", VAR.fit(past, self.n_lags, self.ridge), now, first
-            ),
-            _baseline_row("copy the last frame", VAR.copy_last(past), now, first),
+            _baseline_row(var, now, first),
+            _baseline_row(copy, now, first),
         ]
         stretch = torch.cat([x.log_jacobian[first:] for x in test]).double().mean().item()
         rows = [row._replace(log_prob=row.log_prob + stretch) for row in rows]
-        if hasattr(data, "process"):  # of simulated data: what no model can pass
-            rows.append(_process_row(data, now, first))
-        for name, log_p in data.references(seen, test).items():
+        rows += _process_rows(data, now, first)  # of simulated data: what no model can pass
+        for name, log_p in data.references(known, test).items():
             mean = torch.cat([x[first:] for x in log_p]).double().mean().item()
             rows.append(Row(name, mean, math.nan, math.nan))
-        if (bits := getattr(data, "bits_per_sample", None)) and bits(0.0) is not None:
-            rows = [row._replace(bits_per_sample=bits(row.log_prob)) for row in rows]
+        rows = [row._replace(bits_per_sample=_bits(data, row.log_prob)) for row in rows]
         n_frames = sum(len(frames) - first for frames in now)
-        units = (
-            "standardised units" if data.hparams.get("standardise", True) else "the data's units"
-        )
-        if getattr(getattr(pl_module.model, "rnade", None), "censor_at", None):
+        units = data.units
+        if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
             units += (
-                "; with a support the model's log p has probabilities of its bounds in it and is "
-                "not to be compared with the other rows'"
+                "; features are censored: the model's log p has probabilities of the bounds in it "
+                "and is not to be compared with the other rows'"
             )
         self._write(Path(log_dir), rows, n_frames, units)
         log_table(trainer, "comparison/table", *_columns(rows))
@@ -157,20 +150,29 @@ def _written(row: tuple[Any, ...]) -> list[str]:
     return ["" if x != x else format(x, d) for x, d in zip(row, digits, strict=False)]
 
 
-def _baseline_row(name: str, baseline: VAR, test: list[Tensor], first: int) -> Row:
-    skip = first - baseline.n_lags
-    log_p = torch.cat([baseline.log_prob(frames)[skip:] for frames in test])
-    errors = [baseline.squared_errors(frames) for frames in test]
-    of_samples, of_mean = (torch.cat([e[skip:] for e in es]) for es in zip(*errors, strict=True))
-    return Row(name, log_p.mean().item(), of_samples.mean().item(), of_mean.mean().item())
+def _baseline_row(baseline: Baseline, test: list[Tensor], first: int) -> Row:
+    log_p = torch.cat([baseline.log_prob(frames, first) for frames in test])
+    errors = [baseline.squared_errors(frames, first) for frames in test]
+    of_samples, of_mean = (torch.cat(parts) for parts in zip(*errors, strict=True))
+    return Row(baseline.title, *(v.mean().item() for v in (log_p, of_samples, of_mean)))
 
 
-def _process_row(data: Any, test: list[Tensor], first: int) -> Row:
-    found = [[part[first:] for part in data.process(frames)] for frames in test]
+def _process_rows(data: FrameDataModule, test: list[Tensor], first: int) -> list[Row]:
+    """The row of the process that made the data; none where it is not known."""
+    known = [process for process in map(data.process, test) if process is not None]
+    if not known:
+        return []
+    found = [[part[first:] for part in process] for process in known]
     log_p, mean, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
     of_mean = (torch.cat([frames[first:] for frames in test]) - mean).square().sum(-1)
     of_samples = of_mean + variance.sum(-1)
-    return Row("the process itself", *(v.mean().item() for v in (log_p, of_samples, of_mean)))
+    return [Row("the process itself", *(v.mean().item() for v in (log_p, of_samples, of_mean)))]
+
+
+def _bits(data: FrameDataModule, log_prob: float) -> float:
+    """Bits per sample of integer sound; not a number for other data."""
+    bits = data.bits_per_sample(log_prob)
+    return math.nan if bits is None else bits
 
 
 def _aligned(rows: list[Row]) -> list[str]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
 
+from rnade_lightning.datamodules.core.store import whole_file
+
 MAX_BYTES = 16 * 2**20
 """What the page embeds at most; what goes beyond is linked, oldest first."""
 
@@ -38,7 +40,7 @@ class Table(NamedTuple):
 
 
 class SampleSet(NamedTuple):
-    """What was generated at one time: groups of sequences to compare, and figures of them."""
+    """What was generated at one time: groups of sequences to compare, and metrics of them."""
 
     title: str
     groups: Mapping[str, list[Shown]]
@@ -70,9 +72,8 @@ def write_gallery(
     text = template.substitute(
         title=escape(title), facts=" &middot; ".join(map(escape, facts)), body="\n".join(body)
     )
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 class _Page:

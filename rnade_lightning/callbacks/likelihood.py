@@ -19,7 +19,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,10 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from rnade_lightning.baselines import VAR
+from rnade_lightning.callbacks.fitted_baselines import FittedBaselines
 from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
 from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
+from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 
 Array = npt.NDArray[np.float64]
 
@@ -68,13 +69,13 @@ class Figures:
 
 
 def figures_of(
-    model: Any, sequences: Sequence[Any], first: int, n_frames: int | None = None
+    model: Any, sequences: Sequence[FrameSequence], first: int, n_frames: int | None = None
 ) -> Figures:
     """Log p and PIT of sequences ``(T, D)`` of which the frames from ``first`` on are scored.
 
     Args:
         model: a sequence model.
-        sequences: names and frames, with their ``log_jacobian`` where they have one.
+        sequences: the sequences, standardised.
         first: the first frame that is scored.
         n_frames: about how many frames to look at, evenly spread; None for all.
     """
@@ -82,22 +83,22 @@ def figures_of(
     scored: list[Tensor] = []
     pits: list[Tensor] | None = []
     device = next(model.parameters()).device
-    step = 1 if n_frames is None else max(sum(len(x) for _, x in sequences) // n_frames, 1)
+    n_all = sum(len(sequence.frames) for sequence in sequences)
+    step = 1 if n_frames is None else max(n_all // n_frames, 1)
     with torch.no_grad():
         for sequence in sequences:
-            (name, frames), stretch = sequence, getattr(sequence, "log_jacobian", None)
             u, log_p, pit = None, [], []
-            for chunk in frames.to(device)[None].split(CHUNK * step, 1):
-                seen, u = model.states(chunk, u)
-                x, seen = chunk[:, ::step], seen[:, ::step]
-                log_p.append(_terms(model, seen, x)[0])
+            for chunk in sequence.frames.to(device)[None].split(CHUNK * step, 1):
+                history, u = model.states(chunk, u)
+                x, history = chunk[:, ::step], history[:, ::step]
+                log_p.append(_terms(model, history, x)[0])
                 try:
-                    pit.append(model.feature_cdf_given(seen, x)[0])
+                    pit.append(model.feature_cdf_given(history, x)[0])
                 except NotImplementedError:
                     pits = None
             terms = torch.cat(log_p)
-            of_frame = terms.double().sum(-1).cpu()
-            by_frame[name] = (of_frame if stretch is None else of_frame + stretch[::step]).numpy()
+            of_frame = terms.double().sum(-1).cpu() + sequence.log_jacobian[::step]
+            by_frame[sequence.name] = of_frame.numpy()
             unscored = -(-first // step)
             scored.append(terms[unscored:])
             if pits is not None:
@@ -105,12 +106,12 @@ def figures_of(
     return Figures(by_frame, torch.cat(scored), torch.cat(pits) if pits else None, model.floor)
 
 
-def _terms(model: Any, seen: Tensor, x: Tensor) -> Tensor:
+def _terms(model: Any, history: Tensor, x: Tensor) -> Tensor:
     """Log p by feature; spread evenly where a density has no such terms."""
     try:
-        terms: Tensor = model.feature_log_prob_given(seen, x)
+        terms: Tensor = model.feature_log_prob_given(history, x)
     except NotImplementedError:
-        terms = (model.log_prob_given(seen, x) / x.shape[-1])[..., None].expand_as(x)
+        terms = (model.log_prob_given(history, x) / x.shape[-1])[..., None].expand_as(x)
     return terms
 
 
@@ -161,9 +162,10 @@ class Likelihood(pl.Callback):
         self.n_sequences, self.every_n_epochs = n_sequences, every_n_epochs
         self.every_n_validations, self._n_validations = every_n_validations, 0
         self.n_val_frames, self.max_frames = n_val_frames, max_frames
-        self.n_lags, self.ridge = n_lags, ridge
-        self._baselines: dict[str, dict[str, VAR]] = {}
-        self._watched: list[Any] | None = None  # validation sequences, frames on the device
+        self.baselines = FittedBaselines(n_lags, ridge, max_frames)
+        self._watched: list[FrameSequence] | None = (
+            None  # validation sequences, frames on the device
+        )
         self._flat: dict[str, float] = {}  # what the baselines reach on them
         self._warned = False
 
@@ -173,13 +175,12 @@ class Likelihood(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         pl_module.log("val/nll_raw", nll + data.log_scale, sync_dist=True)
-        to_bits = getattr(data, "bits_per_sample", None)
-        if to_bits and (bits := to_bits(-float(nll))) is not None:
+        if (bits := data.bits_per_sample(-float(nll))) is not None:
             pl_module.log("val/bits_per_sample", bits, sync_dist=True)
         self._n_validations += 1
         if not trainer.is_global_zero or (self._n_validations - 1) % self.every_n_validations:
             return
-        first = self._first_scored(data)
+        first = self.baselines.first_scored(data)
         if self._watched is None:
             self._watched = [
                 replace(sequence, frames=sequence.frames.to(pl_module.device))
@@ -210,25 +211,23 @@ class Likelihood(pl.Callback):
         if not trainer.is_global_zero or log_dir is None:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        first = self._first_scored(data)
-        sequences = first_frames(data.sequences(split), self.max_frames, first)
+        first = self.baselines.first_scored(data)
+        sequences = self.baselines.scored(data, split)
         if not sequences:
             return
         found = figures_of(pl_module.model, sequences, first)
-        baselines = self._fitted(data, split)
-        of_baselines = {
-            k: [v.feature_log_prob(x) for _, x in sequences] for k, v in baselines.items()
-        }
+        baselines = self.baselines.fitted(data, split)
+        of_baselines = [[v.model.feature_log_prob(x) for _, x in sequences] for v in baselines]
         numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)
         log_numbers(trainer, {f"{split}/{key}": value for key, value in numbers.items()})
 
         folder = Path(log_dir, "likelihood")
         folder.mkdir(parents=True, exist_ok=True)
-        header = ("sequence", "frame", "log_prob", *baselines)
+        header = ("sequence", "frame", "log_prob", *(baseline.key for baseline in baselines))
         by_frame = {}
         for i, (name, log_p) in enumerate(found.by_frame.items()):
             stretch = sequences[i].log_jacobian
-            rivals = [of[i].sum(-1) + stretch[-len(of[i]) :] for of in of_baselines.values()]
+            rivals = [of[i].sum(-1) + stretch[-len(of[i]) :] for of in of_baselines]
             by_frame[name] = np.column_stack([log_p, *(_from_the_end(r, log_p) for r in rivals)])
         rows = [(name, t, *v) for name, values in by_frame.items() for t, v in enumerate(values)]
         _write_csv(folder / f"{stem}by_frame.csv", header, rows)
@@ -237,8 +236,8 @@ class Likelihood(pl.Callback):
         log_table(trainer, "likelihood/by_frame", header, some)
 
         means = [
-            torch.cat([x[first - baselines[key].n_lags :] for x in of]).mean(0).tolist()
-            for key, of in of_baselines.items()
+            torch.cat([x[first - v.model.n_lags :] for x in of]).mean(0).tolist()
+            for v, of in zip(baselines, of_baselines, strict=True)
         ]
         ks = [math.nan] * data.n_features if found.pit is None else ks_distance(found.pit).tolist()
         by_feature = found.scored.double().mean(0).tolist()
@@ -248,7 +247,7 @@ class Likelihood(pl.Callback):
         log_table(trainer, "likelihood/by_feature", FeatureRow._fields, features)
 
         picture = folder / f"{stem}likelihood.png"
-        titles = (type(pl_module.model).__name__, "copy the last frame", f"VAR({self.n_lags})")
+        titles = (type(pl_module.model).__name__, *(baseline.title for baseline in baselines))
         added = torch.cat([x.log_jacobian[first:] for x in sequences]).double().mean().item()
         levels = {
             title: sum(of) + added for title, of in zip(titles, (by_feature, *means), strict=True)
@@ -259,7 +258,7 @@ class Likelihood(pl.Callback):
         figure.savefig(picture, dpi=110)
         log_media(trainer, "likelihood", [picture])
 
-    def _numbers(self, found: Figures, data: Any) -> dict[str, float]:
+    def _numbers(self, found: Figures, data: FrameDataModule) -> dict[str, float]:
         """KS distance, degenerate features and floor; warns of the features, once."""
         collapsed = [
             n for n, d in zip(data.feature_names, found.degenerate.tolist(), strict=True) if d
@@ -279,52 +278,22 @@ class Likelihood(pl.Callback):
         return numbers
 
     def _reached(
-        self, data: Any, split: str, sequences: Sequence[Any], first: int
+        self, data: FrameDataModule, split: str, sequences: Sequence[FrameSequence], first: int
     ) -> dict[str, float]:
         """Nats per frame of the baselines on the scored frames."""
         if not sequences:
             return {}
         added = torch.cat([x.log_jacobian[first:] for x in sequences])
         reached = {}
-        for key, v in self._fitted(data, split).items():
-            log_p = [v.log_prob(x.cpu())[first - v.n_lags :] for _, x in sequences]
-            reached[f"nll_{key}"] = -(torch.cat(log_p) + added).mean().item()
+        for baseline in self.baselines.fitted(data, split):
+            log_p = [baseline.log_prob(x.cpu(), first) for _, x in sequences]
+            reached[f"nll_{baseline.key}"] = -(torch.cat(log_p) + added).mean().item()
         return reached
 
-    def _fitted(self, data: Any, split: str) -> dict[str, VAR]:
-        """The baselines for a part, fitted once on the frames known by then: the training part, and
-        for the test, as they have nothing to select, the validation part too."""
-        if split not in self._baselines:
-            parts = ("train",) if split == "val" else ("train", "val")
-            sequences = itertools.chain.from_iterable(data.sequences(part) for part in parts)
-            known = [x for _, x in first_frames(sequences, self.max_frames, self.n_lags)]
-            self._baselines[split] = {
-                "copy_last": VAR.copy_last(known),
-                "var": VAR.fit(known, self.n_lags, self.ridge),
-            }
-        return self._baselines[split]
 
-    def _first_scored(self, data: Any) -> int:
-        """The first frame that the model and every baseline score."""
-        return max(data.hparams.warmup, self.n_lags)
-
-
-def first_frames(sequences: Iterable[Any], n_frames: int, longer_than: int = 0) -> list[Any]:
-    """The first sequences of some length, the last one cut where there are enough frames."""
-    found: list[Any] = []
-    for sequence in sequences:
-        if n_frames <= 0:
-            break
-        part = sequence.start(n_frames)
-        if len(part.frames) > longer_than:
-            found.append(part)
-            n_frames -= len(part.frames)
-    return found
-
-
-def _longest(data: Any, split: str, n: int, n_frames: int) -> list[Any]:
+def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[FrameSequence]:
     """The longest of the first hundred sequences, cut to an equal share of the frames."""
-    some = itertools.islice(data.sequences(split), 100)
+    some = itertools.islice(data.sequences(split), 100)  # type: ignore[arg-type]
     longest = sorted(some, key=lambda sequence: -len(sequence.frames))[:n]
     return [sequence.start(max(n_frames // len(longest), 1)) for sequence in longest]
 

@@ -31,7 +31,7 @@ class Samples(pl.Callback):
     """Writes, into the run folder's ``samples/``: free-running samples, and of held-out sequences
     the continuation, the sequence itself, and the predictive mean of every frame given those before
     it. On a schedule during ``fit`` (validation data) and after ``test`` (test data). Each time
-    ``samples/index.html`` shows them all, newest first; the files and their figures go to the
+    ``samples/index.html`` shows them all, newest first; the files and their metrics go to the
     loggers too. Draws come from a generator of its own.
 
     Args:
@@ -84,7 +84,7 @@ class Samples(pl.Callback):
         was_training = model.training
         model.eval()  # no dropout in a sample
         groups: dict[str, list[Shown]] = {}
-        figures: dict[str, dict[str, float]] = {}
+        metrics: dict[str, dict[str, float]] = {}
         for drawn in self._draw(model, data, split, pl_module.device):
             if not torch.isfinite(drawn.frames).all():
                 kind = drawn.kind.replace("_", " ")
@@ -96,16 +96,15 @@ class Samples(pl.Callback):
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
                 log_p = model.log_prob(drawn.frames[None]).mean().item()
-            own = data.metrics(frames)  # of this kind of data
-            figures[drawn.kind] = {"log_prob": log_p} | own
+            metrics[drawn.kind] = {"log_prob": log_p} | data.metrics(frames)
         model.train(was_training)
-        (folder / f"{stem}_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+        (folder / f"{stem}_metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
         log_numbers(trainer, {
             f"samples/{kind}/{key}": value
-            for kind, numbers in figures.items()
+            for kind, numbers in metrics.items()
             for key, value in numbers.items() if not key.endswith("_of_data")
         })  # fmt: skip
-        tables = [_figures_table(figures), *_comparison(Path(log_dir))]
+        tables = [_metrics_table(metrics), *_comparison(Path(log_dir))]
         self._sets.insert(0, SampleSet(title, groups, tables))
         name = f"{type(model).__name__} · {Path(log_dir).parent.name}/{Path(log_dir).name}"
         picture = Path(log_dir, "likelihood", "likelihood.png")
@@ -139,9 +138,9 @@ class Samples(pl.Callback):
             yield _Drawn("From nothing", _numbered("free", i), title, "free-running", frames)
 
     def _facts(self, trainer: pl.Trainer, data: Any, model: Any) -> list[str]:
-        metrics = {k: v for k, v in trainer.callback_metrics.items() if k.endswith("/nll")}
+        nll = {k: v for k, v in trainer.callback_metrics.items() if k.endswith("/nll")}
         return [
-            *(f"{key} {value:.4g} nats a frame" for key, value in metrics.items()),
+            *(f"{key} {value:.4g} nats a frame" for key, value in nll.items()),
             f"{sum(p.numel() for p in model.parameters()):,} parameters",
             f"{data.n_features} features, {data.frame_rate:.4g} frames a second",
         ]
@@ -151,19 +150,19 @@ def _numbered(kind: str, i: int) -> str:
     return kind if i == 0 else f"{kind}_{i + 1}"
 
 
-def _figures_table(figures: dict[str, dict[str, float]]) -> Table:
-    """A row a sequence, and one for the data where a figure is known of them."""
-    keys = list(dict.fromkeys(key for numbers in figures.values() for key in numbers))
+def _metrics_table(metrics: dict[str, dict[str, float]]) -> Table:
+    """A row a sequence, and one for the data where a metric is known of them."""
+    keys = list(dict.fromkeys(key for numbers in metrics.values() for key in numbers))
     columns = [key for key in keys if not key.endswith("_of_data")]
     rows: list[list[Any]] = [
         [kind.replace("_", " "), *(numbers.get(key, float("nan")) for key in columns)]
-        for kind, numbers in figures.items()
+        for kind, numbers in metrics.items()
     ]
     if len(columns) < len(keys):
-        known = next(iter(figures.values()))
+        known = next(iter(metrics.values()))
         whole = [known.get(f"{key}_of_data", float("nan")) for key in columns]
         rows.append(["test data, whole", *whole])
-    return Table("Figures", ["", *(key.replace("_", " ") for key in columns)], rows)
+    return Table("Metrics", ["", *(key.replace("_", " ") for key in columns)], rows)
 
 
 def _comparison(run: Path) -> list[Table]:
