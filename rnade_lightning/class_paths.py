@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 OWN = ("rnade_lightning", "torch", "pytorch_lightning")
@@ -81,3 +82,37 @@ def trusting(packages: str | Sequence[str]) -> Iterator[None]:
         yield
     finally:
         _trusted.reset(token)
+
+
+def find(name: str, base: type[T], package: str) -> type[T]:
+    """Return a class by its short name, or by its path.
+
+    Args:
+        name: ``gru`` for the class in the file ``gru.py`` of the package, which is found by itself;
+            or a path, as in `locate`.
+        base: what it must be a subclass of.
+        package: the package that holds one class in each file.
+
+    Raises:
+        ValueError: neither; the message lists the short names.
+    """
+    if "." in name:
+        return locate(name, base)
+    if name not in (names := short_names(package)):
+        kind = package.rpartition(".")[2]
+        raise ValueError(
+            f"{name!r} is none of the {kind} {', '.join(names)}; give one of these, or the path of "
+            "a class of your own"
+        )
+    module = import_module(f"{package}.{name}")
+    (found,) = (
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, base) and kind.__module__ == module.__name__
+    )
+    return found
+
+
+def short_names(package: str) -> list[str]:
+    """Return the names of the files of a package, each of which holds one class."""
+    return sorted(m.name for m in iter_modules(import_module(package).__path__))
