@@ -3,6 +3,7 @@
 from rnade_lightning.datamodules.core.arrays import ArrayDataModule
 from rnade_lightning.datamodules.core.files import DataError
 from rnade_lightning.datamodules.core.frames import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.motion.leaky import LeakyMocapDataModule
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 from rnade_lightning.datamodules.simulated.balls import BallsDataModule
@@ -18,5 +19,6 @@ __all__ = [
     "FrameSequence",
     "LeakyMocapDataModule",
     "MocapDataModule",
+    "Recording",
     "TrajectoryDataModule",
 ]
