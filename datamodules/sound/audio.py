@@ -328,7 +328,7 @@ def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
         kind = find(name, Kind, kinds.__name__)  # type: ignore[type-abstract]
     except ValueError as error:
         raise DataError(str(error)) from None
-    if lacking := sorted(getattr(kind, "__abstractmethods__", ())):
+    if lacking := sorted(kind.__abstractmethods__):
         raise DataError(f"kind {name} does not define {lacking[0]}, which every kind needs")
     defaults = {p.name: p.default for p in signature(kind).parameters.values()}
     taken = {option: options.get(option, default) for option, default in defaults.items()}
