@@ -13,7 +13,8 @@ from pymotion.ops.skeleton import fk
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from rnade_lightning.datamodules import FrameDataModule, MocapDataModule
+from rnade_lightning.checkpoints import load_data
+from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
 from rnade_lightning.datamodules.motion.expmap import about_vertical, swing_twist, unwrap
 from rnade_lightning.datamodules.motion.quaternions import from_euler, to_maps
@@ -323,7 +324,8 @@ def test_state_of_motion_renders_without_files(shipped: MocapDataModule, tmp_pat
     torch.save({"MocapDataModule": shipped.state_dict()}, tmp_path / "a.ckpt")
     checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
     checkpoint["datamodule_hyper_parameters"] = {"root": str(tmp_path / "gone"), "window": 16}
-    again = FrameDataModule.from_checkpoint(checkpoint)
+    checkpoint["data_class"] = "rnade_lightning.datamodules.MocapDataModule"
+    again = load_data(checkpoint)
     frames = shipped.sequences("test")[0].frames[:4]
     first, second = (m.render(frames, tmp_path / str(i))[0] for i, m in enumerate((shipped, again)))
     assert first.read_text() == second.read_text()

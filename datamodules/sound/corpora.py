@@ -1,9 +1,10 @@
-"""Which sound files make a corpus: a manifest, groups that stay together, a public set to download.
+"""Which sound files make a corpus: a manifest of files, or a public data set to download.
 
 Conventions:
-    A manifest is a table with the columns ``path`` (relative to the manifest's folder, or whole),
-    and if wanted ``split`` (train, val or test) and ``group``; others are ignored. Lines of a CSV
-    file count from 1, its heading; rows of a Parquet file from 1, which has none.
+    A manifest is a table with the column ``path`` (relative to the manifest's folder, or absolute).
+    The columns ``split`` (train, val or test) and ``group`` are optional, others are ignored.
+    Lines of a CSV file count from 1, which is its heading. Rows of a Parquet file count from 1 as
+    well; it has no heading.
 """
 
 import csv
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torchaudio
 
-from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.datamodules import DataError
 
 MANIFESTS = (".csv", ".parquet")
 PATTERNS = {
@@ -28,14 +29,14 @@ PATTERNS = {
     "VCTK_092": "VCTK-Corpus-0.92/wav48_silence_trimmed/*/*_mic2.flac",
     "YESNO": "waves_yesno/*.wav",
 }
-"""Sound files of each of torchaudio's data sets, below the folder it downloads to."""
+"""Sound files of torchaudio's data sets by class, below the folder of downloads."""
 
-_PARTS = ("train", "val", "test")
-_PATIENCE = 30.0  # seconds without an answer after which a download is given up
+_SPLITS = ("train", "val", "test")
+_TIMEOUT = 30.0  # seconds without an answer after which a download is given up
 
 
 class Entry(NamedTuple):
-    """A line of a manifest; what is not given is empty."""
+    """A line of a manifest; a missing cell is empty."""
 
     path: Path
     split: str
@@ -43,22 +44,22 @@ class Entry(NamedTuple):
 
 
 def is_manifest(root: str | Path) -> bool:
-    """Whether a root names a table of files."""
+    """Tell whether a root names a manifest."""
     return str(root).lower().endswith(MANIFESTS)
 
 
 def read_manifest(path: str | Path) -> list[Entry]:
-    """Reads a manifest, in the order of its lines.
+    """Read a manifest, in the order of its lines.
 
     Raises:
-        DataError: No such table, one that is damaged, a file that is not there or there twice, an
-            unknown split, a split on some lines only, a group in two splits.
+        DataError: the table does not exist or is damaged, lists a file that does not exist or one
+            twice, has an unknown split or a split on some lines only, or has a group in two splits.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise DataError(f"{path}: no such file: check the path given as root")
     entries: list[Entry] = []
-    home: dict[str, str] = {}  # of each group
+    split_of: dict[str, str] = {}  # by group
     for where, row in _rows(path):
         for name, value in row.items():
             if not isinstance(value, str | (int if name == "group" else str)):
@@ -74,13 +75,13 @@ def read_manifest(path: str | Path) -> list[Entry]:
             there = False
         if not there:
             raise DataError(f"{where}: {_shown(entry.path)}: no such file")
-        if split and split not in _PARTS:
-            raise DataError(f"{where}: split {split[:60]!r} is none of {', '.join(_PARTS)}")
+        if split and split not in _SPLITS:
+            raise DataError(f"{where}: split {split[:60]!r} is none of {', '.join(_SPLITS)}")
         if entries and bool(split) != bool(entries[0].split):
             raise DataError(f"{where}: some lines have a split, others none: fill in all or none")
-        if group and home.setdefault(group, split) != split:
+        if group and split_of.setdefault(group, split) != split:
             raise DataError(
-                f"{where}: group {group[:60]!r} is in {home[group]} too: keep it in one"
+                f"{where}: group {group[:60]!r} is in {split_of[group]} too: keep it in one"
             )
         entries.append(entry)
     if not entries:
@@ -93,27 +94,44 @@ def read_manifest(path: str | Path) -> list[Entry]:
     return entries
 
 
-def download(dataset: str, folder: Path) -> None:
-    """Downloads a public set with torchaudio, unless its files are there; whole or not at all.
+def splits_of(entries: list[Entry], fractions: dict[str, float]) -> list[str]:
+    """Return the split of each entry of a manifest that tells them.
 
     Args:
-        dataset: Name of torchaudio's class.
-        folder: Folder of all downloads.
+        entries: the manifest.
+        fractions: share of each split; one above 0 needs a file.
 
     Raises:
-        DataError: It could not be had; says where to put the files.
+        DataError: there is no file of a split.
+    """
+    splits = [entry.split for entry in entries]
+    for split, fraction in fractions.items():
+        if fraction > 0 and split not in splits:
+            raise DataError(f"lists no file of {split}: add some or set {split}_fraction to 0")
+    return splits
+
+
+def download(dataset: str, folder: Path) -> None:
+    """Download a public data set with torchaudio, whole or not at all, unless its files are there.
+
+    Args:
+        dataset: name of torchaudio's class.
+        folder: folder of all downloads.
+
+    Raises:
+        DataError: the download failed; the message says where to put the files.
     """
     pattern = PATTERNS[dataset]
     if next(folder.glob(pattern), None) is not None:
         return
     top = pattern.split("/")[0]
     part = folder / f".{os.getpid()}.{dataset}"
-    patience = socket.getdefaulttimeout()
+    timeout = socket.getdefaulttimeout()
     try:
         if (folder / top).exists():
             raise FileExistsError(f"{folder / top} is there without them")
         part.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(_PATIENCE)
+        socket.setdefaulttimeout(_TIMEOUT)
         getattr(torchaudio.datasets, dataset)(str(part), download=True)
         if next(part.glob(pattern), None) is None:
             raise FileNotFoundError("the download holds none")
@@ -126,12 +144,12 @@ def download(dataset: str, folder: Path) -> None:
             f" {folder / pattern} finds them, or give root without dataset"
         ) from None
     finally:
-        socket.setdefaulttimeout(patience)
+        socket.setdefaulttimeout(timeout)
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row of a table is, and what it holds under the headings of an entry."""
+    """Yield the place of each row of a table, and its cells in the columns of `Entry`."""
     columns, rows = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
     if "path" not in columns:
         found = _shown(", ".join(columns)) or "none"
@@ -142,7 +160,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 Table = tuple[list[str], list[tuple[str, dict[str, Any]]]]
-"""Names of the columns; where each row is, and what it holds."""
+"""Names of the columns; the place of each row, and its cells by column."""
 
 
 def _csv(path: Path) -> Table:
@@ -181,6 +199,6 @@ def _parquet(path: Path) -> Table:
 
 
 def _shown(what: object) -> str:
-    """The start of a text on one line, without what cannot be printed."""
+    """Return the start of a text on one line, without what cannot be printed."""
     text = " ".join(str(what).split())[:400]
     return "".join(c if c.isprintable() else "?" for c in text)

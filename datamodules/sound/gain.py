@@ -1,8 +1,8 @@
-"""Residuals to innovations, what they are relative to their level of late, and back: a causal gain.
+"""Residuals to innovations and back: a causal gain.
 
 The level of speech changes within milliseconds, and a unit that sums a frame's samples does not see
-it. So each residual is divided by a scale that follows those before it, their absolute values
-averaged exponentially with a fast and a slow memory:
+it. So each residual is divided by a scale of the residuals before it. The scale comes from two
+exponential averages of their absolute values, one with a fast and one with a slow memory:
 
     innovation   e_t = r_t / s_t
     scale        log s_t = a log(fast_t + floor) + b log(slow_t + floor) + (1 - a - b) log ref
@@ -13,8 +13,8 @@ s_t is a function of residuals before t, so innovations are a triangular functio
 
 - The floor is the deviation of noise that is uniform over one step of 16 bits: no residual of
   dequantised samples is more certain.
-- a + b < 1 leaves some of the level in the innovations, and draws of a model, which know of no
-  absolute level, come back to ``ref`` instead of wandering off without limit.
+- a + b < 1 leaves some of the level in the innovations. A model of innovations does not see the
+  absolute level; what it draws comes back to ``ref`` instead of drifting without limit.
 - An average counts no residual above full scale, so that finite innovations give finite sound.
 
 Conventions:
@@ -35,15 +35,15 @@ _FLOOR = 2.0**-15 / np.sqrt(12)
 _BOUND = 1.0
 
 
-def normalise(residuals: Array) -> tuple[Array, Array]:
-    """Innovations of residuals ``(N,)``, and the log scales by which they were divided ``(N,)``."""
+def to_innovations(residuals: Array) -> tuple[Array, Array]:
+    """Return the innovations of residuals ``(N,)``, and the log scales of the division ``(N,)``."""
     innovations, log_scale = np.empty_like(residuals), np.empty_like(residuals)
     _recursion(residuals, innovations, log_scale, False)
     return innovations, log_scale
 
 
-def restore(innovations: Array) -> Array:
-    """Residuals ``(N,)`` of innovations ``(N,)``: the inverse of `normalise`."""
+def to_residuals(innovations: Array) -> Array:
+    """Return the residuals ``(N,)`` of innovations ``(N,)``: the inverse of `to_innovations`."""
     residuals, log_scale = np.empty_like(innovations), np.empty_like(innovations)
     _recursion(innovations, residuals, log_scale, True)
     return residuals
@@ -51,7 +51,7 @@ def restore(innovations: Array) -> Array:
 
 @numba.njit
 def _recursion(source: Array, out: Array, log_scale: Array, synthesis: bool) -> None:
-    """The recursion of the module's docstring, in place; one loop for both ways."""
+    """Run the recursion of the module's docstring, in place; one loop for both ways."""
     fast, slow, rest = _REFERENCE, _REFERENCE, (1 - _A - _B) * np.log(_REFERENCE)
     for t in range(len(source)):
         log_scale[t] = _A * np.log(fast + _FLOOR) + _B * np.log(slow + _FLOOR) + rest
@@ -63,15 +63,16 @@ def _recursion(source: Array, out: Array, log_scale: Array, synthesis: bool) -> 
 
 
 class AdaptiveStudent:
-    """Residuals as Student's t whose scale follows them, ``r_t = s_t c z_t``: what a coder with no
-    net reaches.
+    """A density of residuals without a net: Student's t of an adaptive scale, ``r_t = s_t c z_t``.
+
+    Degrees of freedom and c are fitted by maximum likelihood.
 
     Args:
-        residuals: To fit degrees of freedom and c to, by maximum likelihood; one array a sound.
+        residuals: residuals ``(N,)`` of each sound to fit to.
     """
 
     def __init__(self, residuals: list[Array]) -> None:
-        e = np.concatenate([normalise(r)[0] for r in residuals])
+        e = np.concatenate([to_innovations(r)[0] for r in residuals])
         e = e[:: max(len(e) // 100_000, 1)]
 
         def nll(logs: Array) -> float:
@@ -81,7 +82,7 @@ class AdaptiveStudent:
         self.freedom, self.scale = np.exp(minimize(nll, start, method="Nelder-Mead").x)
 
     def log_prob(self, residuals: Array) -> Array:
-        """Log density of each residual given those before it, ``(N,)``, in nats."""
-        e, log_scale = normalise(residuals)
+        """Return the log density of each residual given those before it, ``(N,)``, in nats."""
+        e, log_scale = to_innovations(residuals)
         found: Array = student.logpdf(e, self.freedom, 0, self.scale) - log_scale
         return found

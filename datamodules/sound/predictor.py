@@ -37,23 +37,23 @@ _BOUND = 1.0
 
 
 def analyse(samples: Array, order: int, forgetting: float) -> Array:
-    """Residuals ``(N,)`` of samples ``(N,)``.
+    """Return the residuals ``(N,)`` of samples ``(N,)``.
 
     Args:
-        samples: Sound, from its beginning.
-        order: Samples that predict the next, p.
-        forgetting: Weight of a sample in proportion to that of the next, lambda, in (0, 1).
+        samples: a sound from its beginning.
+        order: number of samples that predict the next, p.
+        forgetting: weight of a sample relative to that of the next, lambda, in (0, 1).
     """
     return samples - _predictions(samples, order, forgetting, False)
 
 
 def synthesise(residuals: Array, order: int, forgetting: float) -> Array:
-    """Samples ``(N,)`` of residuals ``(N,)``: the inverse of `analyse`."""
+    """Return the samples ``(N,)`` of residuals ``(N,)``: the inverse of `analyse`."""
     return residuals + _predictions(residuals, order, forgetting, True)
 
 
 def _predictions(source: Array, order: int, forgetting: float, synthesis: bool) -> Array:
-    """Predictions ``(N,)`` of samples, from samples or, in synthesis, from residuals."""
+    """Return the predictions ``(N,)`` of samples, from samples or, in synthesis, from residuals."""
     x, gamma = np.zeros(order + len(source)), _EXPANSION ** np.arange(order, 0.0, -1.0)
     P, (w, g, q) = np.eye(order) / _RIDGE, np.zeros((3, order))
     x[order:] = source
@@ -67,9 +67,11 @@ def _recursion(
     x: Array, predictions: Array, P: Array, w: Array, g: Array, q: Array, gamma: Array,
     forgetting: float, synthesis: bool,
 ) -> None:  # fmt: skip
-    """The recursion of the module's docstring, in place; one loop for both ways, so that both round
-    alike. Vectors of p have the oldest sample first; x has p zeros before the first sample, and in
-    synthesis, where it holds residuals, becomes samples; g and q are room to work in."""
+    """Run the recursion of the module's docstring, in place; one loop for both ways, so that both
+    round alike.
+
+    Vectors of p have the oldest sample first. x has p zeros before the first sample; in synthesis
+    it holds residuals and becomes samples. g and q are work space."""
     order = len(w)
     c = (1 - forgetting) * order * _RIDGE
     for t in range(len(predictions)):

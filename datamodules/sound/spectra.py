@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torchaudio
 
+from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core import Array
 
 _LEAST = 1e-10  # mel power
@@ -47,13 +48,42 @@ class Mel:
     f_min: float
     f_max: float
 
+    @classmethod
+    def checked(
+        cls,
+        sample_rate: int,
+        n_fft: int,
+        win_length: int,
+        hop_length: int,
+        n_mels: int,
+        f_min: float,
+        f_max: float,
+    ) -> "Mel":
+        """Return a transform whose filters all hold a part of the spectrum.
+
+        Raises:
+            DataError: frequencies out of range, or more filters than the transform can fill.
+        """
+        if not 0 <= f_min < f_max <= sample_rate / 2:
+            raise DataError(
+                f"f_min {f_min:g} and f_max {f_max:g} Hz must lie in order between 0 and half"
+                f" the sample rate ({sample_rate / 2:g} Hz)"
+            )
+        mel = cls(sample_rate, n_fft, win_length, hop_length, n_mels, f_min, f_max)
+        if empty := len(mel.empty_filters):
+            raise DataError(
+                f"{empty} of {n_mels} mel bands lie between two frequencies of the"
+                f" transform: lower n_mels or raise n_fft ({n_fft})"
+            )
+        return mel
+
     @property
-    def empty(self) -> list[int]:
+    def empty_filters(self) -> list[int]:
         """Filters that lie between two bins of the Fourier transform and are always zero."""
         return torch.nonzero(self._filters.sum(0) == 0).flatten().tolist()
 
     def log_mel(self, samples: Array) -> Array:
-        """Log mel power, ``(N,)`` to ``(T, n_mels)``; N must be above ``n_fft // 2``."""
+        """Return log mel power, ``(N,)`` to ``(T, n_mels)``; N must be above ``n_fft // 2``."""
         power = torchaudio.functional.spectrogram(
             torch.from_numpy(samples).float(),
             pad=0,
@@ -67,16 +97,17 @@ class Mel:
         mel = power.T @ self._filters  # (T, n_mels)
         return mel.clamp(min=_LEAST).log().double().numpy()
 
-    def samples(self, log_mel: Array) -> Array:
-        """Sound whose log mel power is close to ``(T, n_mels)``; ``(T - 1) * hop_length`` samples.
+    def to_samples(self, log_mel: Array) -> Array:
+        """Return sound with nearly this log mel power ``(T, n_mels)``: ``(T - 1) * hop_length``
+        samples.
 
-        The power spectrum is the non-negative one that fits the mel power best, its phase that of
-        Griffin and Lim (fast version). The same frames give the same sound.
+        Its power spectrum is the non-negative one that fits the mel power best; its phase is found
+        by the fast Griffin-Lim algorithm. The same frames give the same sound.
         """
         n_frames, least = len(log_mel), self.n_fft // (2 * self.hop_length) + 2  # for its edges
         log_mel = np.pad(log_mel, ((0, max(least - n_frames, 0)), (0, 0)), mode="edge")
-        # A band holds no more than it does of a full-scale sine: what a model puts beyond that
-        # would make the rest of the sound inaudible.
+        # No band holds more than a full-scale sine gives it. A model may draw more, which would
+        # make the rest of the sound inaudible.
         most = (0.25 * self._window.sum() ** 2 * self._filters.max(0).values).log()
         mel = torch.from_numpy(log_mel).float().minimum(most).exp()  # (T, n_mels)
         with torch.random.fork_rng(devices=[]):
@@ -96,7 +127,7 @@ class Mel:
         return sound[: max(n_frames - 1, 1) * self.hop_length].double().numpy()
 
     def _power(self, mel: torch.Tensor) -> torch.Tensor:
-        """Non-negative power ``(T, F)`` behind mel power ``(T, n_mels)``.
+        """Return non-negative power ``(T, F)`` that fits mel power ``(T, n_mels)``.
 
         Starts from each band's mean spread over its bins and follows the multiplicative updates of
         Lee and Seung (2001) for the Kullback-Leibler divergence, which keep it positive.
@@ -114,9 +145,9 @@ class Mel:
 
     @cached_property
     def _filters(self) -> torch.Tensor:
-        """``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
+        """Mel filters ``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of empty filters, which `empty` tells
+            warnings.simplefilter("ignore")  # of empty filters, which `checked` refuses
             return torchaudio.functional.melscale_fbanks(
                 self.n_fft // 2 + 1,
                 self.f_min,
@@ -129,23 +160,25 @@ class Mel:
 
 
 def cepstra(log_mel: Array, n_mfcc: int) -> Array:
-    """Cepstral coefficients of log mel power, ``(T, n_mels)`` to ``(T, n_mfcc)``."""
+    """Return the cepstral coefficients of log mel power, ``(T, n_mels)`` to ``(T, n_mfcc)``."""
     return log_mel @ _dct(n_mfcc, log_mel.shape[-1])
 
 
 def from_cepstra(frames: Array, n_mels: int) -> Array:
-    """The smoothest log mel power with these cepstra, ``(T, n_mfcc)`` to ``(T, n_mels)``."""
+    """Return the smoothest log mel power with these cepstra, ``(T, n_mfcc)`` to ``(T, n_mels)``."""
     return frames @ _dct(frames.shape[-1], n_mels).T
 
 
 def deltas(frames: Array) -> Array:
-    """Slopes over five frames (torchaudio's ``compute_deltas``), ``(T, D)`` to ``(T, D)``."""
+    """Return slopes over five frames, ``(T, D)`` to ``(T, D)``; torchaudio's ``compute_deltas``."""
     return torchaudio.functional.compute_deltas(torch.from_numpy(frames).T).T.numpy()
 
 
 def log_spectral_distance(samples: Array, reference: Array) -> float:
-    """Distance of two sounds in dB: the root mean square over frequency of the difference of log
-    power spectra, averaged over time.
+    """Return the log-spectral distance of two sounds in dB.
+
+    It is the root mean square over frequency of the difference of log power spectra, averaged over
+    time.
 
     Spectra are of 1024 samples, every 256, under a Hann window; power more than 60 dB below the
     reference's largest counts as 60 dB below it. The longer sound is cut to the shorter.
@@ -164,5 +197,5 @@ def log_spectral_distance(samples: Array, reference: Array) -> float:
 
 
 def _dct(n_out: int, n_in: int) -> Array:
-    """Orthonormal DCT-II, ``(n_in, n_out)``."""
+    """Return the orthonormal DCT-II, ``(n_in, n_out)``."""
     return torchaudio.functional.create_dct(n_out, n_in, norm="ortho").double().numpy()

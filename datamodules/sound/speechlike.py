@@ -1,9 +1,9 @@
-"""Sound that is like speech, from nothing: a voice source through moving formants.
+"""Synthetic sound that is like speech: a voice source through moving formants.
 
 A train of Rosenberg (1971) glottal pulses, with a pitch contour, jitter and shimmer, drives eight
-resonators in a row (Klatt 1980), of which four glide from vowel to vowel; noise through a resonator
-of its own makes fricatives; syllables open and close the voice. It says nothing, but has what a
-model of speech must find: harmonics, formants, voiced and unvoiced parts, pauses, a room's hiss.
+resonators in a row (Klatt 1980), of which four glide from vowel to vowel. Noise through a resonator
+of its own makes fricatives. Syllables open and close the voice. There are no words in it, but what
+a model of speech has to learn: harmonics, formants, voiced and unvoiced parts, pauses, hiss.
 
 Conventions:
     Samples are ``(N,)``, full scale 1; frequencies in Hz, times in seconds. The same arguments give
@@ -48,11 +48,11 @@ _HISS = 2e-4  # -74 dB
 
 
 def speechlike(seed: int, seconds: float = 2.0) -> Array:
-    """One utterance at 16 kHz.
+    """Return one utterance at 16 kHz, ``(N,)``.
 
     Args:
-        seed: Of everything drawn.
-        seconds: Length.
+        seed: seed of all random numbers.
+        seconds: length.
     """
     rng = np.random.default_rng([seed, 0x5EED])
     n = round(seconds * RATE)
@@ -67,12 +67,12 @@ def speechlike(seed: int, seconds: float = 2.0) -> Array:
 
 
 def write_speechlike(folder: Path, n_files: int = 40, seconds: float = 2.0) -> None:
-    """Writes utterances as 16-bit WAV files; those that are there already stay.
+    """Write utterances as 16-bit WAV files; files that exist already stay.
 
     Args:
-        folder: Where to.
-        n_files: Number of utterances.
-        seconds: Length of each.
+        folder: folder of the files.
+        n_files: number of utterances.
+        seconds: length of each.
     """
     for i in range(n_files):
         path = folder / f"utterance_{i:03d}.wav"
@@ -84,8 +84,8 @@ def write_speechlike(folder: Path, n_files: int = 40, seconds: float = 2.0) -> N
 
 
 def _gestures(n: int, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
-    """What the articulators do, by sample: formants ``(N, 8)``, loudness of voice and of friction
-    ``(N,)``, centre and bandwidth of the friction ``(N, 2)``."""
+    """Return what the articulators do, by sample: formants ``(N, 8)``, loudness of voice and of
+    friction ``(N,)`` each, centre and bandwidth of the friction ``(N, 2)``."""
     times, targets = [0.0], [_VOWELS[rng.integers(len(_VOWELS))]]
     voicing, friction = np.zeros(n), np.zeros(n)
     colour = np.tile(_FRICATIVES[0], (n, 1))
@@ -112,14 +112,14 @@ def _gestures(n: int, rng: np.random.Generator) -> tuple[Array, Array, Array, Ar
 
 
 def _bell(n: int) -> Array:
-    """Rises over the first quarter, falls over the last third, both as a cosine."""
+    """Return a rise over the first quarter and a fall over the last third, both as a cosine."""
     x = np.arange(n) / max(n, 1)
     rise, fall = np.clip(x / 0.25, 0, 1), np.clip((1 - x) / 0.35, 0, 1)
     return np.sin(0.5 * np.pi * rise) ** 2 * np.sin(0.5 * np.pi * fall) ** 2
 
 
 def _pitch(n: int, seconds: float, rng: np.random.Generator) -> Array:
-    """Falls over the utterance, with accents, ``(N,)``."""
+    """Return a pitch contour that falls over the utterance, with accents, ``(N,)``."""
     t = np.arange(n) / RATE
     fall = rng.uniform(125, 145) * 0.75 ** (t / seconds)
     knots = np.arange(0, seconds + 0.3, 0.3)
@@ -127,7 +127,7 @@ def _pitch(n: int, seconds: float, rng: np.random.Generator) -> Array:
 
 
 def _glottis(pitch: Array, rng: np.random.Generator) -> Array:
-    """Derivative of the flow through the glottis, ``(N,)``.
+    """Return the derivative of the flow through the glottis, ``(N,)``.
 
     Rosenberg's pulse opens as a cosine for 0.4 of the period, closes in 0.16 of it along a quarter
     of a cosine, and stays closed.
@@ -145,7 +145,9 @@ def _glottis(pitch: Array, rng: np.random.Generator) -> Array:
 
 
 def _resonate(sound: Array, centres: Array, bandwidths: Array) -> Array:
-    """Resonators in a row, ``centres`` and ``bandwidths`` ``(N, R)``; each passes 0 Hz unchanged.
+    """Return sound through resonators in a row; each passes 0 Hz unchanged.
+
+    ``centres`` and ``bandwidths`` are ``(N, R)``.
 
     y_n = a x_n + b y_{n-1} + c y_{n-2}, c = -exp(-2 pi w / rate), a = 1 - b - c,
     b = 2 exp(-pi w / rate) cos(2 pi f / rate)   (Klatt 1980, eq. 1 and 2)
@@ -159,7 +161,7 @@ def _resonate(sound: Array, centres: Array, bandwidths: Array) -> Array:
 
 @cache
 def _recursions() -> Any:
-    """The recursion of `_resonate`, compiled on first use."""
+    """Return the recursion of `_resonate`, compiled on first use."""
 
     def recursions(sound: Array, b: Array, c: Array, step: int) -> Array:
         out = sound.copy()

@@ -1,5 +1,4 @@
-"""The causal gain: a scale of the past only, its Jacobian, its inverse; and bits per sample through
-every place that tells of a likelihood."""
+"""Innovation frames: their density is that of the samples, wherever a likelihood is told."""
 
 import csv
 from pathlib import Path
@@ -11,16 +10,19 @@ import pytorch_lightning as pl
 import soundfile
 import torch
 from pytorch_lightning.loggers import CSVLogger
-from scipy.stats import t as student
-from test_predictor import HARD, ORDER, RATE, STEP, autoregressive, corpus, module  # noqa: F401
+from sounds import STEP
 
 from rnade_lightning.callbacks import Comparison, Likelihood
 from rnade_lightning.commands import score
-from rnade_lightning.datamodules.sound.audio import AudioDataModule
-from rnade_lightning.datamodules.sound.gain import AdaptiveStudent, normalise, restore
-from rnade_lightning.datamodules.sound.predictor import analyse, synthesise
-from rnade_lightning.datamodules.sound.speechlike import speechlike
+from rnade_lightning.datamodules import AudioDataModule
+from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
+from rnade_lightning.datamodules.sound.predictor import analyse
 from rnade_lightning.lightning_module import RNNRNADEModule
+
+
+def module(root: Path, **kwargs: object) -> AudioDataModule:
+    given = {"kind": "innovation", "frame_length": 20, "window": 8, "warmup": 1, **kwargs}
+    return AudioDataModule(str(root), **given)  # type: ignore[arg-type]
 
 
 def log_scales(residuals: np.ndarray) -> np.ndarray:
@@ -34,75 +36,12 @@ def log_scales(residuals: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def test_scales_are_those_of_the_equations() -> None:
-    r = autoregressive(500)
-    e, log_scale = normalise(r)
-    np.testing.assert_allclose(log_scale, log_scales(r), atol=1e-12)
-    np.testing.assert_allclose(e, r / np.exp(log_scale), rtol=1e-12)
-
-
-def test_jacobian_is_triangular_with_the_gains() -> None:
-    r, step = autoregressive(40), 1e-7
-    units = step * np.eye(40)
-    jacobian = np.stack([(normalise(r + u)[0] - normalise(r - u)[0]) for u in units], 1) / (
-        2 * step
-    )
-    gains = np.exp(-normalise(r)[1])
-    np.testing.assert_allclose(np.triu(jacobian) / gains, np.eye(40), atol=1e-6)
-    assert np.abs(np.tril(jacobian, -1)).max() > 0.01 * gains.max()
-    assert np.linalg.slogdet(jacobian)[1] == pytest.approx(np.log(gains).sum(), abs=1e-5)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_sound_comes_back(seed: int) -> None:
-    x = speechlike(seed) + STEP * (np.random.default_rng(seed).random(2 * RATE) - 0.5)
-    r = analyse(x, ORDER, 0.994)
-    e, _ = normalise(r)
-    np.testing.assert_allclose(restore(e), r, rtol=1e-11)
-    assert np.abs(synthesise(restore(e), ORDER, 0.994) - x).max() < 1e-10
-    rounded = restore(e.astype(np.float32).astype(float))
-    assert np.abs(synthesise(rounded, ORDER, 0.994) - x).max() < 0.1 * STEP
-    quiet, loud = np.abs(r) < np.median(np.abs(r)), np.abs(r) > np.quantile(np.abs(r), 0.9)
-    assert np.std(e[loud]) / np.std(e[quiet]) < 0.3 * np.std(r[loud]) / np.std(r[quiet])
-
-
-@pytest.mark.parametrize("name", HARD)
-def test_any_numbers_give_numbers_both_ways(name: str) -> None:
-    with np.errstate(over="ignore"):
-        e, log_scale = normalise(HARD[name])
-        assert np.isfinite(e).all()
-        assert np.isfinite(log_scale).all()
-        np.testing.assert_allclose(restore(e), HARD[name], rtol=1e-6, atol=1e-300)
-        assert np.isfinite(restore(np.clip(HARD[name], -1e6, 1e6))).all()
-
-
-def test_draws_come_back_to_one_level() -> None:
-    """After a burst and after silence alike."""
-    noise = np.random.default_rng(0).standard_normal((2, RATE))
-    noise[0, :500] *= 100
-    noise[1, :500] = 0
-    loud, quiet = (np.std(restore(z)[-2000:]) for z in noise)
-    assert 0.5 < loud / quiet < 2
-    assert 1e-4 < quiet < 0.1
-
-
-def test_student_finds_its_own_parameters() -> None:
-    e = student.rvs(5, 0, 0.7, size=(4, 20_000), random_state=0)
-    residuals = [restore(z) for z in e]
-    found = AdaptiveStudent(residuals)
-    assert found.freedom == pytest.approx(5, rel=0.1)
-    assert found.scale == pytest.approx(0.7, rel=0.03)
-    expected = student.logpdf(e[0], found.freedom, 0, found.scale) - log_scales(residuals[0])
-    np.testing.assert_allclose(found.log_prob(residuals[0]), expected, atol=1e-8)
-
-
-# Frames
-
-
-def test_density_of_innovations_is_that_of_residuals(corpus: Path) -> None:  # noqa: F811
+def test_density_of_innovations_is_that_of_residuals(linear_corpus: Path) -> None:
     """A Gaussian of the scale of each residual, taken sample by sample, takes the same bits."""
-    plain, scaled = (module(corpus, kind=kind, seed=1) for kind in ("residual", "innovation"))
-    path = corpus / "0.flac"
+    plain, scaled = (
+        module(linear_corpus, kind=kind, seed=1) for kind in ("residual", "innovation")
+    )
+    path = linear_corpus / "0.flac"
     r = plain.destandardise(plain.score_input(path).frames).reshape(-1)
     expected = -0.5 * (r / np.exp(log_scales(r))) ** 2 - log_scales(r) - 0.5 * np.log(2 * np.pi)
     sequence = scaled.score_input(path)
@@ -117,8 +56,8 @@ def test_density_of_innovations_is_that_of_residuals(corpus: Path) -> None:  # n
 
 
 @pytest.mark.parametrize("stateful", [False, True])
-def test_batches_carry_the_log_jacobian(corpus: Path, stateful: bool) -> None:  # noqa: F811
-    data = module(corpus, kind="innovation", stateful=stateful)
+def test_batches_carry_the_log_jacobian(linear_corpus: Path, stateful: bool) -> None:
+    data = module(linear_corpus, kind="innovation", stateful=stateful)
     whole = {s.frames.numpy().tobytes(): s.log_jacobian for s in data.sequences("test")}
     (key,), (expected,) = whole.keys(), whole.values()
     found = [(b["frames"], b["log_jacobian"], b["mask"]) for b in data.test_dataloader()]
@@ -127,21 +66,18 @@ def test_batches_carry_the_log_jacobian(corpus: Path, stateful: bool) -> None:  
     assert torch.equal(log_jacobian[mask], expected)
     assert expected.std() > 0
     assert not log_jacobian[~mask].any()
-    waves = module(corpus, kind="waveform")
+    waves = module(linear_corpus, kind="waveform")
     assert not any(batch["log_jacobian"].any() for batch in waves.test_dataloader())
 
 
-def test_frames_from_the_beginning_are_the_sound_they_are(corpus: Path, tmp_path: Path) -> None:  # noqa: F811
-    data = module(corpus, kind="innovation")
-    frames = data.score_input(corpus / "1.flac").frames[:200]
+def test_frames_from_the_beginning_are_the_sound_they_are(
+    linear_corpus: Path, tmp_path: Path
+) -> None:
+    data = module(linear_corpus, kind="innovation")
+    frames = data.score_input(linear_corpus / "1.flac").frames[:200]
     written = soundfile.read(data.render(frames, tmp_path / "start")[0])[0]
-    source = soundfile.read(corpus / "1.flac")[0][: len(written)]
+    source = soundfile.read(linear_corpus / "1.flac")[0][: len(written)]
     assert np.abs(written - source)[100:-100].max() <= STEP * 1.01
-
-
-def test_files_cut_at_the_end_are_refused(corpus: Path) -> None:  # noqa: F811
-    with pytest.raises(ValueError, match="innovations are turned back from a file's start"):
-        module(corpus, kind="innovation", split="tail")
 
 
 def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], dict[str, Any], Any]:
@@ -161,11 +97,11 @@ def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], d
 
 
 def test_likelihood_is_of_the_signal_wherever_it_is_told(
-    corpus: Path,  # noqa: F811
+    linear_corpus: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    data = module(corpus, kind="innovation", warmup=3)
+    data = module(linear_corpus, kind="innovation", warmup=3)
     told, table, trainer = after_test(data, tmp_path)
     model = trainer.lightning_module.model
     (held_out,) = data.sequences("test")
@@ -187,7 +123,7 @@ def test_likelihood_is_of_the_signal_wherever_it_is_told(
         )
     trainer.save_checkpoint(tmp_path / "m.ckpt")
     capsys.readouterr()
-    name = next(p for p in sorted(corpus.iterdir()) if held_out.name.startswith(p.stem))
+    name = next(p for p in sorted(linear_corpus.iterdir()) if held_out.name.startswith(p.stem))
     score(str(tmp_path / "m.ckpt"), str(name))
     scored = [float(row["log_prob"]) for row in csv.DictReader(capsys.readouterr().out.split("\n"))]
     np.testing.assert_allclose(scored, log_p, atol=1e-3)
@@ -197,19 +133,21 @@ def test_likelihood_is_of_the_signal_wherever_it_is_told(
 
 @pytest.mark.parametrize("kind", ["waveform", "residual", "innovation"])
 def test_the_predictor_alone_is_a_row_of_the_table(
-    corpus: Path,  # noqa: F811
+    linear_corpus: Path,
     tmp_path: Path,
     kind: str,
 ) -> None:
     """Its bits do not depend on what the frames of the model are, and are about those of the
     source, a Gaussian of 1000 steps; the model's own row and the others tell bits too."""
-    data = module(corpus, kind=kind, warmup=3, predictor_order=2, forgetting=0.999)
+    data = module(linear_corpus, kind=kind, warmup=3, predictor_order=2, forgetting=0.999)
     table = after_test(data, tmp_path)[1]
     bits = {name: float(row["bits_per_sample"]) for name, row in table.items()}
     assert list(bits)[3:] == ["RLS(2), adaptive Student"]
     rate = 0.5 * np.log2(2 * np.pi * np.e * 1000**2)
     assert rate < bits["RLS(2), adaptive Student"] < rate + 0.15
-    path = next(p for p in sorted(corpus.iterdir()) if p.stem == data.sequences("test")[0].name)
+    path = next(
+        p for p in sorted(linear_corpus.iterdir()) if p.stem == data.sequences("test")[0].name
+    )
     x = soundfile.read(path)[0]
     x += STEP * (np.random.default_rng(1).random(len(x)) - 0.5)  # other noise
     log_p = AdaptiveStudent([analyse(x, 2, 0.999)]).log_prob(analyse(x, 2, 0.999))[60:]
@@ -218,7 +156,7 @@ def test_the_predictor_alone_is_a_row_of_the_table(
 
 
 def test_a_log_jacobian_that_is_left_out_is_seen(
-    corpus: Path,  # noqa: F811
+    linear_corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -229,6 +167,8 @@ def test_a_log_jacobian_that_is_left_out_is_seen(
         "rnade_lightning.datamodules.core.standardise.Standardiser.log_jacobian", forgotten
     )
     bits = float(
-        after_test(module(corpus, kind="innovation"), tmp_path)[1]["RNNRNADE"]["bits_per_sample"]
+        after_test(module(linear_corpus, kind="innovation"), tmp_path)[1]["RNNRNADE"][
+            "bits_per_sample"
+        ]
     )
     assert bits > 16  # more than the samples have

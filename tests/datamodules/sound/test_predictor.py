@@ -1,25 +1,14 @@
 """The adaptive predictor: textbook least squares, causal, its Jacobian 1, its inverse stable."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import soundfile
-from scipy.signal import lfilter
+from sounds import HARD, RATE, STEP, autoregressive
 
 from rnade_lightning.datamodules.sound import predictor
-from rnade_lightning.datamodules.sound.audio import AudioDataModule
 from rnade_lightning.datamodules.sound.predictor import analyse, synthesise
 from rnade_lightning.datamodules.sound.speechlike import speechlike
 
-RATE, STEP = 16_000, 2.0**-15
 ORDER, FORGETTING = 24, 0.994  # the data module's
-
-
-def autoregressive(n: int, seed: int = 0, scale: float = 1000 * STEP) -> np.ndarray:
-    """x_t = 1.2 x_{t-1} - 0.6 x_{t-2} + Gaussian noise of this scale."""
-    noise = scale * np.random.default_rng(seed).standard_normal(n)
-    return np.asarray(lfilter([1], [1, -1.2, 0.6], noise))
 
 
 def least_squares(x: np.ndarray, order: int, forgetting: float) -> np.ndarray:
@@ -35,19 +24,6 @@ def least_squares(x: np.ndarray, order: int, forgetting: float) -> np.ndarray:
         lag = order - 1 - t % order
         A[lag, lag] += (1 - forgetting) * order * ridge
     return e
-
-
-HARD = {
-    "silence": np.zeros(200_000),  # forgotten 1e-520 times
-    "hiss": 1e-9 * np.random.default_rng(0).standard_normal(20_000),
-    "square wave": np.sign(np.sin(np.arange(20_000) * 0.05)),
-    "sine": np.sin(np.arange(20_000) * 0.05),
-    "steps": np.repeat([0, 1, 0, -1, 1e-6, 0.5, 0, 1], 3000),
-    "impulse after silence": np.eye(1, 20_000, 10_000)[0],
-    "alternating": np.tile([1.0, -1.0], 10_000),
-    "damage": 1e6 * np.random.default_rng(0).standard_normal(20_000),
-    "past all floating-point sense": np.geomspace(1e-300, 1e300, 5000),
-}
 
 
 @pytest.mark.parametrize(("order", "forgetting"), [(1, 0.9), (3, 0.99), (24, 0.994)])
@@ -121,58 +97,3 @@ def test_noise_stays_as_loud_as_it_is(scale: float) -> None:
     noise = scale * np.random.default_rng(0).standard_normal(5 * RATE)
     for out in (synthesise(noise, ORDER, FORGETTING), analyse(noise, ORDER, FORGETTING)):
         assert 0.9 < np.std(out) / scale < 1.6
-
-
-# Frames
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("autoregressive")
-    for i in range(4):
-        x = np.round(autoregressive(2 * RATE, i) / STEP).astype(np.int16)
-        soundfile.write(folder / f"{i}.flac", x, RATE)
-    return folder
-
-
-def module(root: Path, **kwargs: object) -> AudioDataModule:
-    given = {"kind": "residual", "frame_length": 20, "window": 8, "warmup": 1, **kwargs}
-    return AudioDataModule(str(root), **given)  # type: ignore[arg-type]
-
-
-def test_bits_per_sample_are_the_entropy_rate(corpus: Path) -> None:
-    """A Gaussian of the source's noise on its residuals takes what the noise takes; on the samples
-    themselves a Gaussian takes more."""
-    rate = 0.5 * np.log2(2 * np.pi * np.e * 1000**2)
-    bits = {}
-    for kind in ("residual", "waveform"):
-        data = module(corpus, kind=kind, predictor_order=2, forgetting=0.999)
-        raw = data.destandardise(data.score_input(corpus / "0.flac").frames)[50:] / STEP
-        scale = 1000 if kind == "residual" else np.std(raw)
-        log_prob = -0.5 * (raw / scale) ** 2 - np.log(np.sqrt(2 * np.pi) * scale * STEP)
-        found = data.bits_per_sample(float(log_prob.sum(-1).mean()) + data.log_scale)
-        assert found is not None
-        bits[kind] = found
-    assert bits["residual"] == pytest.approx(rate, abs=0.02)
-    assert bits["waveform"] > rate + 0.5
-
-
-def test_bits_are_told_of_the_files_own_integers_only(corpus: Path) -> None:
-    assert module(corpus).bit_depth == 16
-    assert module(corpus, sample_rate=8000).bits_per_sample(-1.0) is None
-    assert module(corpus, normalise="peak").bits_per_sample(-1.0) is None
-
-
-@pytest.mark.parametrize("n_frames", [50, 1600])
-def test_frames_from_the_beginning_are_written_as_the_sound_they_are(
-    corpus: Path, tmp_path: Path, n_frames: int
-) -> None:
-    data = module(corpus)
-    frames = data.score_input(corpus / "1.flac").frames[:n_frames]
-    wav, _ = data.render(frames, tmp_path / "start")
-    written, source = soundfile.read(wav)[0], soundfile.read(corpus / "1.flac")[0]
-    assert len(written) == 20 * n_frames
-    inside = slice(100, len(written) - 100)  # without the fades
-    assert np.abs(written - source[: len(written)])[inside].max() <= STEP * 1.01
-    later = data.render(frames[10:], tmp_path / "later")[0]  # the fault, were a start left out
-    assert np.abs(soundfile.read(later)[0][100:400] - source[300:600]).max() > 100 * STEP

@@ -1,0 +1,222 @@
+r"""Kinds of sound frames, one class in each file of this package.
+
+A kind turns the samples of a sound into frames, and frames back into samples. It also says what
+follows from that: the names of a frame's features, how many samples it takes, whether a density of
+frames is one of the samples, and what a model of such frames has to beat.
+
+To add a kind, write a class of your own (`Kind` says what it needs) and name it by its path, or put
+it into a file of this package and name it by the file. The tests of every kind
+(``tests/datamodules/sound/kinds``) find it by themselves.
+
+Conventions:
+    Samples are ``(N,)`` with full scale 1, from the beginning of a sound. Frames are
+    ``(T, D_raw)``, time first. Both are float64. Rates are in samples per second. The features of
+    a frame are in the order of `Kind.feature_names`. The one named `LOG_JACOBIAN`, if there is one,
+    turns a log density of frames into one of samples, when it is added (see `standardise`).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rnade_lightning.class_paths import short_names
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
+from rnade_lightning.datamodules.sound.spectra import Mel, deltas
+
+
+class Kind(ABC):
+    """What a frame of sound is.
+
+    ``__init__`` takes the options it needs of `AudioDataModule`, each by its name.
+    """
+
+    reader_version: ClassVar[int | None] = None
+    """Version of `to_frames`. A class declares it in its own body and raises it with every change
+    of what it makes of samples. Without it no frames are kept from one run to the next."""
+
+    invertible: ClassVar[bool] = False
+    """True where a frame holds as many numbers as samples and its density is that of the samples.
+    Then bits per sample are known, and no feature may be left out."""
+
+    from_start: ClassVar[bool] = False
+    """True where frames can only be turned back from the beginning of a file."""
+
+    rank_tolerance: ClassVar[float] = math.inf
+    """The largest `rank_tolerance` of the data module that is safe: a larger one would take
+    features for functions of others."""
+
+    @property
+    @abstractmethod
+    def feature_names(self) -> list[str]:
+        """Names of the features of a frame, ``D_raw`` of them."""
+
+    @property
+    @abstractmethod
+    def samples_per_frame(self) -> int:
+        """Samples from one frame to the next."""
+
+    @property
+    @abstractmethod
+    def min_samples(self) -> int:
+        """Samples of the shortest sound that gives a frame."""
+
+    @abstractmethod
+    def to_frames(self, samples: Array, rate: int) -> Array:
+        """Return the frames ``(T, D_raw)`` of samples ``(N,)``, N at least `min_samples`."""
+
+    @abstractmethod
+    def to_samples(self, frames: Array, rate: int) -> Array:
+        """Return the samples ``(N,)`` of frames ``(T, D_raw)``, exact or close to them."""
+
+    def noise_scale(self, step: float, std: Array) -> float:
+        """Return the standard deviation that the noise of one step gives every standardised
+        feature, whatever is known of it; 0 where there is no such noise.
+
+        Args:
+            step: difference of neighbouring integer samples, as samples.
+            std: standard deviation of each feature ``(D,)`` before it was standardised.
+        """
+        return 0.0
+
+    def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
+        """Return what a model of these frames has to beat: by name, the log density ``(T,)`` of
+        the frames of every test sound, in nats, under a predictor fitted to the known sounds.
+
+        Args:
+            known: frames ``(T, D_raw)`` of each sound to fit to.
+            test: frames ``(T, D_raw)`` of each sound to score.
+        """
+        return {}
+
+
+def kind_names() -> list[str]:
+    """Return the short names of the kinds of this package."""
+    return short_names(__name__)
+
+
+@dataclass(frozen=True)
+class SampleFrames(Kind):
+    """Frames of so many samples in a row, or of a one-to-one function of all samples.
+
+    What is left over at the end of a sound is not used.
+
+    Args:
+        frame_length: samples of a frame.
+        predictor_order: samples from which the linear predictor tells the next.
+        forgetting: weight that it gives to a sample relative to the next one.
+    """
+
+    frame_length: int
+    predictor_order: int
+    forgetting: float
+
+    invertible = True
+    rank_tolerance = 1e-6
+    """The noise of dequantising keeps any sample of 24 bits or fewer above it."""
+
+    @property
+    def samples_per_frame(self) -> int:
+        return self.frame_length
+
+    @property
+    def min_samples(self) -> int:
+        return self.frame_length
+
+    @abstractmethod
+    def residuals(self, frames: Array) -> Array:
+        """Return what the linear predictor leaves of the samples of these frames, ``(N,)``."""
+
+    def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
+        """Return the log density under the predictor, with Student's t of an adaptive scale for
+        its residuals."""
+        density = AdaptiveStudent([self.residuals(frames) for frames in known])
+        log_p = [density.log_prob(self.residuals(frames)) for frames in test]
+        name = f"RLS({self.predictor_order}), adaptive Student"
+        return {name: [x.reshape(-1, self.frame_length).sum(1) for x in log_p]}
+
+    def whole_frames(self, samples: Array) -> Array:
+        """Return the samples ``(N,)`` that fill whole frames."""
+        return samples[: len(samples) // self.frame_length * self.frame_length]
+
+    def numbers(self, frames: Array) -> Array:
+        """Return the numbers of frames one after the other, ``(N,)``, without a log-Jacobian."""
+        return frames[:, : self.frame_length].reshape(-1)
+
+
+@dataclass(frozen=True)
+class SpectralFrames(Kind):
+    """Frames of a function of log mel power, which `spectra` turns back into sound.
+
+    Args:
+        n_fft: length of the Fourier transform, in samples.
+        win_length: length of the window, in samples; n_fft if None.
+        hop_length: samples from one frame to the next.
+        n_mels: mel bands.
+        f_min: lowest frequency of the mel bands, in Hz.
+        f_max: highest frequency, in Hz; half the sample rate if None.
+        deltas: append slopes over five frames.
+    """
+
+    n_fft: int
+    win_length: int | None
+    hop_length: int
+    n_mels: int
+    f_min: float
+    f_max: float | None
+    deltas: bool
+
+    @property
+    @abstractmethod
+    def static_names(self) -> list[str]:
+        """Names of the features without their slopes."""
+
+    @abstractmethod
+    def from_log_mel(self, log_mel: Array) -> Array:
+        """Return the features ``(T, D)`` of log mel power ``(T, n_mels)``, without slopes."""
+
+    @abstractmethod
+    def to_log_mel(self, features: Array) -> Array:
+        """Return log mel power ``(T, n_mels)`` that has these features ``(T, D)``."""
+
+    @property
+    def feature_names(self) -> list[str]:
+        names = self.static_names
+        return names + [f"delta_{name}" for name in names] * self.deltas
+
+    @property
+    def samples_per_frame(self) -> int:
+        return self.hop_length
+
+    @property
+    def min_samples(self) -> int:
+        return self.n_fft // 2 + 1
+
+    def to_frames(self, samples: Array, rate: int) -> Array:
+        features = self.from_log_mel(self.mel(rate).log_mel(samples))
+        return np.concatenate([features, deltas(features)], axis=-1) if self.deltas else features
+
+    def to_samples(self, frames: Array, rate: int) -> Array:
+        features = frames[:, : len(self.static_names)]
+        return self.mel(rate).to_samples(self.to_log_mel(features))
+
+    def mel(self, rate: int) -> Mel:
+        """Return the mel transform at a sample rate.
+
+        Raises:
+            DataError: the transform cannot fill the mel bands.
+        """
+        f_max = rate / 2 if self.f_max is None else self.f_max
+        win_length = self.win_length or self.n_fft
+        return _mel(rate, self.n_fft, win_length, self.hop_length, self.n_mels, self.f_min, f_max)
+
+
+@lru_cache(maxsize=8)
+def _mel(*sizes: Any) -> Mel:
+    """Return a mel transform, whose filters are made once."""
+    return Mel.checked(*sizes)

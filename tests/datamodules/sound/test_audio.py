@@ -1,0 +1,244 @@
+"""Sound files to frames and back: exact bits, splits, clean edges, refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from sounds import RATE, audio_module, tone
+
+from rnade_lightning.__main__ import main
+from rnade_lightning.datamodules import AudioDataModule, DataError
+from rnade_lightning.datamodules.sound.audio import write_sound
+from rnade_lightning.datamodules.sound.kinds import kind_names
+from rnade_lightning.datamodules.sound.soundfiles import read_sound
+from rnade_lightning.datamodules.sound.speechlike import speechlike, write_speechlike
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24"])
+def test_waveform_comes_back_exact_to_one_step(tmp_path: Path, subtype: str) -> None:
+    soundfile.write(tmp_path / "a.wav", speechlike(1, 1.0), RATE, subtype=subtype)
+    data = audio_module(tmp_path / "a.wav", split="tail", frame_length=20)
+    bits, (samples, _, _) = data.bit_depth, read_sound(tmp_path / "a.wav")
+    assert bits == {"PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}[subtype]
+    raw = np.concatenate(
+        [data.destandardise(data.sequences(s)[0].frames) for s in ("train", "val", "test")]  # type: ignore[arg-type]
+    )
+    error = np.abs(raw.reshape(-1) - samples[:, 0]) * 2.0 ** (bits - 1)
+    assert error.max() < 1
+    assert error.mean() == pytest.approx(0.25, abs=0.02)  # of uniform noise of one step
+    (wav, png) = data.render(data.score_input(tmp_path / "a.wav").frames, tmp_path / "out" / "b.1")
+    assert (wav.name, png.name) == ("b.1.wav", "b.1.png")
+    written, rate = soundfile.read(wav)
+    inner = slice(100, -100)  # without the fades
+    step = 2.0 ** (1 - min(bits, 16))
+    assert rate == RATE
+    assert np.abs(written - samples[:, 0])[inner].max() <= step * 1.01
+    assert Image.open(png).size == (1000, 500)
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_bits_per_sample_are_the_entropy_of_a_known_source(
+    tmp_path: Path, standardise: bool
+) -> None:
+    """Integers drawn from p; the density p_k over the cell of k costs what p says they cost."""
+    p = np.array([0.5, 0.25, 0.125, 0.0625, 0.0625])  # of 100, 200, .. 500
+    rng = np.random.default_rng(0)
+    drawn = rng.choice(5, p=p, size=8000)
+    soundfile.write(tmp_path / "a.wav", (100 * (drawn + 1)).astype(np.int16), RATE)
+    data = audio_module(tmp_path / "a.wav", split="tail", frame_length=10, standardise=standardise)
+    frames = data.score_input(tmp_path / "a.wav").frames
+    raw = data.destandardise(frames)
+    k = np.round(raw * 2**15 / 100).astype(int) - 1
+    assert (np.abs(raw * 2**15 - 100 * (k + 1)) <= 0.5001).all()  # within the cell of the integer
+    log_prob = (np.log(p[k]) + 15 * np.log(2)).sum(-1)  # the density: p_k over 2^-15
+    standardised = log_prob + data.log_scale
+    expected = -np.log2(p[drawn]).mean()  # by hand; the entropy is 1.875 bits
+    assert data.bits_per_sample(standardised.mean()) == pytest.approx(expected, abs=1e-9)
+    assert expected == pytest.approx(1.875, abs=0.05)
+
+
+def test_a_gaussian_costs_what_theory_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    samples = np.round(rng.normal(0, 1000, 80_000)).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, RATE)
+    data = audio_module(tmp_path / "a.wav", split="tail")
+    z = data.score_input(tmp_path / "a.wav").frames.double()
+    log_prob = float((-0.5 * z**2 - 0.5 * np.log(2 * np.pi)).sum(-1).mean())
+    expected = 0.5 * np.log2(2 * np.pi * np.e * 1000**2)
+    assert data.bits_per_sample(log_prob) == pytest.approx(expected, abs=0.02)
+
+
+def test_no_bits_are_told_where_samples_are_not_the_files_integers(tmp_path: Path) -> None:
+    for kwargs in (
+        {"sample_rate": 8000}, {"normalise": "peak"}, {"normalise": "rms"}, {"kind": "log_mel"},
+        {"bit_depth": 16},
+    ):  # fmt: skip
+        data = audio_module(
+            tone(tmp_path / "a.wav"), split="tail", frame_length=20, n_mels=20, **kwargs
+        )
+        assert data.bits_per_sample(-1.0) is None, kwargs
+    for name, kwargs in (
+        ("mixed.wav", {"stereo": True}), ("lossy.ogg", {}), ("lossy.mp3", {}),
+        ("float.wav", {"subtype": "FLOAT"}), ("law.wav", {"subtype": "ULAW"}),
+    ):  # fmt: skip
+        data = audio_module(tone(tmp_path / name, **kwargs), split="tail", frame_length=20)
+        assert data.bits_per_sample(-1.0) is None, name
+    data = audio_module(
+        tmp_path / "mixed.wav", split="tail", frame_length=20, channel=1, trim_db=60
+    )
+    assert data.bits_per_sample(-1.0) is not None  # one channel, trimmed: the file's integers
+
+
+def test_edges_have_no_click_and_the_inside_is_untouched(tmp_path: Path) -> None:
+    held = np.full(8000, 0.5)  # as loud a click as there is, if it is not faded
+    write_sound(tmp_path / "a.wav", held, RATE)
+    samples, _ = soundfile.read(tmp_path / "a.wav")
+    padded = np.pad(samples, 1)
+    assert np.abs(np.diff(padded)).max() < 0.02
+    assert np.abs(np.diff(np.pad(held, 1))).max() == 0.5  # the fault, if it is left in
+    np.testing.assert_array_equal(samples[48:-48], held[48:-48])
+
+
+def test_what_would_clip_is_made_quieter_and_said_so(tmp_path: Path) -> None:
+    loud = 3 * np.sin(np.arange(8000) * 0.05)
+    with pytest.warns(UserWarning, match=r"a\.wav: 9\.5 dB quieter"):
+        write_sound(tmp_path / "a.wav", loud, RATE)
+    samples, _ = soundfile.read(tmp_path / "a.wav")
+    np.testing.assert_allclose(samples[48:-48], loud[48:-48] / np.abs(loud).max(), atol=1e-4)
+    wrapped = np.round(loud * 2**15).astype(np.int64).astype(np.int16) / 2**15
+    assert np.abs(np.diff(wrapped)).max() > 1 > np.abs(np.diff(samples)).max()  # the fault
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_group_is_in_two_splits(corpus: Path, seed: int) -> None:
+    data = audio_module(corpus, group="a[0-9]", seed=seed)
+    groups = [{s.name[:2] for s in data.sequences(p)} for p in ("train", "val", "test")]  # type: ignore[arg-type]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 4
+    assert sum(len(data.sequences(p)) for p in ("train", "val", "test")) == 7  # type: ignore[arg-type]
+
+
+def test_a_split_by_file_would_leak_groups(corpus: Path) -> None:
+    leaks = []
+    for seed in range(5):
+        data = audio_module(corpus, seed=seed)
+        groups = [{s.name[:2] for s in data.sequences(p)} for p in ("train", "val", "test")]  # type: ignore[arg-type]
+        leaks.append(sum(map(len, groups)) > len(set.union(*groups)))
+    assert any(leaks)
+
+
+def test_files_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    for i in range(5):
+        tone(tmp_path / f"{i}.wav", n=RATE)
+    tone(tmp_path / "odd.wav", rate=22_050)
+    with pytest.raises(DataError, match=r"odd\.wav: .*22050 samples a second, not 16000 \(set sam"):
+        audio_module(tmp_path).setup()
+    tone(tmp_path / "odd.wav", subtype="PCM_24")
+    with pytest.raises(DataError, match=r"odd\.wav: .*are 24 here and 16 there \(set bit_depth"):
+        audio_module(tmp_path).setup()
+    audio_module(tmp_path, bit_depth=16, frame_length=20).setup()
+    audio_module(tmp_path, kind="log_mel", n_mels=40).setup()
+
+
+def test_files_too_short_for_a_frame_are_refused(tmp_path: Path) -> None:
+    path = tone(tmp_path / "a.wav", n=150)
+    with pytest.raises(DataError, match=r"a\.wav: 150 samples where a frame needs 200"):
+        audio_module(path, split="tail").setup()
+    with pytest.raises(DataError, match=r"a\.wav: 150 samples where a frame needs 513"):
+        audio_module(path, split="tail", kind="mfcc").setup()
+
+
+def test_too_little_sound_for_its_frames_is_refused(tmp_path: Path) -> None:
+    path = tone(tmp_path / "a.wav", n=RATE)
+    with pytest.raises(DataError, match=r"a\.wav: \d+ of the 200 samples of a frame say nothing"):
+        audio_module(path, split="tail").setup()
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "match"),
+    [
+        ({"hop_length": 0}, "hop_length must be 1 or more"),
+        ({"hop_length": 2000}, "hop_length at most win_length"),
+        ({"win_length": 2000}, "win_length must be at most n_fft"),
+        ({"n_mfcc": 100}, "n_mfcc 100 is more than n_mels 80"),
+        ({"sample_rate": 10}, "sample_rate must be between"),
+        ({"channel": -1}, "channel must be"),
+        ({"bit_depth": 32}, "bit_depth must be"),
+        ({"trim_db": 0.0}, "trim_db must be"),
+        ({"dataset": "NOISE"}, "dataset NOISE is none of CMUARCTIC"),
+        ({"predictor_order": 0}, "predictor_order must be 1 or more"),
+        ({"forgetting": 1.0}, "forgetting must be between 0 and 1"),
+        ({"kind": "residual", "split": "tail"}, "from a file's start on: set split to file"),
+        ({"group": "a["}, r"group 'a\[' is no regular expression"),
+    ],
+)
+def test_arguments_that_cannot_be_met_are_refused(kwargs: dict[str, Any], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        audio_module(None, **kwargs)
+
+
+@pytest.mark.parametrize("kind", kind_names())
+def test_state_round_trip_needs_no_files(corpus: Path, tmp_path: Path, kind: Any) -> None:
+    data = audio_module(corpus, kind=kind, group="a[0-9]", n_mels=40)
+    torch.save(data.state_dict(), tmp_path / "data.pt")
+    options = {k: v for k, v in data.hparams.items() if k[0] != "_"} | {"root": "gone"}
+    again = AudioDataModule(**options)
+    again.load_state_dict(torch.load(tmp_path / "data.pt", weights_only=True))
+    assert (again.n_features, again.frame_rate) == (data.n_features, data.frame_rate)
+    assert again.bits_per_sample(-3.0) == data.bits_per_sample(-3.0)
+    frames = data.score_input(corpus / "a2_x.wav").frames
+    assert torch.equal(again.score_input(corpus / "a2_x.wav").frames, frames)
+    ours, theirs = (d.render(frames, tmp_path / n)[0] for d, n in ((data, "a"), (again, "b")))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_without_files_sound_is_generated_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        "rnade_lightning.datamodules.sound.audio.write_speechlike",
+        lambda folder: write_speechlike(folder, 6, 1.0),
+    )
+    data = audio_module(None)
+    data.prepare_data()
+    files = sorted(tmp_path.rglob("*.wav"))
+    first = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    assert len(files) == 6
+    files[2].unlink()
+    data.setup()
+    assert (data.n_features, data.bit_depth) == (200, 16)
+    again = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
+    assert [a for a, _ in again] == [a for a, _ in first]
+    assert [a[1] == b[1] for a, b in zip(first, again, strict=True)].count(False) == 1
+
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+RECIPES = ["audio_demo", "speech_waveform", "speech_innovation", "speech_log_mel"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "speech"
+    for i in range(5):
+        folder.mkdir(exist_ok=True)
+        path = folder / f"arctic_a000{i}_1.wav"
+        soundfile.write(path, speechlike(i, 1.2), RATE, subtype="PCM_16")
+    small = ["--model.init_args.n_hidden=4", "--model.init_args.n_recurrent=4", "--data.window=16"]
+    runs = [
+        f"--trainer.{k}" for k in ("limit_train_batches=1", "limit_val_batches=1", "max_epochs=1")
+    ]
+    quiet = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}"]
+    plain = ["--trainer.callbacks=Samples", "--trainer.callbacks.n_frames=8"]
+    plain += ["--trainer.callbacks.n_prefix=4", "--trainer.limit_test_batches=1"]
+    bars = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    config = ["--config", str(CONFIGS / f"{name}.yaml"), f"--data.root={folder}"]
+    main(["fit", *config, *small, *runs, *quiet, *plain, *bars])
+    names = {path.name for path in tmp_path.rglob("samples/*.wav")}
+    kinds = ("truth", "continuation", "one_step", "free", "free_2")
+    assert names == {f"test_{kind}.wav" for kind in kinds}

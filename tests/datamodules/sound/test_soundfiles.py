@@ -1,0 +1,122 @@
+"""Reading sound files: every format alike, and damage refused in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from fuzz import outcome
+from sounds import RATE, audio_module, strongest, tone
+
+from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, read_sound
+
+
+@pytest.mark.parametrize(
+    "ending", [".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au", ".caf", ".w64"]
+)
+def test_every_format_gives_the_same_sound(tmp_path: Path, ending: str) -> None:
+    assert ending in EXTENSIONS
+    sound = read_sound(tone(tmp_path / f"a{ending}", n=RATE))
+    assert sound.rate == RATE
+    assert sound.samples.shape == (RATE, 1)
+    assert strongest(sound.samples[:, 0], RATE) == pytest.approx(440, abs=2)
+    assert sound.bits == (None if ending in (".ogg", ".mp3") else 16)
+
+
+BAD: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "empty": (".wav", lambda b: b"", "the file is empty"),
+    "text": (".wav", lambda b: b"hello, this is no sound at all", "cannot be read .*ormat not rec"),
+    "header only": (".wav", lambda b: b[:30], "cannot be read|no samples|truncated"),
+    "no samples": (".wav", lambda b: b[:40] + bytes(4), "no samples|truncated"),
+    "short wav": (".wav", lambda b: b[:-1000], r"truncated: \d+ bytes of \d+"),
+    "short aiff": (".aiff", lambda b: b[:-1000], r"truncated: \d+ bytes of \d+"),
+    "short au": (".au", lambda b: b[:-1000], r"truncated: \d+ bytes of \d+"),
+    "short w64": (".w64", lambda b: b[:-1000], r"truncated: \d+ bytes of \d+"),
+    "short caf": (".caf", lambda b: b[:-1000], "cannot be read|truncated"),
+    "short flac": (".flac", lambda b: b[: len(b) * 2 // 3], "cannot be read after sample 0|cannot"),
+    "short ogg": (".ogg", lambda b: b[: len(b) * 2 // 3], "truncated|no samples"),
+    "short mp3": (".mp3", lambda b: b[: len(b) * 2 // 3], r"truncated: \d+ samples of 16000"),
+    "flipped flac": (
+        ".flac",
+        lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 0x55]) + b[len(b) // 2 + 1 :],
+        "cannot be read",
+    ),
+    "rate 0": (".wav", lambda b: b[:24] + bytes(4) + b[28:], "samples a second|cannot be read"),
+    "rate huge": (".wav", lambda b: b[:24] + b"\xff\xff\xff\x7f" + b[28:], "samples a second"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_damaged_file_is_named(tmp_path: Path, fault: str) -> None:
+    ending, damage, match = BAD[fault]
+    path = tmp_path / f"bad{ending}"
+    t = np.arange(RATE) / RATE
+    noisy = 0.2 * np.sin(2000 * t) + 0.02 * np.random.default_rng(0).normal(size=RATE)
+    soundfile.write(path, noisy, RATE)
+    read_sound(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=match) as caught:
+        audio_module(path, split="tail").setup()
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_any_cut_of_a_file_is_refused(tmp_path: Path) -> None:
+    for ending in (".wav", ".flac", ".ogg", ".mp3"):
+        whole = tone(tmp_path / f"whole{ending}", n=RATE).read_bytes()
+        for n in np.linspace(0, len(whole) - 9, 25).astype(int):
+            path = tmp_path / f"cut{ending}"
+            path.write_bytes(whole[:n])
+            with pytest.raises(DataError, match=r"cut\."):
+                read_sound(path)
+
+
+def test_a_recording_of_a_pipe_may_leave_its_length_open(tmp_path: Path) -> None:
+    content = bytearray(tone(tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_sound(tmp_path / "a.wav").samples) == 8000
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_a_sample_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
+    samples = np.zeros((8000, 2), dtype=np.float32)
+    samples[1600, 1] = value
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"a\.wav: sample 1600 \(0\.100 s\), channel 1 is "):
+        audio_module(tmp_path / "a.wav", split="tail").setup()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "match"),
+    [
+        ("wav", lambda b: b[:-1], "truncated: 7999 bytes of 8000"),
+        (
+            "wav",
+            lambda b: b[:900] + bytes(range(200, 216)) + b[900:],
+            "as if bytes had been put in",
+        ),
+        ("rf64", lambda b: b[:900], "truncated: 892 bytes of"),
+        ("nist", lambda b: b[:3000], "truncated: 988 samples of 4000"),
+        ("voc", lambda b: b[:900], "not followed by what its header tells"),
+        ("aiff", lambda b: b[:-1], "truncated: 8007 bytes of 8008"),
+        ("aiff", lambda b: b[:21] + b"\5" + b[22:], "not followed by what its header tells"),
+        (
+            "aiff",
+            lambda b: b[:900] + bytes(range(200, 216)) + b[900:],
+            "as if bytes had been put in",
+        ),
+    ],
+)
+def test_sound_whose_parts_do_not_follow_on_each_other_is_refused(
+    kind: str, change: Callable[[bytes], bytes], match: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"good.{kind}"
+    noise = 0.1 * np.random.default_rng(0).normal(size=4000)
+    soundfile.write(path, noise, 16_000, subtype="PCM_16", format=kind.upper())
+    assert outcome(path, audio_module().read) == "read"
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"good\.{kind}: .*{match}"):
+        audio_module().read(path)

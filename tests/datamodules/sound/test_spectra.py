@@ -1,0 +1,97 @@
+"""Mel frames and cepstra: agreement with librosa and torchaudio, and what the way back costs."""
+
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from sounds import RATE, audio_module, tone
+
+from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.sound.spectra import (
+    Mel,
+    cepstra,
+    deltas,
+    from_cepstra,
+    log_spectral_distance,
+)
+
+
+@pytest.mark.parametrize(
+    ("n_fft", "win_length", "hop_length", "n_mels", "f_min", "f_max"),
+    [(1024, 1024, 256, 80, 0.0, 8000.0), (512, 400, 160, 40, 60.0, 7600.0)],
+)
+def test_features_are_those_of_librosa(
+    utterance: np.ndarray, n_fft: int, win_length: int, hop_length: int, n_mels: int,
+    f_min: float, f_max: float,
+) -> None:  # fmt: skip
+    mel = Mel(RATE, n_fft, win_length, hop_length, n_mels, f_min, f_max)
+    power = librosa.feature.melspectrogram(
+        y=utterance, sr=RATE, n_fft=n_fft, win_length=win_length, hop_length=hop_length,
+        n_mels=n_mels, fmin=f_min, fmax=f_max, pad_mode="reflect",
+    )  # fmt: skip
+    decibels = librosa.power_to_db(power, amin=1e-10, top_db=None)
+    ours = mel.log_mel(utterance)
+    assert ours.shape == (1 + len(utterance) // hop_length, n_mels)
+    np.testing.assert_allclose(10 / np.log(10) * ours, decibels.T, atol=0.02)
+    theirs = librosa.feature.mfcc(S=decibels, n_mfcc=13, dct_type=2, norm="ortho").T
+    np.testing.assert_allclose(10 / np.log(10) * cepstra(ours, 13), theirs, atol=0.02)
+    slopes = librosa.feature.delta(ours.T, width=5, mode="nearest").T
+    np.testing.assert_allclose(deltas(ours), slopes, atol=1e-9)
+
+
+def test_all_cepstra_give_the_mel_frames_back(utterance: np.ndarray) -> None:
+    frames = Mel(RATE, 1024, 1024, 256, 40, 0, 8000).log_mel(utterance)
+    np.testing.assert_allclose(from_cepstra(cepstra(frames, 40), 40), frames, atol=1e-3)
+
+
+def test_mel_frames_come_back_as_sound_with_nearly_the_same_frames(utterance: np.ndarray) -> None:
+    mel = Mel(RATE, 1024, 1024, 256, 80, 0, 8000)
+    sound = mel.to_samples(mel.log_mel(utterance))
+    n = len(utterance) // 256 * 256
+    assert sound.shape == (n,)
+    assert log_spectral_distance(sound, utterance) < 6
+    assert log_spectral_distance(utterance[::-1].copy(), utterance) > 12  # it is heard
+    level = np.sqrt(np.mean(sound**2) / np.mean(utterance[:n] ** 2))
+    assert 0.8 < level < 1.25
+
+
+def test_log_spectral_distance_of_a_change_in_level_is_that_change(utterance: np.ndarray) -> None:
+    loud = np.random.default_rng(0).normal(size=20_000)  # no part 60 dB below the rest
+    assert log_spectral_distance(loud / 2, loud) == pytest.approx(20 * np.log10(2), abs=0.01)
+    assert log_spectral_distance(utterance, utterance) == 0
+
+
+def test_inversion_is_repeatable_and_leaves_the_random_state_alone(utterance: np.ndarray) -> None:
+    mel = Mel(RATE, 512, 512, 128, 40, 0, 8000)
+    frames, state = mel.log_mel(utterance[:4000]), torch.get_rng_state()
+    first = mel.to_samples(frames)
+    torch.randn(3)
+    np.testing.assert_array_equal(mel.to_samples(frames), first)
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    mel.to_samples(frames)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_inversion_of_absurd_frames_is_finite_and_not_far_beyond_full_scale() -> None:
+    mel = Mel(RATE, 512, 512, 128, 40, 0, 8000)
+    for frames in (np.full((5, 40), 1e6), np.full((5, 40), -1e6), np.zeros((1, 40))):
+        assert np.abs(mel.to_samples(frames)).max() < 40
+
+
+def test_a_full_scale_sine_comes_back_at_full_scale() -> None:
+    mel = Mel(RATE, 1024, 1024, 256, 80, 0, 8000)
+    sound = mel.to_samples(mel.log_mel(np.sin(2 * np.pi * 1000 * np.arange(8192) / RATE)))
+    assert 0.6 < np.abs(sound[1024:-1024]).max() < 1.6
+
+
+def test_bands_that_the_transform_cannot_fill_are_refused(tmp_path: Path) -> None:
+    path = tone(tmp_path / "a.wav")
+    with pytest.raises(DataError, match="of 200 mel bands lie between two frequencies"):
+        audio_module(path, split="tail", kind="log_mel", n_mels=200, n_fft=512).setup()
+    with pytest.raises(DataError, match=r"f_min 0 and f_max 9000 Hz .*8000 Hz"):
+        audio_module(path, split="tail", kind="log_mel", f_max=9000.0).setup()
+    with pytest.raises(DataError, match=r"a\.wav: group 'b\[0-9\]' finds nothing"):
+        audio_module(path, group="b[0-9]").setup()
