@@ -1,6 +1,7 @@
 """What every kind of sound frames promises, of each class in the package: a new one is tested by
 being there."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,14 @@ def test_frames_of_a_kind_without_a_version_are_read_anew(
             max(np.abs(data.destandardise(x.frames)).max() for x in data.sequences("test"))
         )
     assert largest[1] / largest[0] == pytest.approx(1 if kept else 10)
+
+
+def test_the_kind_in_the_documentation_is_one() -> None:
+    page = Path(__file__).parents[4] / "docs" / "audio.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(code, names)
+    check_density(names["Reversed"](10))
 
 
 def test_a_kind_in_a_file_of_the_package_has_its_name(
