@@ -13,6 +13,7 @@ import soundfile
 from sounds import RATE, audio_module
 
 from rnade_lightning.__main__ import main
+from rnade_lightning.class_paths import trusting
 from rnade_lightning.datamodules import AudioDataModule, DataError
 from rnade_lightning.datamodules.core.standardise import LOG_JACOBIAN
 from rnade_lightning.datamodules.sound import kinds
@@ -257,6 +258,15 @@ def test_a_kind_of_the_users_own_is_fitted_from_the_command_line(own: Path, corp
     main(["fit", *data, *small, *run, *logger, *table])
     (written,) = own.rglob("comparison.csv")
     assert "bits_per_sample" in written.read_text()
+
+
+def test_a_kind_that_only_a_checkpoint_names_is_imported_if_it_is_trusted(own: Path) -> None:
+    write_kind(own / "my_kinds.py")
+    with trusting(()), pytest.raises(DataError, match=r"my_kinds\.Pairs.* give --trust my_kinds"):
+        audio_module(kind="my_kinds.Pairs")
+    assert "my_kinds" not in sys.modules
+    with trusting("my_kinds"):
+        assert audio_module(kind="my_kinds.Pairs").kind == "my_kinds.Pairs"
 
 
 @pytest.mark.parametrize(("version", "kept"), [("", False), ("reader_version = 1", True)])
