@@ -1,6 +1,7 @@
 """What every kind of sound frames promises, of each class in the package: a new one is tested by
 being there."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import soundfile
 from sounds import RATE, audio_module
 
 from rnade_lightning.__main__ import main
+from rnade_lightning.class_paths import trusting
 from rnade_lightning.datamodules import AudioDataModule, DataError
 from rnade_lightning.datamodules.core.standardise import LOG_JACOBIAN
 from rnade_lightning.datamodules.sound import kinds
@@ -258,6 +260,15 @@ def test_a_kind_of_the_users_own_is_fitted_from_the_command_line(own: Path, corp
     assert "bits_per_sample" in written.read_text()
 
 
+def test_a_kind_that_only_a_checkpoint_names_is_imported_if_it_is_trusted(own: Path) -> None:
+    write_kind(own / "my_kinds.py")
+    with trusting(()), pytest.raises(DataError, match=r"my_kinds\.Pairs.* give --trust my_kinds"):
+        audio_module(kind="my_kinds.Pairs")
+    assert "my_kinds" not in sys.modules
+    with trusting("my_kinds"):
+        assert audio_module(kind="my_kinds.Pairs").kind == "my_kinds.Pairs"
+
+
 @pytest.mark.parametrize(("version", "kept"), [("", False), ("reader_version = 1", True)])
 def test_frames_of_a_kind_without_a_version_are_read_anew(
     version: str, kept: bool, own: Path, corpus: Path
@@ -271,6 +282,14 @@ def test_frames_of_a_kind_without_a_version_are_read_anew(
             max(np.abs(data.destandardise(x.frames)).max() for x in data.sequences("test"))
         )
     assert largest[1] / largest[0] == pytest.approx(1 if kept else 10)
+
+
+def test_the_kind_in_the_documentation_is_one() -> None:
+    page = Path(__file__).parents[4] / "docs" / "audio.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(code, names)
+    check_density(names["Reversed"](10))
 
 
 def test_a_kind_in_a_file_of_the_package_has_its_name(
