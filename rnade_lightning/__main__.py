@@ -30,6 +30,7 @@ from rnade_lightning import commands
 from rnade_lightning.callbacks import GradientError
 from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
 from rnade_lightning.class_paths import locate, public_path, trusting
+from rnade_lightning.components import component_class
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule, density_class
@@ -68,7 +69,10 @@ Other:
 """
 
 
-BY_SHORT_NAME: dict[str, Callable[[str], type]] = {"density": density_class}
+BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
+    "component": component_class,
+    "density": density_class,
+}
 """Options of a model that name a class, and how it is found."""
 BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
 """What is chosen by class: the option and the base of all classes."""

@@ -108,11 +108,11 @@ def load_data(checkpoint: Checkpoint, trust: Trust = ()) -> FrameDataModule:
         raise ValueError("the checkpoint holds no data module: use one saved by a run with data")
     with trusting(trust):
         kind = locate(path, FrameDataModule)  # type: ignore[type-abstract]
-    given = checkpoint.get(FrameDataModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
-    try:
-        data = kind(**accepted(kind, {k: v for k, v in given.items() if not k.startswith("_")}))
-    except TypeError as error:
-        raise ValueError(f"{path} cannot be made from the checkpoint: {error}") from error
+        given = checkpoint.get(FrameDataModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        try:
+            data = kind(**accepted(kind, {k: v for k, v in given.items() if k[0] != "_"}))
+        except TypeError as error:
+            raise ValueError(f"{path} cannot be made from the checkpoint: {error}") from error
     data.load_state_dict(_data_state(checkpoint))
     return data
 

@@ -18,10 +18,10 @@ from rnade_lightning.datamodules.motion.amass import _tree, read_amass, write_am
 from rnade_lightning.datamodules.motion.asfamc import read_amc
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
 from rnade_lightning.datamodules.motion.c3d import read_c3d, whole_pieces
-from rnade_lightning.datamodules.motion.expmap import TO_Y_UP
 from rnade_lightning.datamodules.motion.mat import read_mat
 from rnade_lightning.datamodules.motion.metrics import find_limits, motion_figures
 from rnade_lightning.datamodules.motion.representation import (
+    TO_Y_UP,
     decode,
     encode,
     euler_angles,

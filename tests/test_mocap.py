@@ -16,10 +16,16 @@ from scipy.spatial.transform import Rotation
 from rnade_lightning.checkpoints import load_data
 from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
-from rnade_lightning.datamodules.motion.expmap import about_vertical, swing_twist, unwrap
-from rnade_lightning.datamodules.motion.quaternions import from_euler, to_maps
-from rnade_lightning.datamodules.motion.representation import decode, encode, feature_names
-from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
+from rnade_lightning.datamodules.motion.representation import (
+    about_vertical,
+    decode,
+    encode,
+    feature_names,
+    swing_twist,
+    to_maps,
+    unwrap,
+)
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, from_euler
 
 SAMPLES = MocapDataModule.shipped
 BVH_TEXT = """HIERARCHY

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from rnade_lightning.datamodules import BallsDataModule, DataError, MocapDataModule
-from rnade_lightning.datamodules.core import mp4
-from rnade_lightning.datamodules.motion import animation
+from rnade_lightning.datamodules.core import mp4, pictures
 
 needs_encoder = pytest.mark.skipif(mp4.encoder() is None, reason="the extra mp4 is not installed")
 
@@ -62,7 +61,7 @@ def test_without_the_encoder_there_is_a_gif(
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     mp4.encoder.cache_clear()
     try:
-        written = animation.write_pictures(tmp_path / "a.gif", np.zeros((4, 6, 6)), 30.0)
+        written = pictures.write_pictures(tmp_path / "a.gif", np.zeros((4, 6, 6)), 30.0)
     finally:
         mp4.encoder.cache_clear()
     assert written == list(tmp_path.iterdir()) == [tmp_path / "a.gif"]

@@ -11,7 +11,6 @@ Conventions:
     frames per second; a file that says none is taken to have the one asked for.
 """
 
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
+from rnade_lightning.datamodules.core.numbers import is_number
+from rnade_lightning.datamodules.core.pictures import write_plot
 from rnade_lightning.datamodules.core.store import whole_file
-from rnade_lightning.datamodules.motion.animation import write_plot
 
 MAX_BYTES = 8 * 2**30
 """What the arrays of one file may unpack to; a damaged header can ask for anything."""
@@ -65,7 +65,7 @@ class ArrayDataModule(FrameDataModule):
 
 def write_numbers(stem: Path, raw: Array, fps: float, names: list[str]) -> list[Path]:
     """Writes frames ``(T, D)`` as ``.npz`` and as a plot; returns the paths."""
-    npz, png = stem.with_name(f"{stem.name}.npz"), stem.with_name(f"{stem.name}.png")
+    npz, png = with_ending(stem, "npz"), with_ending(stem, "png")
     write_frames(npz, raw, fps, names)
     write_plot(png, raw, fps)
     return [npz, png]
@@ -190,7 +190,7 @@ def _read_csv(path: Path) -> tuple[Array, list[str] | None]:
                 raise ValueError  # Python's own notation: 1_000
         except ValueError:
             if rows or names is not None:
-                bad = next(word for word in words if not _is_number(word))
+                bad = next(word for word in words if not is_number(word))
                 raise DataError(
                     f"{path}, line {i}: {bad[:30]!r} is not a number: repair it"
                 ) from None
@@ -210,7 +210,3 @@ def _words(line: str) -> list[str]:
         if separator in line:
             return line.strip().split(separator)
     return line.split()
-
-
-def _is_number(word: str) -> bool:
-    return re.fullmatch(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", word) is not None

@@ -194,8 +194,8 @@ class Corpus(ABC):
         settings = self.settings()
         if settings is None:
             rank_zero_info(
-                f"{type(self).__qualname__} declares no reader_version: its files are read anew by"
-                " every run"
+                f"{type(self).__qualname__} declares no reader_version, or the kind of its frames"
+                " does not: its files are read anew by every run"
             )
         store = FrameStore(self._cache(), type(self).__name__, settings, reader.read, self.beside)
         if store.fault:

@@ -39,6 +39,15 @@ __all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 Split = Literal["train", "val", "test"]
 
 
+def with_ending(stem: Path, ending: str) -> Path:
+    """Return a path with an ending added: a stem such as ``epoch.3`` keeps its dot.
+
+    >>> with_ending(Path("epoch.3"), "wav").name
+    'epoch.3.wav'
+    """
+    return stem.with_name(f"{stem.name}.{ending}")
+
+
 class FrameDataModule(LightningDataModule, Corpus):
     """Sequences of frames from files, in splits, windows and batches, and back to files.
 

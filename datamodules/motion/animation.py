@@ -1,6 +1,4 @@
-"""Pictures of motion: GIF and MP4, a page with a skeleton to turn, a plot of features.
-
-An MP4 is written beside every GIF if the extra ``mp4`` is installed (see `mp4`).
+"""Pictures of motion: GIF and MP4, and a page with a skeleton to turn.
 
 Conventions:
     Points are ``(T, P, 3)``: joints, then end sites (see `Motion.points`), or markers, with y up.
@@ -18,12 +16,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.mp4 import encoder, write_mp4
+from rnade_lightning.datamodules.core.pictures import PIXELS, save_film
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.skeleton import Skeleton
 
 _GIF_FPS = 15.0
-_PIXELS = 460
 _COLOURS = {"left": "#1f77b4", "right": "#e4572e", "middle": "#39424e"}
 _GRID, _SHADOW = "#c9d1d9", "#aab4bf"
 _AZIMUTH, _ELEVATION, _DISTANCE = np.radians(35), np.radians(14), 4.0  # distance in figure heights
@@ -60,7 +57,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
     bones = np.array([line[:2] for line in lines])
     dots = bool((bones[:, 0] == bones[:, 1]).all())
     centre, floor, height = _stage(points, fps)
-    figure = Figure(figsize=(_PIXELS / 100, _PIXELS / 100), dpi=100, facecolor="white")
+    figure = Figure(figsize=(PIXELS / 100, PIXELS / 100), dpi=100, facecolor="white")
     figure.set_layout_engine("none")  # whatever the caller's matplotlib is set to
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -92,7 +89,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
         if not images:
             palette = picture.quantize(48)
         images.append(picture.quantize(palette=palette, dither=Image.Dither.NONE))
-    return _save(path, images, fps / step)
+    return save_film(path, images, fps / step)
 
 
 def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
@@ -118,68 +115,6 @@ def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
     page = template.replace("__TITLE__", title).replace("__SCENE__", content)
     with whole_file(path) as part:
         part.write_text(page, encoding="utf-8")
-
-
-def write_plot(path: Path, frames: Array, fps: float) -> None:
-    """Draws features over time as an image, one row a feature.
-
-    Args:
-        path: File to write, ``.png``.
-        frames: ``(T, D)``.
-        fps: Frames per second.
-    """
-    figure = Figure(figsize=(8, 4.5), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    limit = float(np.percentile(np.abs(frames), 99)) or 1.0
-    extent = (0.0, len(frames) / fps, frames.shape[1] - 0.5, -0.5)
-    image = axes.imshow(
-        frames.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent,
-        interpolation="nearest",
-    )  # fmt: skip
-    axes.set(xlabel="time (seconds)", ylabel="feature")
-    figure.colorbar(image, ax=axes, label="value")
-    with whole_file(path) as part:
-        FigureCanvasAgg(figure).print_png(part)
-
-
-def write_path(path: Path, frames: Array) -> None:
-    """Draws a trajectory in the plane, ``(T, 2)``: over time, and in the plane, as an image."""
-    figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
-    over_time, plane = figure.subplots(1, 2, width_ratios=(2, 1))
-    for name, values in zip("xy", frames.T, strict=True):
-        over_time.plot(values, label=name, linewidth=1)
-    over_time.set(xlabel="t (frames)")
-    over_time.legend()
-    plane.plot(*frames.T, ".", markersize=3)
-    plane.set(xlabel="x", ylabel="y")
-    with whole_file(path) as part:
-        FigureCanvasAgg(figure).print_png(part)
-
-
-def write_pictures(path: Path, pictures: Array, fps: float) -> list[Path]:
-    """Plays pictures of intensities from 0 to 1, ``(T, height, width)``, as `write_gif` does."""
-    scale = max(_PIXELS // (2 * pictures.shape[1]), 1)
-    grey = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
-    images = [Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)) for image in grey]
-    return _save(path, images, fps)
-
-
-def _save(path: Path, images: list[Image.Image], fps: float) -> list[Path]:
-    """Writes images as GIF and, where there is an encoder, as MP4 beside it."""
-    with whole_file(path) as part:
-        images[0].save(
-            part,
-            format="GIF",
-            save_all=True,
-            append_images=images[1:],
-            duration=10 * max(round(100 / fps), 2),  # it counts hundredths; players slow down one
-            loop=0,
-        )
-    if (program := encoder()) is None:
-        return [path]
-    film = path.with_suffix(".mp4")
-    write_mp4(film, images, fps, program)
-    return [path, film]
 
 
 def _stage(points: Array, fps: float) -> tuple[Array, float, float]:

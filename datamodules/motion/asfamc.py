@@ -15,7 +15,6 @@ Conventions:
     for CMU, is not applied.
 """
 
-import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.numbers import is_number
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 _TURNS = ("rx", "ry", "rz")
@@ -250,7 +250,7 @@ def _fault(path: Path, lines: list[str], first: int, moving: dict[str, int]) -> 
                 f"{place}: {len(words) - 1} angles of {words[0]} where {moving[words[0]]} are"
                 " declared, as in a truncated file: get the whole file again"
             )
-        elif bad := next((word for word in words[1:] if not _is_number(word)), None):
+        elif bad := next((word for word in words[1:] if not is_number(word)), None):
             return DataError(f"{place}: {bad[:30]!r} is not a finite number: repair it")
         else:
             waiting.discard(words[0])
@@ -264,7 +264,7 @@ def _fault(path: Path, lines: list[str], first: int, moving: dict[str, int]) -> 
 
 
 def _vector(words: list[str], size: int = 3) -> Array:
-    if len(words) != size or not all(map(_is_number, words)):
+    if len(words) != size or not all(map(is_number, words)):
         raise ValueError(f"{' '.join(words)[:40]!r} where {size} numbers are needed")
     return np.array([float(word) for word in words])
 
@@ -276,11 +276,6 @@ def _axes(words: list[str], degrees: bool) -> Rotation:
         raise ValueError(f"axis {' '.join(words)[:40]!r}")
     angles = dict(zip("xyz", _vector(words[:3]), strict=True))
     return Rotation.from_euler(order, [angles[axis] for axis in order], degrees=degrees)
-
-
-def _is_number(word: str) -> bool:
-    form = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-    return re.fullmatch(form, word) is not None and np.isfinite(float(word)).item()
 
 
 def _text(path: Path) -> str:

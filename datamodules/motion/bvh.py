@@ -1,9 +1,11 @@
 """BVH motion files, read and written.
 
-A BVH file is a hierarchy of joints followed by one line of numbers a frame. The hierarchy is read
-by `pymotion`; it takes names of plain files only, and passes over what it does not know, so the
-statements are checked here first, one a line, and handed over in a temporary file. The block of
-numbers is read here, ten times faster, and with the line of any fault.
+A BVH file is a hierarchy of joints, a statement a line, followed by one line of numbers a frame:
+
+    HIERARCHY
+    ROOT name { OFFSET x y z  CHANNELS n name ..  joints }
+    joint is JOINT name { .. as above .. } or End Site { OFFSET x y z }
+    MOTION, Frames: n, Frame Time: s, and the numbers
 
 Conventions:
     Angles are in degrees. A joint's channels are applied in the order listed: ``Zrotation
@@ -13,32 +15,37 @@ Conventions:
 
 import gzip
 import re
-import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pymotion.io.bvh import BVH
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.numbers import NUMBER, is_number
 from rnade_lightning.datamodules.core.store import whole_file
-from rnade_lightning.datamodules.motion.quaternions import from_euler
-from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, from_euler
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_STATEMENTS = {  # the letter that stands for a statement when the nesting is checked
-    "H": r"HIERARCHY",
-    "R": r"ROOT\s+\S.*",
-    "J": r"JOINT\s+\S.*",
-    "E": r"End\s+Site.*",
-    "{": r"\{",
-    "}": r"\}",
-    "O": rf"OFFSET(?:\s+{_NUMBER}){{3}}",
-    "C": r"CHANNELS\s+(?:3|6(?:\s+[XYZ]position){3})(?:\s+[XYZ]rotation){3}",
+_STATEMENT = re.compile(
+    r"(?P<open>\{)|(?P<close>\})|(?P<hierarchy>HIERARCHY)|(?P<root>ROOT\s+\S.*)"
+    r"|(?P<joint>JOINT\s+\S.*)|(?P<end>End\s+Site.*)"
+    rf"|(?P<offset>OFFSET(?:\s+{NUMBER}){{3}})"
+    r"|(?P<channels>CHANNELS\s+(?:3|6(?:\s+[XYZ]position){3})(?:\s+[XYZ]rotation){3})"
+)
+_NEXT: dict[str, set[str]] = {  # what may follow a statement
+    "start": {"hierarchy"},
+    "hierarchy": {"root"},
+    "root": {"open"},
+    "joint": {"open"},
+    "end": {"open"},
+    "open": {"offset"},
+    "offset": {"channels", "close"},
+    "channels": {"joint", "end", "close"},
+    "close": {"joint", "end", "close"},
+    "done": set(),
 }
-_STATEMENT = re.compile("|".join(f"({form})" for form in _STATEMENTS.values()))
 _CHANGES_PLACE = 1e-3  # of the skeleton's size; a joint that is not the root may not move more
 
 
@@ -66,8 +73,8 @@ def read_bvh(path: str | Path) -> Motion:
     n_frames, n_joints = len(values), len(skeleton.names)
     positions = np.tile(skeleton.offsets[0], (n_frames, 1))
     rotations = np.empty((n_frames, n_joints, 4))
-    for order in sorted(set(skeleton.orders)):
-        joints = [j for j in range(n_joints) if skeleton.orders[j] == order]
+    for order in sorted(set(skeleton.euler_orders)):
+        joints = [j for j in range(n_joints) if skeleton.euler_orders[j] == order]
         angles = values[:, [columns[j, f"{axis}rotation"] for j in joints for axis in order]]
         rotations[:, joints] = from_euler(order, angles.reshape(n_frames, -1, 3))
     for j in range(n_joints):
@@ -100,7 +107,7 @@ def write_bvh(path: str | Path, motion: Motion) -> None:
         warnings.filterwarnings("ignore", message="Gimbal lock")  # any split of the angle will do
         for j in written:
             rotation = Rotation.from_quat(motion.rotations[:, j])
-            columns.append(rotation.as_euler(skeleton.orders[j], degrees=True))
+            columns.append(rotation.as_euler(skeleton.euler_orders[j], degrees=True))
     lines += ["MOTION", f"Frames: {n_frames}", f"Frame Time: {1 / motion.fps:.9f}"]
     lines += [" ".join(f"{value:.8f}" for value in row) for row in np.concatenate(columns, axis=1)]
     content = ("\n".join(lines) + "\n").encode()
@@ -111,7 +118,7 @@ def write_bvh(path: str | Path, motion: Motion) -> None:
 def _write_joint(lines: list[str], skeleton: Skeleton, joint: int, tab: str) -> list[int]:
     """Appends a joint and all that hangs from it; returns the joints in the order written."""
     channels = "3" if joint else "6 Xposition Yposition Zposition"
-    channels += "".join(f" {axis}rotation" for axis in skeleton.orders[joint])
+    channels += "".join(f" {axis}rotation" for axis in skeleton.euler_orders[joint])
     lines += [f"{tab}{'JOINT' if joint else 'ROOT'} {skeleton.names[joint]}", f"{tab}{{"]
     lines += [f"{tab}\tOFFSET {_numbers(skeleton.offsets[joint])}", f"{tab}\tCHANNELS {channels}"]
     written = [joint]
@@ -141,64 +148,73 @@ def _text(path: Path) -> str:
 
 
 def _hierarchy(path: Path, text: str) -> tuple[Skeleton, list[tuple[int, str]]]:
-    """The skeleton, and the joint and kind of every channel in file order."""
-    statements, shape, letters = [], "", list(_STATEMENTS)
-    for number, line in enumerate(text.split("\n"), start=1):
-        for statement in filter(None, map(str.strip, re.split(r"([{}])", line))):
-            found = _STATEMENT.fullmatch(statement)
-            if found is None or found.lastindex is None:
-                raise DataError(
-                    f"{path}, line {number}: cannot read {statement[:60]!r} in the hierarchy"
-                    ": repair it"
-                )
-            shape += letters[found.lastindex - 1]
-            statements.append(statement)
-    nested = ""
-    while nested != shape:  # a leaf, then what holds only leaves, .. becomes an x
-        nested, shape = shape, re.sub(r"E\{O\}|J\{OCx*\}", "x", shape)
-    if not re.fullmatch(r"HR\{OCx*\}", shape):
-        raise DataError(f"{path}: joints of the hierarchy do not nest as BVH asks: export it again")
-
+    """The skeleton, and the joint and kind of every channel in file order; one pass."""
     names: list[str] = []
+    parents, end_parents = [-1], []
+    offsets: list[list[float]] = []
+    end_offsets: list[list[float]] = []
     layout: list[list[str]] = []
-    for i, statement in enumerate(statements):
+    open_: list[int] = []  # joints whose brackets are open, the innermost last; -1 for an end site
+    last, opened = "start", "root"
+    for number, statement in _statements(text):
+        found = _STATEMENT.fullmatch(statement)
+        kind = found.lastgroup if found else None
+        if kind is None:
+            raise DataError(
+                f"{path}, line {number}: cannot read {statement[:60]!r} in the hierarchy: repair it"
+            )
+        in_end = bool(open_) and open_[-1] < 0
+        closes = kind == "close" and (not open_ or (last == "offset" and not in_end))
+        if kind not in _NEXT[last] or closes or (in_end and kind == "channels"):
+            raise DataError(
+                f"{path}, line {number}: {statement[:60]!r} cannot stand there: joints of the"
+                " hierarchy do not nest as BVH asks: export it again"
+            )
         words = statement.split()
-        if words[0] in ("ROOT", "JOINT"):
-            statements[i] = f"{words[0]} j{len(names)}"  # pymotion trips over names like "MOTION"
+        if kind in ("root", "joint"):
             names.append("_".join(words[1:]))
-        elif words[0] == "CHANNELS":
+            parents += [open_[-1]] if kind == "joint" else []
+            opened = kind
+        elif kind == "end":
+            end_parents.append(open_[-1])
+            opened = kind
+        elif kind == "open":
+            open_.append(len(names) - 1 if opened != "end" else -1)
+        elif kind == "offset":
+            (end_offsets if in_end else offsets).append([float(word) for word in words[1:]])
+        elif kind == "channels":
             layout.append(words[2:])
-    with tempfile.NamedTemporaryFile("w", suffix=".bvh", encoding="utf-8") as file:
-        file.write("\n".join([*statements, "MOTION", "Frames: 0", "Frame Time: 1", ""]))
-        file.flush()
-        reader = BVH()
-        reader.load(file.name)
-    data = reader.data
+        elif kind == "close":
+            open_.pop()
+        last = kind if kind != "close" or open_ else "done"
+    if last != "done":
+        raise DataError(
+            f"{path}: joints of the hierarchy do not nest as BVH asks: its last bracket is missing:"
+            " export it again"
+        )
     if len(set(names)) != len(names):
         raise DataError(f"{path}: two joints share a name: rename one")
-    orders = ["".join(channel[0] for channel in channels[-3:]) for channels in layout]
-    for name, order, channels in zip(names, orders, layout, strict=True):
+    euler_orders = ["".join(channel[0] for channel in channels[-3:]) for channels in layout]
+    for name, order, channels in zip(names, euler_orders, layout, strict=True):
         if len(set(channels)) != len(channels):
             raise DataError(f"{path}: joint {name} names a channel twice ({order}): repair it")
-    skeleton = Skeleton(
-        names=names,
-        parents=[-1, *(int(parent) for parent in data["parents"][1:])],
-        offsets=np.asarray(data["offsets"], dtype=np.float64),
-        end_parents=[int(parent) for parent in data["end_sites_parents"]],
-        end_offsets=np.reshape(np.asarray(data["end_sites"], dtype=np.float64), (-1, 3)),
-        orders=orders,
-    )
+    ends = np.reshape(np.array(end_offsets, dtype=np.float64), (-1, 3))
+    skeleton = Skeleton(names, parents, np.array(offsets), end_parents, ends, euler_orders)
     return skeleton, [(j, channel) for j, channels in enumerate(layout) for channel in channels]
 
 
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Number of the line and text of every statement; brackets stand for themselves."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        for statement in re.split(r"([{}])", line):
+            if statement := statement.strip():
+                yield number, statement
+
+
 def _frame_time(path: Path, word: str) -> float:
-    if not re.fullmatch(_NUMBER, word) or not 1e-5 < float(word) < 1e3:
+    if not re.fullmatch(NUMBER, word) or not 1e-5 < float(word) < 1e3:
         raise DataError(f"{path}: Frame Time is {word}: set it to the seconds between two frames")
     return float(word)
-
-
-def _is_number(word: str) -> bool:
-    return re.fullmatch(_NUMBER, word) is not None and np.isfinite(float(word)).item()
 
 
 def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -> Array:
@@ -215,7 +231,7 @@ def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -
     first, found = text.count("\n", 0, start) + 1, 0
     for number, line in enumerate(block.split("\n"), start=first):
         words = line.split()
-        bad = next((word for word in words if not _is_number(word)), None)
+        bad = next((word for word in words if not is_number(word)), None)
         if bad is not None:
             raise DataError(
                 f"{path}, line {number}: {bad[:30]!r} is not a finite number: repair it"

@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,45 @@ _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f
 _NUMBERS |= {12: "i8", 13: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
 _CLASSES = range(6, 16)  # double, single and the integers
+
+
+_FPS = 30.0  # of the published set; the file does not say
+
+
+class Numbers(NamedTuple):
+    """Sequences of features that say nothing of a body.
+
+    Attributes:
+        sequences: ``(T, D)`` each, by what is added to the file's name.
+        names: Names of the features.
+        fps: Frames per second.
+    """
+
+    sequences: dict[str, Array]
+    names: list[str]
+    fps: float
+
+
+def read_paper_set(path: Path) -> Numbers:
+    """Read the paper's motion set, ``batchdata`` in sequences of ``seqlengths``.
+
+    Raises:
+        DataError: not such a file, damaged, or lengths that do not fit the data.
+    """
+    content = read_mat(path)
+    if not {"batchdata", "seqlengths"} <= set(content):
+        raise DataError(f"{path}: no numbers called batchdata and seqlengths: leave it out")
+    data, counts = content["batchdata"], content["seqlengths"].ravel()
+    if not np.isfinite(counts).all() or (counts != np.round(counts)).any():
+        raise DataError(f"{path}: seqlengths are not whole numbers: repair it")
+    lengths = counts.astype(np.int64)
+    if data.ndim != 2 or min(lengths, default=0) < 1 or counts.sum() != len(data):
+        raise DataError(
+            f"{path}: seqlengths sums to {counts.sum():g} where batchdata is {data.shape}"
+        )
+    parts = np.split(data, np.cumsum(lengths)[:-1])
+    names = [f"feature_{i}" for i in range(data.shape[1])]
+    return Numbers({f":{i}": x for i, x in enumerate(parts)}, names, _FPS)
 
 
 def read_mat(path: Path) -> dict[str, Array]:

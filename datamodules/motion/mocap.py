@@ -16,9 +16,10 @@ Conventions:
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
 from rnade_lightning.datamodules.core.standardise import Standardiser
 from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
 from rnade_lightning.datamodules.motion.animation import (
@@ -39,9 +40,8 @@ from rnade_lightning.datamodules.motion.animation import (
 )
 from rnade_lightning.datamodules.motion.asfamc import read_amc
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
-from rnade_lightning.datamodules.motion.c3d import read_c3d, whole_pieces
-from rnade_lightning.datamodules.motion.expmap import TO_Y_UP
-from rnade_lightning.datamodules.motion.mat import read_mat
+from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d, whole_pieces
+from rnade_lightning.datamodules.motion.mat import Numbers, read_paper_set
 from rnade_lightning.datamodules.motion.metrics import (
     Limits,
     angles_of,
@@ -50,6 +50,7 @@ from rnade_lightning.datamodules.motion.metrics import (
     motion_figures,
 )
 from rnade_lightning.datamodules.motion.representation import (
+    TO_Y_UP,
     decode,
     encode,
     feature_names,
@@ -57,9 +58,32 @@ from rnade_lightning.datamodules.motion.representation import (
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 
-_MAT_FPS = 30.0  # of the published set; the file does not say
-_UP = {"amass": "z", "c3d": "z"}  # of the formats that have one; y of all others
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
+
+
+class Format(NamedTuple):
+    """A format of files; to add one takes a reader in a file of its own and a line in `FORMATS`.
+
+    Attributes:
+        read: Reads a file; it is told the frame rate that files of the format do not say.
+        up: Vertical axis that is usual for it.
+    """
+
+    read: Callable[[Path, float], Motion | Markers | Numbers]
+    up: Literal["y", "z"] = "y"
+
+
+FORMATS = {
+    ".bvh": Format(lambda path, fps: read_bvh(path)),
+    ".bvh.gz": Format(lambda path, fps: read_bvh(path)),
+    ".amc": Format(read_amc),
+    ".npz": Format(lambda path, fps: read_amass(path), up="z"),
+    ".c3d": Format(lambda path, fps: read_c3d(path), up="z"),
+    ".mat": Format(lambda path, fps: read_paper_set(path)),
+}
+"""Formats by the ending of their files."""
+_WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
+"""What writes a motion in the format that it was read in, beside BVH."""
 
 
 class MocapDataModule(FrameDataModule):
@@ -87,7 +111,7 @@ class MocapDataModule(FrameDataModule):
         **kwargs: See `FrameDataModule`.
     """
 
-    extensions = (".bvh", ".bvh.gz", ".amc", ".npz", ".c3d", ".mat")
+    extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
     reader_version = 1
@@ -125,17 +149,14 @@ class MocapDataModule(FrameDataModule):
             )
 
     def read(self, path: Path) -> Recording:
-        """Reads a file of any of the formats."""
-        name = path.name.lower()
-        if name.endswith(".mat"):
-            return self._read_mat(path)
-        if name.endswith(".c3d"):
-            return self._read_markers(path)
-        if name.endswith(".npz"):
-            return self._encoded(path, read_amass(path), "amass")
-        if name.endswith(".amc"):
-            return self._encoded(path, read_amc(path, self.amc_fps), "amc")
-        return self._encoded(path, read_bvh(path), "bvh")
+        """Read a file of any of the formats."""
+        ending = next(e for e in FORMATS if path.name.lower().endswith(e))
+        form = FORMATS[ending]
+        content = form.read(path, self.amc_fps)
+        recorded: Any = {
+            Motion: self._of_motion, Markers: self._of_markers, Numbers: self._of_numbers
+        }[type(content)]  # fmt: skip
+        return recorded(path, content, ending, self.up or form.up)
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Joints must be the same and hang together alike; bones may differ in length."""
@@ -160,33 +181,38 @@ class MocapDataModule(FrameDataModule):
         return super().mismatch(recording, reference)
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes raw frames as files of the formats in the table above."""
+        """Write raw frames as files of the formats in the table above."""
+        writers = {"markers": self._write_markers, "skeleton": self._write_skeleton}
+        for content, write in writers.items():
+            if content in self.layout:
+                return write(raw, stem)
+        return write_numbers(stem, raw, self.frame_rate, self._names())
 
-        def named(kind: str) -> Path:  # a suffix added: a stem such as "epoch.3" keeps its dot
-            return stem.with_name(f"{stem.name}.{kind}")
+    def _names(self) -> list[str]:
+        return self._fitted()[1].feature_names
 
-        layout, fps = self.layout, self.frame_rate
-        names = self._fitted()[1].feature_names
-        if "markers" in layout:
-            write_frames(named("npz"), raw, fps, names)
-            points = raw.reshape(len(raw), -1, 3) @ TO_Y_UP[layout["up"]].T
-            played = self._play(stem, points, dots_of(layout["markers"]))
-            return [named("npz"), *played]
-        if "skeleton" not in layout:
-            return write_numbers(stem, raw, fps, names)
-        skeleton = Skeleton.from_state(layout["skeleton"])
+    def _write_markers(self, raw: Array, stem: Path) -> list[Path]:
+        npz, layout = with_ending(stem, "npz"), self.layout
+        write_frames(npz, raw, self.frame_rate, self._names())
+        points = raw.reshape(len(raw), -1, 3) @ TO_Y_UP[layout["up"]].T
+        return [npz, *self._play(stem, points, dots_of(layout["markers"]))]
+
+    def _write_skeleton(self, raw: Array, stem: Path) -> list[Path]:
+        skeleton = Skeleton.from_state(self.layout["skeleton"])
         written: list[Path] = []
         if self.representation == "positions":
-            write_frames(named("npz"), raw, fps, names)
-            written.append(named("npz"))
+            written.append(with_ending(stem, "npz"))
+            write_frames(written[0], raw, self.frame_rate, self._names())
         else:
-            motion = self._decoded(raw)
-            if layout.get("format") == "amass":
-                write_amass(named("npz"), motion)
-                written.append(named("npz"))
+            motion, own = self._decoded(raw), self.layout.get("format", "")
+            writers: dict[str, Callable[[Path, Motion], None]] = {}
             if skeleton.size > 0:
-                write_bvh(named("bvh"), motion)
-                written.append(named("bvh"))
+                writers[".bvh"] = write_bvh
+            if own in _WRITERS:
+                writers = {own: _WRITERS[own]} | writers
+            for ending, write in writers.items():
+                written.append(with_ending(stem, ending[1:]))
+                write(written[-1], motion)
         if skeleton.size == 0:
             rank_zero_info(
                 f"{stem}: the data say how joints turn but not where they are: no pictures"
@@ -238,9 +264,8 @@ class MocapDataModule(FrameDataModule):
             standardiser = _Noisy(**vars(standardiser), noise=self.noise, seed=self.seed)
         return standardiser, reference
 
-    def _encoded(self, path: Path, motion: Motion, kind: str) -> Recording:
+    def _of_motion(self, path: Path, motion: Motion, ending: str, up: str) -> Recording:
         motion = self._renamed(path, motion)
-        up = self.up or _UP.get(kind, "y")
         skip = slice(self.skip_frames, None)
         motion = replace(motion, positions=motion.positions[skip], rotations=motion.rotations[skip])
         if len(motion.positions):
@@ -253,7 +278,7 @@ class MocapDataModule(FrameDataModule):
             raise DataError(f"{path}: does not say where joints are: use expmap or 6d")
         frames = encode(motion, up, self.representation, self.root_motion)
         names = feature_names(skeleton, self.representation, self.root_motion)
-        layout = {"skeleton": skeleton.state(), "up": up, "format": kind}
+        layout = {"skeleton": skeleton.state(), "up": up, "format": ending}
         return Recording({"": frames}, names, self.fps, layout)
 
     def _renamed(self, path: Path, motion: Motion) -> Motion:
@@ -262,8 +287,7 @@ class MocapDataModule(FrameDataModule):
             raise DataError(f"{path}: two joints share a name once renamed: correct rename")
         return motion
 
-    def _read_markers(self, path: Path) -> Recording:
-        found = read_c3d(path)
+    def _of_markers(self, path: Path, found: Markers, ending: str, up: str) -> Recording:
         names = [self.rename.get(name, name) for name in found.names]
         if len(set(names)) != len(names):
             raise DataError(f"{path}: two markers share a name once renamed: correct rename")
@@ -294,28 +318,15 @@ class MocapDataModule(FrameDataModule):
             rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
         kept = [names[m] for m in chosen]
         features = [f"{name}.{axis}" for name in kept for axis in "xyz"]
-        layout = {"markers": kept, "up": self.up or _UP["c3d"], "unit": found.unit}
+        layout = {"markers": kept, "up": up, "unit": found.unit}
         return Recording(frames, features, self.fps, layout)
 
-    def _read_mat(self, path: Path) -> Recording:
-        content = read_mat(path)
-        if not {"batchdata", "seqlengths"} <= set(content):
-            raise DataError(f"{path}: no numbers called batchdata and seqlengths: leave it out")
-        data, counts = content["batchdata"], content["seqlengths"].ravel()
-        if not np.isfinite(counts).all() or (counts != np.round(counts)).any():
-            raise DataError(f"{path}: seqlengths are not whole numbers: repair it")
-        lengths = counts.astype(np.int64)
-        if data.ndim != 2 or min(lengths, default=0) < 1 or counts.sum() != len(data):
+    def _of_numbers(self, path: Path, found: Numbers, ending: str, up: str) -> Recording:
+        if self.fps != found.fps:
             raise DataError(
-                f"{path}: seqlengths sums to {counts.sum():g} where batchdata is {data.shape}"
+                f"{path}: this set has {found.fps:g} frames per second: leave fps at that"
             )
-        if self.fps != _MAT_FPS:
-            raise DataError(
-                f"{path}: this set has {_MAT_FPS:g} frames per second: leave fps at that"
-            )
-        parts = np.split(data, np.cumsum(lengths)[:-1])
-        names = [f"feature_{i}" for i in range(data.shape[1])]
-        return Recording({f":{i}": x for i, x in enumerate(parts)}, names, _MAT_FPS, {})
+        return Recording(found.sequences, found.names, found.fps, {})
 
     def _how(self) -> tuple[Any, ...]:
         """What `decode` and `points_of` need beside the features."""
@@ -337,7 +348,7 @@ class MocapDataModule(FrameDataModule):
         return motion.points() @ TO_Y_UP[self.layout.get("up", "y")].T, angles_of(motion)
 
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
-        gif, html = (stem.with_name(f"{stem.name}.{kind}") for kind in ("gif", "html"))
+        gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))
         _, *film = write_gif(gif, points, lines, self.frame_rate)
         write_html(html, points, lines, self.frame_rate)
         return [gif, html, *film]

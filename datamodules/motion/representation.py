@@ -41,13 +41,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.motion.expmap import TO_Y_UP, about_vertical, swing_twist, unwrap
-from rnade_lightning.datamodules.motion.quaternions import from_euler, to_maps
-from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, from_euler
 
 Kind = Literal["expmap", "6d", "positions", "raw"]
 RootMotion = Literal["velocity", "position"]
 
+TO_Y_UP = {"y": np.eye(3), "z": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])}
+"""Turns the world of a file whose vertical is this axis into one whose vertical is y."""
 _TURN = 2 * np.pi
 _CHANGES = ["turn", "left", "ahead"]
 _SIX = ["xx", "xy", "xz", "yx", "yy", "yz"]
@@ -60,7 +60,7 @@ def feature_names(
     moves = root_motion == "velocity"
     root, rest = skeleton.names[0], skeleton.names[1:]
     if kind == "raw":
-        turns = zip(skeleton.names, skeleton.orders, strict=True)
+        turns = zip(skeleton.names, skeleton.euler_orders, strict=True)
         place = [f"{root}.{axis}position" for axis in "XYZ"]
         return place + [f"{name}.{axis}rotation" for name, order in turns for axis in order]
     axes = list("xyz") if kind != "6d" else _SIX
@@ -136,7 +136,7 @@ def decode(
     n_frames, to_y_up = len(features), TO_Y_UP[up]
     if kind == "raw":
         angles = features[:, 3:].reshape(n_frames, -1, 3)
-        turns = [from_euler(order, angles[:, j]) for j, order in enumerate(skeleton.orders)]
+        turns = [from_euler(order, angles[:, j]) for j, order in enumerate(skeleton.euler_orders)]
         return Motion(skeleton, features[:, :3].copy(), np.stack(turns, axis=1), fps)
     per_joint = 6 if kind == "6d" else 3
     if root_motion == "velocity":
@@ -207,7 +207,7 @@ def euler_angles(motion: Motion) -> Array:
     angles = np.empty((n_frames, n_joints, 3))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gimbal lock")  # any split of the angle will do
-        for j, order in enumerate(motion.skeleton.orders):
+        for j, order in enumerate(motion.skeleton.euler_orders):
             rotation = Rotation.from_quat(motion.rotations[:, j])
             angles[:, j] = rotation.as_euler(order, degrees=True)
     jumps = (np.abs(np.diff(angles, axis=0)) > 90).any(axis=(0, 2))
@@ -247,3 +247,56 @@ def _unit(vectors: Array, otherwise: Array) -> Array:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = np.where(length > 1e-9, vectors, otherwise)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+# ------------------------------------------------------------------ exponential maps
+
+
+def to_maps(quaternions: Array) -> Array:
+    """Return exponential maps ``(..., 3)`` of quaternions ``(..., 4)``, none longer than half a
+    turn."""
+    x, y, z, w = np.moveaxis(quaternions, -1, 0)
+    sine = np.sqrt(x * x + y * y + z * z)  # of half the angle
+    with np.errstate(invalid="ignore"):
+        angle_by_sine = np.where(sine > 0, 2 * np.arctan2(sine, np.abs(w)) / sine, 2.0)
+    factor = np.where(w < 0, -angle_by_sine, angle_by_sine)
+    return np.stack([factor * x, factor * y, factor * z], axis=-1)
+
+
+def swing_twist(rotation: Rotation) -> tuple[Array, Array]:
+    """Split R = T S: the angle of T about the vertical, ``(T,)``, and the map of S, ``(T, 3)``.
+
+    The quaternion of T is that of R without its level components, scaled to length one. Upside
+    down, where the heading is undefined (w = y = 0), it is taken to be zero.
+    """
+    quaternion = rotation.as_quat()
+    heading = 2 * np.arctan2(quaternion[:, 1], quaternion[:, 3])
+    tilt = (about_vertical(-heading) * rotation).as_rotvec()
+    return heading, unwrap(tilt)
+
+
+def about_vertical(angle: Array) -> Rotation:
+    """Return rotations about y by ``angle`` (T,) radians."""
+    return Rotation.from_rotvec(angle[:, None] * np.array([0.0, 1.0, 0.0]))
+
+
+def unwrap(maps: Array) -> Array:
+    """Add whole turns to exponential maps over time, ``(T, ..., 3)``, so that none jumps.
+
+    Each map may be lengthened along its axis by multiples of a turn; of these the one nearest to
+    the map chosen for the frame before is taken.
+    """
+    angle = np.linalg.norm(maps, axis=-1)
+    axis = maps / np.where(angle > 0, angle, 1.0)[..., None]
+
+    def turns(previous: Array, t: int | slice, joint: tuple[int, ...] = ()) -> Array:
+        along = np.sum(previous * axis[(t, *joint)], axis=-1)
+        return np.asarray(np.round((along - angle[(t, *joint)]) / _TURN))
+
+    unwrapped = maps.copy()
+    wraps = turns(maps[:-1], slice(1, None)) != 0
+    for joint in map(tuple, np.argwhere(wraps.any(axis=0))):  # few: those that pass half a turn
+        for t in range(1 + int(wraps[(slice(None), *joint)].argmax()), len(maps)):
+            extra = turns(unwrapped[(t - 1, *joint)], t, joint) * _TURN
+            unwrapped[(t, *joint)] += extra * axis[(t, *joint)]
+    return unwrapped

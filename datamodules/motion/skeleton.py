@@ -29,7 +29,7 @@ class Skeleton:
         offsets: Position of each joint in its parent's frame, ``(J, 3)``.
         end_parents: Joint that each end site (finger tip, crown of the head) hangs from.
         end_offsets: Position of each end site in that joint's frame, ``(E, 3)``.
-        orders: Order of each joint's Euler angles in a file, such as ``"ZYX"``.
+        euler_orders: Order of each joint's Euler angles in a file, such as ``"ZYX"``.
     """
 
     names: list[str]
@@ -37,7 +37,7 @@ class Skeleton:
     offsets: Array
     end_parents: list[int]
     end_offsets: Array
-    orders: list[str]
+    euler_orders: list[str]
 
     @property
     def bones(self) -> list[tuple[int, int]]:
@@ -58,7 +58,7 @@ class Skeleton:
             "offsets": self.offsets.tolist(),
             "end_parents": list(self.end_parents),
             "end_offsets": self.end_offsets.tolist(),
-            "orders": list(self.orders),
+            "euler_orders": list(self.euler_orders),
         }
 
     @classmethod
@@ -122,6 +122,27 @@ class Motion:
         return replace(
             self, skeleton=replace(skeleton, names=[names.get(n, n) for n in skeleton.names])
         )
+
+
+def from_euler(euler_order: str, angles: Array) -> Array:
+    """Return quaternions ``(..., 4)`` of Euler angles ``(..., 3)`` in degrees.
+
+    SciPy does the same, ten times slower (1.17), for what is most of the time of reading a file.
+
+    Args:
+        euler_order: Axes of the angles, such as ``"ZYX"`` for R = Rz Ry Rx on column vectors.
+        angles: The angles, in the same order.
+    """
+    half = np.radians(np.moveaxis(angles, -1, 0)) / 2
+    cosine, sine = np.cos(half), np.sin(half)
+    x, w = [np.zeros_like(half[0]) for _ in range(3)], cosine[0]
+    x["XYZ".index(euler_order[0])] = sine[0]
+    for axis, c, s in zip(euler_order[1:], cosine[1:], sine[1:], strict=True):
+        k = "XYZ".index(axis)  # times the quaternion (s e_k, c), e_i x e_j = e_k
+        i, j = (k + 1) % 3, (k + 2) % 3
+        x[i], x[j] = c * x[i] + s * x[j], c * x[j] - s * x[i]
+        x[k], w = c * x[k] + s * w, c * w - s * x[k]
+    return np.stack([*x, w], axis=-1)
 
 
 def neighbours(n_frames: int, source: float, target: float) -> tuple[Any, Any, Array]:

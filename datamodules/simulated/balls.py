@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.motion.animation import write_pictures
+from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.pictures import write_pictures
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 
 SIDE = 10.0
@@ -166,6 +167,6 @@ class BallsDataModule(SimulatedDataModule):
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Writes ``.npz`` and a film (see `write_pictures`), intensities cut off at 0 and 1."""
-        gif = stem.with_name(f"{stem.name}.gif")
+        gif = with_ending(stem, "gif")
         pictures = raw.reshape(len(raw), self.resolution, self.resolution)
         return [*super().write(raw, stem), *write_pictures(gif, pictures, self.fps)]

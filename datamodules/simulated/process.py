@@ -14,7 +14,7 @@ import numpy as np
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
 from rnade_lightning.datamodules.core.batches import check_length
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 _PARTS = ("train", "val", "test")
@@ -78,7 +78,7 @@ class SimulatedDataModule(FrameDataModule):
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Writes ``.npz`` and a picture."""
-        path = stem.with_name(f"{stem.name}.npz")
+        path = with_ending(stem, "npz")
         write_frames(path, raw, self.fps)
         return [path]
 

@@ -22,10 +22,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.integrate import quad
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.motion.animation import write_path
+from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 
 STD_X, STD_RATIO = 0.1, 0.2
@@ -136,10 +139,24 @@ class TrajectoryDataModule(SimulatedDataModule):
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Writes ``.npz``, and ``.png`` with both coordinates over time and in the plane."""
-        png = stem.with_name(f"{stem.name}.png")
+        png = with_ending(stem, "png")
         write_path(png, raw)
         return [*super().write(raw, stem), png]
 
 
 def _log_normal(value: Array, mean: Array, std: float) -> Array:
     return np.asarray(-0.5 * ((value - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi))
+
+
+def write_path(path: Path, frames: Array) -> None:
+    """Draw a trajectory in the plane, ``(T, 2)``: over time, and in the plane, as an image."""
+    figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
+    over_time, plane = figure.subplots(1, 2, width_ratios=(2, 1))
+    for name, values in zip("xy", frames.T, strict=True):
+        over_time.plot(values, label=name, linewidth=1)
+    over_time.set(xlabel="t (frames)")
+    over_time.legend()
+    plane.plot(*frames.T, ".", markersize=3)
+    plane.set(xlabel="x", ylabel="y")
+    with whole_file(path) as part:
+        FigureCanvasAgg(figure).print_png(part)

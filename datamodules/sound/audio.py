@@ -28,6 +28,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from rnade_lightning.class_paths import find
 from rnade_lightning.datamodules import DataError, FrameDataModule, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.frames import with_ending
 from rnade_lightning.datamodules.sound import kinds
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
@@ -272,7 +273,7 @@ class AudioDataModule(FrameDataModule):
         rate = self.layout["sample_rate"]
         samples = self._kind.to_samples(raw, rate)
         # The last suffix is added, not replaced: a stem such as "epoch.3" keeps its dot.
-        wav, png = (stem.with_name(f"{stem.name}.{ending}") for ending in ("wav", "png"))
+        wav, png = (with_ending(stem, ending) for ending in ("wav", "png"))
         write_picture(png, write_sound(wav, samples, rate), rate)
         return [wav, png]
 

@@ -194,6 +194,15 @@ class Component(ABC):
         return x <= self.atoms[0], x >= self.atoms[1]
 
 
+def component_class(name: str) -> type[Component]:
+    """Return a component by its short name (the files of this package) or by its path.
+
+    Raises:
+        ValueError: there is no such component; the message lists the short names.
+    """
+    return find(name, Component, __name__)  # type: ignore[type-abstract]
+
+
 def make_component(component: str | dict[str, Any] | Component, **arguments: Any) -> Component:
     """Return a component.
 
@@ -210,7 +219,7 @@ def make_component(component: str | dict[str, Any] | Component, **arguments: Any
         return component
     path = component if isinstance(component, str) else component["class_path"]
     given = {} if isinstance(component, str) else dict(component.get("init_args") or {})
-    kind = find(path, Component, __name__)  # type: ignore[type-abstract]
+    kind = component_class(path)
     try:
         return kind(**given, **arguments)
     except TypeError as error:

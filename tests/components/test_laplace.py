@@ -13,7 +13,8 @@ from scipy import stats
 
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.callbacks.gradient_check import gradient_table
-from rnade_lightning.lightning_module import RNNRNADEModule, load_model
+from rnade_lightning.checkpoints import load_model
+from rnade_lightning.lightning_module import RNNRNADEModule
 
 LOW, HIGH = BOUNDS
 both_backends = pytest.mark.parametrize("backend", ["torch", "compiled"])
@@ -156,7 +157,9 @@ def test_the_gradient_check_passes(cell: Any) -> None:
 def test_a_checkpoint_keeps_it() -> None:
     module = RNNRNADEModule(3, 4, 5, 2, component="laplace", censor_at=BOUNDS)
     saved = {
-        "module_class": "RNNRNADEModule",
+        "module_class": "rnade_lightning.lightning_module.RNNRNADEModule",
+        "data_class": None,
+        "n_features": 3,
         "hyper_parameters": dict(module.hparams),
         "state_dict": module.state_dict(),
     }

@@ -1,0 +1,16 @@
+"""Numbers in text files: what counts as one."""
+
+import math
+import re
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+"""A number as C and Python both write it."""
+
+
+def is_number(word: str) -> bool:
+    """Tell whether a word is a finite number.
+
+    >>> is_number("-1.5e3"), is_number("1_000"), is_number("nan"), is_number("1e999")
+    (True, False, False, False)
+    """
+    return re.fullmatch(NUMBER, word) is not None and math.isfinite(float(word))
