@@ -115,7 +115,7 @@ def test_input_noise_is_what_the_net_reads_in_training_only() -> None:
 
 
 def test_pretraining_trains_rnade_alone(tmp_path: Path) -> None:
-    module = RNNRNADEModule(3, 4, 5, 2, cell="gru", pretrain_epochs=1).double()
+    module = RNNRNADEModule(3, 4, 5, 2, n_past=0, pretrain_epochs=1).double()
     spread(module.model)
     frames = randn(2, 5, 3)
     module.on_train_epoch_start()

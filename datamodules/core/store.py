@@ -3,8 +3,7 @@
 A corpus larger than memory works: what is held of a file is where its frames lie. Below the cache
 folder:
 
-    frames/<kind>-<settings>/      one reader with one group of settings; settings.json says
-                                   which
+    frames/<kind>-<settings>/      a reader with its settings, which settings.json tells
     <kind>-<settings>/<key>.npy    raw frames of one file (N, D_raw), its sequences one after
                                    the other
     <kind>-<settings>/<key>.json   what else the file holds; written last, so it marks the end

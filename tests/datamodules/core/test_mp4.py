@@ -1,29 +1,14 @@
-"""Motion and pictures as MP4: decoded again by the encoder's own program."""
+"""MP4 beside every GIF."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from films import decoded, needs_encoder
 from PIL import Image
 
 from rnade_lightning.datamodules import BallsDataModule, DataError, MocapDataModule
-from rnade_lightning.datamodules.core import mp4, pictures
-
-needs_encoder = pytest.mark.skipif(mp4.encoder() is None, reason="the extra mp4 is not installed")
-
-
-def decoded(path: Path) -> tuple[np.ndarray, float, str]:
-    """Frames ``(T, height, width, 3)``, frames per second, and what the program says."""
-    program = str(mp4.encoder())
-    said = subprocess.run([program, "-i", path], capture_output=True, text=True).stderr
-    width, height = map(int, re.findall(r", (\d+)x(\d+)", said)[0])
-    command = [program, "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    data = subprocess.run(command, capture_output=True, check=True).stdout
-    rate = float(re.findall(r"([\d.]+) fps", said)[0])
-    return np.frombuffer(data, np.uint8).reshape(-1, height, width, 3), rate, said
+from rnade_lightning.datamodules.core import mp4
 
 
 @needs_encoder
@@ -53,18 +38,6 @@ def test_sides_are_made_even(tmp_path: Path) -> None:
     frames, rate, _ = decoded(film)
     assert (frames.shape, rate) == ((40, 226, 226, 3), 30)
     assert np.ptp(frames[:, :225, :225]) > 200
-
-
-def test_without_the_encoder_there_is_a_gif(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    mp4.encoder.cache_clear()
-    try:
-        written = pictures.write_pictures(tmp_path / "a.gif", np.zeros((4, 6, 6)), 30.0)
-    finally:
-        mp4.encoder.cache_clear()
-    assert written == list(tmp_path.iterdir()) == [tmp_path / "a.gif"]
 
 
 @pytest.mark.parametrize(

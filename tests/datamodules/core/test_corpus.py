@@ -1,0 +1,115 @@
+"""Which files there are, where they go, and what is refused."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+from counted_reads import counted
+from damaged import refused, text
+from toy import ToyDataModule, write_toy_data
+
+from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.core.corpus import find_files
+
+
+def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "no such file or folder: check")
+    refused(tmp_path, r"holds no \.bvh or")
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path / "notes.txt", "not a kind of file that can be read here: give a .bvh")
+    refused(tmp_path / "*.bvh", "holds no")
+
+
+def test_files_are_found_in_folders_and_globs_in_order(tmp_path: Path) -> None:
+    for name in ("b.bvh", "a/c.BVH", "a/d.bvh.gz", "a/e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_files(tmp_path, (".bvh", ".bvh.gz"))
+    assert [path.name for path in found] == ["c.BVH", "d.bvh.gz", "b.bvh"]
+    assert find_files(f"{tmp_path}/*/*.gz", (".bvh", ".bvh.gz")) == found[1:2]
+
+
+def test_too_few_files_for_whole_file_splits(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_text(text())
+    refused(tmp_path, "1 files are too few.*split to tail", split="file")
+
+
+def test_listed_files_are_where_the_list_puts_them(tmp_path: Path) -> None:
+    root = write_toy_data(tmp_path, (40, 50, 60, 70))
+    data = ToyDataModule(str(root), window=16, parts={"val": ["take2"], "test": ["take0"]})
+    found = {part: [s.name for s in data.sequences(part)] for part in ("train", "val", "test")}  # type: ignore[arg-type]
+    assert found == {"train": ["take1", "take3"], "val": ["take2"], "test": ["take0"]}
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"val": ["take9"], "test": ["take0"]}, "the first is take9"),
+        ({"val": ["take1"], "test": ["take1"]}, "take1 is listed twice"),
+        ({"train": ["take1"]}, "'train' is none of val, test"),
+        ({"val": ["take1"]}, "no file that can be used is left for test"),
+    ],
+)
+def test_a_wrong_list_is_refused(parts: dict[str, list[str]], message: str, tmp_path: Path) -> None:
+    root = write_toy_data(tmp_path)
+    with pytest.raises(DataError, match=message):
+        ToyDataModule(str(root), window=16, parts=parts).setup()
+
+
+def test_no_group_is_in_two_splits(corpus: Path) -> None:
+    for i, path in enumerate(sorted(corpus.iterdir())):
+        for k in range(3):
+            (corpus / f"s{i // 2}_{k}_{path.name}").write_bytes(path.read_bytes())
+        path.unlink()
+    data = counted(corpus, split="file", group=r"^(s\d)_", test_fraction=0.34, val_fraction=0.33)
+    parts = [{s.name[:2] for s in data.sequences(part)} for part in ("train", "val", "test")]  # type: ignore[arg-type]
+    assert sorted(group for part in parts for group in part) == ["s0", "s1", "s2"]
+    assert sum(len(data.sequences(part)) for part in ("train", "val", "test")) == 36  # type: ignore[arg-type]
+    mixed = counted(corpus, split="file", test_fraction=0.34, val_fraction=0.33)
+    names = [{s.name[:2] for s in mixed.sequences(part)} for part in ("train", "test")]  # type: ignore[arg-type]
+    assert names[0] & names[1]  # what grouping prevents
+    with pytest.raises(DataError, match=r"finds nothing in the file's name"):
+        counted(corpus, split="file", group="speaker").setup()
+    with pytest.raises(DataError, match="3 groups of files are too few"):
+        counted(corpus, split="file", group=r"^s\d", test_fraction=0.5, val_fraction=0.4).setup()
+    for wrong in ({"group": "(", "split": "file"}, {"group": "s"}):
+        with pytest.raises(DataError, match="group"):
+            counted(corpus, **wrong)
+
+
+def test_all_bad_files_are_listed_at_once(corpus: Path) -> None:
+    (corpus / "1.txt").write_text("no numbers")
+    (corpus / "4.txt").write_text("1 2 3\n" * 60 + "1 nan 3\n")
+    (corpus / "5.txt").write_text("1 2\n" * 80)
+    (corpus / "6.txt").write_text("1 2 3\n" * 4)
+    with pytest.raises(DataError) as caught:
+        counted(corpus).setup()
+    first, *lines = str(caught.value).split("\n")
+    assert first == f"{corpus}: 4 of 7 files cannot be used (on_error: skip leaves them out):"
+    expected = [
+        "1.txt: not a table",
+        "4.txt: frame 30, x1 is nan",
+        "5.txt: does not fit",
+        "6.txt:",
+    ]
+    for line, start in zip(lines, expected, strict=True):
+        assert line.strip().startswith(start)
+    data = counted(corpus, on_error="skip")
+    with pytest.warns(UserWarning, match=r"4 of 7 files are left out:\n  1\.txt: not a table"):
+        data.setup()
+    card = data.describe()
+    assert list(card["left_out"]) == ["1.txt", "4.txt", "5.txt", "6.txt"]
+    assert card["n_files"] == 3
+    assert sum(card["frames"].values()) == 100 + 82 + 120
+    for file in corpus.glob("[0235].txt"):
+        file.unlink()
+    with pytest.raises(DataError, match="files cannot be used"):
+        counted(corpus, on_error="skip").setup()
+
+
+def test_a_good_corpus_says_nothing(corpus: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = counted(corpus, on_error="skip")
+        data.setup()
+    assert data.describe()["left_out"] == {}

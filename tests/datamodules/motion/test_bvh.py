@@ -1,0 +1,115 @@
+"""BVH is read as it is written, or refused with the line of the fault."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bodies import BVH_TEXT, degrees_apart
+from damaged import BAD, refused, text
+from pymotion.io.bvh import BVH
+from scipy.spatial.transform import Rotation
+
+from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.skeleton import Motion
+
+
+def test_bvh_is_read_by_channel_name(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_text(BVH_TEXT)
+    motion = read_bvh(tmp_path / "a.bvh")
+    assert motion.fps == 25
+    assert motion.skeleton.names == ["Hips", "Left_Leg", "MOTION_Head"]
+    assert motion.skeleton.parents == [-1, 0, 0]
+    np.testing.assert_allclose(motion.positions, [[8, 9, 7], [8, 9.5, 7]])
+    expected = Rotation.from_euler("YXZ", [10, 20, 30], degrees=True).as_quat()
+    assert degrees_apart(motion.rotations[0, 0], expected) < 1e-6
+    foot = Rotation.from_euler("XZY", [40, 50, 60], degrees=True).apply([0, -3, 0])
+    foot = motion.positions[0] + Rotation.from_quat(expected).apply(np.array([1, -2, 0.5]) + foot)
+    np.testing.assert_allclose(motion.points()[0, 3], foot)
+
+
+def test_numbers_are_read_as_python_reads_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = ["-0", "+1.", ".5", "1e-320", "4.9e-324", "1E3", "9007199254740993", "0.1e-6", "007.70"]
+    words += ["123456789012345678901234567890", "2.2250738585072011e-308", "0." + 30 * "0" + "1"]
+    words += [repr(float(x)) for x in rng.normal(size=500)] + [
+        f"{x:.25g}" for x in rng.normal(size=100)
+    ]
+    words += ["0"] * (-len(words) % 3)
+    joint = "HIERARCHY\nROOT A\n{\nOFFSET 0 0 0\nCHANNELS 6 Xposition Yposition Zposition "
+    joint += "Zrotation Yrotation Xrotation\nEnd Site\n{\nOFFSET 0 1 0\n}\n}\nMOTION\n"
+    rows = [" \t".join([*words[i : i + 3], "0 0 0 "]) for i in range(0, len(words), 3)]
+    path = tmp_path / "a.bvh"
+    path.write_text(joint + f"Frames: {len(rows)}\nFrame Time: .01\n" + "\n\n".join(rows))
+    expected = np.array(list(map(float, words)))
+    assert read_bvh(path).positions.tobytes() == expected.tobytes()
+
+
+def test_written_bvh_is_read_alike_by_pymotion_and_here(take: Motion, tmp_path: Path) -> None:
+    write_bvh(tmp_path / "take.bvh", take)
+    ours = read_bvh(tmp_path / "take.bvh")
+    other = BVH()
+    other.load(str(tmp_path / "take.bvh"))
+    rotations, positions, _, offsets, end_sites, _ = other.get_data()
+    assert degrees_apart(ours.rotations, take.rotations) < 1e-4
+    assert degrees_apart(np.roll(rotations, -1, axis=-1), take.rotations) < 1e-4
+    np.testing.assert_allclose(positions[:, 0], take.positions, atol=1e-6)
+    np.testing.assert_allclose(offsets, take.skeleton.offsets, atol=1e-5)
+    np.testing.assert_allclose(end_sites, take.skeleton.end_offsets, atol=1e-5)
+    assert (ours.skeleton.names, ours.skeleton.parents) == (
+        take.skeleton.names,
+        take.skeleton.parents,
+    )
+    assert ours.fps == pytest.approx(take.fps, rel=1e-6)
+
+
+def test_compressed_bvh_is_the_same_motion_and_the_same_bytes(take: Motion, tmp_path: Path) -> None:
+    for name in ("a.bvh.gz", "b.bvh.gz", "c.bvh"):
+        write_bvh(tmp_path / name, take)
+    assert (tmp_path / "a.bvh.gz").read_bytes() == (tmp_path / "b.bvh.gz").read_bytes()
+    assert (
+        gzip.decompress((tmp_path / "a.bvh.gz").read_bytes()) == (tmp_path / "c.bvh").read_bytes()
+    )
+
+
+def test_a_good_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "good.bvh").write_text(text())
+    MocapDataModule(str(tmp_path), window=16).setup()
+    (tmp_path / "good.bvh").write_bytes(b"\xef\xbb\xbf" + text().replace("\n", "\r\n").encode())
+    assert len(read_bvh(tmp_path / "good.bvh").positions) == 60
+
+
+@pytest.mark.parametrize("fault", BAD)
+@pytest.mark.parametrize("ending", [".bvh", ".bvh.gz"])
+def test_a_damaged_bvh_is_named(fault: str, ending: str, tmp_path: Path) -> None:
+    damage, match = BAD[fault]
+    path = tmp_path / f"bad{ending}"
+    data = damage(text()).encode()
+    path.write_bytes(gzip.compress(data) if ending == ".bvh.gz" else data)
+    refused(path, match)
+    refused(tmp_path, rf"bad{ending}.*{match}")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:200], lambda b: b"plain", lambda b: b[:-9] + b"x" * 9]
+)
+def test_a_damaged_gzip_is_named(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    (tmp_path / "bad.bvh.gz").write_bytes(damage(gzip.compress(text().encode())))
+    refused(tmp_path / "bad.bvh.gz", "cannot be read")
+
+
+def test_any_cut_of_a_file_is_refused_or_reads_fewer_digits(tmp_path: Path) -> None:
+    whole, path = text(12), tmp_path / "cut.bvh"
+    whole = whole.replace("Frames: 60", "Frames: 12")
+    for n in range(0, len(whole) - 8, 7):
+        path.write_text(whole[:n])
+        with pytest.raises(DataError, match=r"cut\.bvh"):
+            read_bvh(path)
+
+
+def test_a_written_bvh_is_a_good_file(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_text(text())
+    write_bvh(tmp_path / "b.bvh", read_bvh(tmp_path / "a.bvh"))
+    MocapDataModule(str(tmp_path), window=16).setup()

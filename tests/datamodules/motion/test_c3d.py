@@ -1,0 +1,78 @@
+"""Marker files of every machine are read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from motion_formats import c3d_bytes
+from PIL import Image
+
+from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.motion.c3d import read_c3d, whole_pieces
+
+
+@pytest.fixture
+def cloud() -> np.ndarray:
+    points = 300 + 100 * np.sin(np.arange(300)[:, None, None] / 9 + np.arange(12).reshape(4, 3))
+    points = np.round(points * 2) / 2
+    points[40:45, 1] = np.nan
+    points[150:190, 2] = np.nan
+    return points
+
+
+@pytest.mark.parametrize("kind", [84, 85, 86])
+@pytest.mark.parametrize("integers", [False, True])
+def test_c3d_of_every_machine_is_read(
+    kind: int, integers: bool, cloud: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "a.c3d").write_bytes(c3d_bytes(cloud, kind, integers))
+    found = read_c3d(tmp_path / "a.c3d")
+    np.testing.assert_allclose(found.points, cloud, atol=1e-4)
+    assert (found.names, found.fps) == (["M0", "M1", "M2", "M3"], 60.0)
+
+
+def test_c3d_is_read_as_ezc3d_reads_and_writes_it(cloud: np.ndarray, tmp_path: Path) -> None:
+    ezc3d = pytest.importorskip("ezc3d")
+    (tmp_path / "a.c3d").write_bytes(c3d_bytes(cloud))
+    theirs = ezc3d.c3d(str(tmp_path / "a.c3d"))["data"]["points"][:3].transpose(2, 1, 0)
+    np.testing.assert_allclose(theirs, cloud, atol=1e-4)
+    made = ezc3d.c3d()
+    made["parameters"]["POINT"]["RATE"]["value"] = [60.0]
+    made["parameters"]["POINT"]["LABELS"]["value"] = ["a", "b", "c", "d"]
+    made["data"]["points"] = np.concatenate([cloud, np.ones((300, 4, 1))], axis=-1).T
+    made.write(str(tmp_path / "b.c3d"))
+    found = read_c3d(tmp_path / "b.c3d")
+    np.testing.assert_allclose(found.points, cloud, atol=1e-4)
+    assert found.names == ["a", "b", "c", "d"]
+
+
+def test_short_gaps_are_filled_and_long_ones_cut_the_take(cloud: np.ndarray) -> None:
+    pieces = whole_pieces(cloud, max_gap=10)
+    assert [len(piece) for piece in pieces] == [150, 110]
+    np.testing.assert_array_equal(pieces[1], cloud[190:])
+    line = np.linspace(cloud[39, 1], cloud[45, 1], 7)
+    np.testing.assert_allclose(pieces[0][39:46, 1], line)
+    assert [len(piece) for piece in whole_pieces(cloud, max_gap=4)] == [40, 105, 110]
+    assert [len(piece) for piece in whole_pieces(cloud, max_gap=40)] == [300]
+    cloud[:3, 0] = np.nan
+    assert [len(piece) for piece in whole_pieces(cloud, max_gap=40)] == [297]
+
+
+def test_markers_are_data_and_are_played(cloud: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "a.c3d").write_bytes(c3d_bytes(cloud))
+    data = MocapDataModule(
+        str(tmp_path), window=16, min_piece=50, rename={"M0": "knee"}, markers=["M2", "knee"]
+    )
+    assert data.feature_names == ["M2.x", "M2.y", "M2.z", "knee.x", "knee.y", "knee.z"]
+    assert [len(s.frames) for s in data.sequences("train")] == [52, 38]
+    raw = data.destandardise(data.sequences("train")[1].frames)
+    np.testing.assert_allclose(raw.reshape(-1, 2, 3)[:, 1], cloud[190::2, 0][:38], atol=1e-3)
+    npz, gif, html, *_ = data.render(data.sequences("test")[0].frames, tmp_path / "m")
+    assert np.load(npz)["frames"].shape[1] == 6
+    assert html.stat().st_size > 0
+    with Image.open(gif) as image:
+        assert len(image.convert("RGB").getcolors(100000) or []) > 3  # dots beside the grid
+    with pytest.raises(DataError, match=r"a\.c3d: has no marker \['M9'\]"):
+        MocapDataModule(str(tmp_path), markers=["M9"]).setup()
+    with pytest.raises(DataError, match=r"a\.c3d: no 200 frames in a row.*missing: M2 13%"):
+        MocapDataModule(str(tmp_path), min_piece=200).setup()

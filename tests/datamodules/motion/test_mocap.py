@@ -1,0 +1,216 @@
+"""Motion capture: files to frames and back."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from bodies import SAMPLES, degrees_apart, tumble
+from damaged import GOOD, refused, text
+from PIL import Image
+from scipy.io import savemat
+from scipy.spatial.transform import Rotation
+
+from rnade_lightning.checkpoints import load_data
+from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.representation import (
+    encode,
+)
+from rnade_lightning.datamodules.motion.skeleton import Motion
+
+
+@pytest.fixture
+def paper_set(tmp_path: Path) -> Path:
+    data = np.random.default_rng(0).normal(size=(438 + 260 + 312, 49))
+    savemat(tmp_path / "MOCAP.mat", {"batchdata": data, "seqlengths": [[438, 260, 312]]})
+    return tmp_path / "MOCAP.mat"
+
+
+def test_shipped_motion_is_small_continuous_and_acknowledged(shipped: MocapDataModule) -> None:
+    assert SAMPLES is not None
+    assert sum(file.stat().st_size for file in SAMPLES.iterdir()) < 1.5e6
+    assert "NSF EIA-0196217" in shipped.describe()["source"]
+    assert (shipped.n_features, shipped.frame_rate) == (62, 30.0)
+    limbs = ("Arm", "Leg", "Spine", "Back", "Hips", "Neck", "Head")
+    for file in SAMPLES.glob("*.gz"):
+        motion = read_bvh(file)
+        for j, name in enumerate(motion.skeleton.names):
+            if name.endswith(limbs):
+                assert degrees_apart(motion.rotations[1:, j], motion.rotations[:-1, j]) < 45
+
+
+def test_hinges_of_the_shipped_motion_are_found(shipped: MocapDataModule) -> None:
+    hinges = {name for name, why in shipped.dropped.items() if why != "constant"}
+    assert hinges == {
+        *("LeftLeg.y", "RightLeg.y", "LeftToeBase.y", "RightToeBase.y"),
+        *("LeftForeArm.z", "RightForeArm.z"),
+    }
+
+
+def test_dropped_features_come_back_to_rounding(shipped: MocapDataModule, take: Motion) -> None:
+    raw = encode(take)
+    again = shipped.destandardise(shipped.standardise(raw))
+    np.testing.assert_allclose(again, raw, atol=2e-5)
+
+
+def test_state_of_motion_renders_without_files(shipped: MocapDataModule, tmp_path: Path) -> None:
+    torch.save({"MocapDataModule": shipped.state_dict()}, tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    checkpoint["datamodule_hyper_parameters"] = {"root": str(tmp_path / "gone"), "window": 16}
+    checkpoint["data_class"] = "rnade_lightning.datamodules.MocapDataModule"
+    again = load_data(checkpoint)
+    frames = shipped.sequences("test")[0].frames[:4]
+    first, second = (m.render(frames, tmp_path / str(i))[0] for i, m in enumerate((shipped, again)))
+    assert first.read_text() == second.read_text()
+
+
+def test_vertical_axis_is_turned_on_the_way_in_and_out(take: Motion, tmp_path: Path) -> None:
+    to_z = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    rotations = take.rotations.copy()
+    rotations[:, 0] = (Rotation.from_matrix(to_z) * Rotation.from_quat(rotations[:, 0])).as_quat()
+    upright = replace(take, positions=take.positions @ to_z.T, rotations=rotations)
+    np.testing.assert_allclose(encode(upright, "z"), encode(take, "y"), atol=1e-9)
+    write_bvh(tmp_path / "z.bvh", upright)
+    data = MocapDataModule(str(tmp_path), up="z")
+    bvh = data.render(data.score_input(tmp_path / "z.bvh").frames[:9], tmp_path / "out" / "z")[0]
+    heights = read_bvh(bvh).positions[:, 2]
+    np.testing.assert_allclose(heights, take.positions[1:10, 1], atol=1e-4)
+
+
+def test_first_frames_can_be_skipped(tmp_path: Path) -> None:
+    take = tumble(100)
+    take.rotations[0] = [0, 0, 0, 1]  # a T-pose
+    write_bvh(tmp_path / "a.bvh", take)
+    frames = {
+        n: MocapDataModule(str(tmp_path), skip_frames=n, window=8, standardise=False)
+        .sequences("train")[0]
+        .frames[:40, :6]
+        for n in (0, 1)
+    }
+    torch.testing.assert_close(frames[1][:39], frames[0][1:], atol=1e-5, rtol=0)
+
+
+def test_paper_set_is_split_as_published(paper_set: Path) -> None:
+    data = MocapDataModule(str(paper_set), standardise=False, window=100)
+    assert [s.name for s in data.sequences("test")] == ["MOCAP:0", "MOCAP:1", "MOCAP:2"]
+    assert [len(s.frames) for s in data.sequences("test")] == [88, 52, 62]
+    fits = zip(data.sequences("train"), data.sequences("val"), strict=True)
+    assert [len(a.frames) + len(b.frames) for a, b in fits] == [350, 208, 250]
+    assert (data.n_features, data.frame_rate, data.log_scale) == (49, 30.0, 0.0)
+
+
+def test_paper_set_is_written_as_numbers_and_a_plot(paper_set: Path, tmp_path: Path) -> None:
+    data = MocapDataModule(str(paper_set), window=100)
+    frames = data.sequences("test")[0].frames
+    npz, png = data.render(frames, tmp_path / "out" / "sample")
+    np.testing.assert_allclose(np.load(npz)["frames"], data.destandardise(frames))
+    with Image.open(png) as image:
+        assert image.size[0] > 500
+
+
+def test_places_of_joints_need_bones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "a.npz",
+        poses=rng.normal(size=(90, 66)),
+        trans=rng.normal(size=(90, 3)),
+        mocap_framerate=30,
+    )
+    with pytest.raises(DataError, match=r"a\.npz: does not say where joints are"):
+        MocapDataModule(str(tmp_path), representation="positions", noise=0.1).setup()
+
+
+@pytest.mark.parametrize("kind", ["6d", "positions"])
+def test_constrained_features_need_declared_noise(kind: Any) -> None:
+    with pytest.raises(DataError, match=f"{kind} features obey constraints.*declare noise"):
+        MocapDataModule(representation=kind)
+
+
+def test_noise_is_as_large_as_declared_and_repeats() -> None:
+    clean = MocapDataModule(representation="positions", noise=1e-9)
+    noisy = MocapDataModule(representation="positions", noise=0.1)
+    other = MocapDataModule(representation="positions", noise=0.1, seed=1)
+    a, b, c = (d.sequences("test")[0].frames for d in (clean, noisy, other))
+    assert (b - a).std().item() == pytest.approx(0.1, rel=0.02)
+    assert torch.equal(b, noisy.sequences("test")[0].frames)
+    assert not torch.equal(b, c)
+    assert set(noisy.state_dict()["standardiser"]) == set(clean.state_dict()["standardiser"])
+
+
+def test_takes_of_many_frame_rates_and_spellings_go_together(
+    short_take: Motion, tmp_path: Path
+) -> None:
+    names = ["Hip" if name == "Hips" else name for name in short_take.skeleton.names]
+    for i, fps in enumerate((30.0, 25.0, 60.0)):
+        other = short_take.resampled(fps)
+        if i == 1:
+            other = replace(other, skeleton=replace(other.skeleton, names=names))
+        write_bvh(tmp_path / f"{i}.bvh", other)
+    with pytest.raises(DataError, match=r"in excess \['Hip'\], missing \['Hips'\]"):
+        MocapDataModule(str(tmp_path), window=32).setup()
+    data = MocapDataModule(str(tmp_path), window=32, rename={"Hip": "Hips"})
+    assert data.frame_rate == 30
+    a, b, c = (data.destandardise(s.frames) for s in data.sequences("train"))
+    n = min(map(len, (a, b, c)))
+    np.testing.assert_allclose(c[:n], a[:n], atol=2e-2)  # every second of 60 is one of 30
+    assert np.abs(b[:n, 6:] - a[:n, 6:]).mean() < 0.01
+    with pytest.raises(DataError, match="two joints share a name once renamed"):
+        MocapDataModule(str(tmp_path), rename={"LeftLeg": "Hips", "Hip": "Hips"}).setup()
+
+
+def test_too_few_frames_for_a_window_are_named_with_a_window_that_fits(tmp_path: Path) -> None:
+    (tmp_path / "good.bvh").write_text(text())
+    path = tmp_path / "good.bvh"
+    refused(path, "59 frames leave only 41 frames for train where 64.*window to 41", window=64)
+    MocapDataModule(str(path), window=41).setup()
+    refused(path, "only 6 frames for val where 9 are needed: raise val_fraction", warmup=8)
+
+
+def test_takes_too_short_to_warm_up_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "short.bvh").write_text(text(5).replace("Frames: 60", "Frames: 5"))
+    refused(tmp_path / "short.bvh", "only 3 frames for train where 5 .*: remove the file", window=2)
+    (tmp_path / "short.bvh").write_text(text(1).replace("Frames: 60", "Frames: 1"))
+    refused(tmp_path / "short.bvh", "fewer than 2 frames")
+    refused(tmp_path / "short.bvh", "fewer than 2 frames", skip_frames=9)
+
+
+def test_a_still_take_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "still.bvh").write_text(GOOD + ("1 2 3 4 5 6 7 8 9\n" * 60))
+    refused(tmp_path / "still.bvh", "every feature is constant")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (("JOINT Leg", "JOINT Arm"), r"skeleton is another \(joints in excess \['Arm'\], missing"),
+        (("-4", "-400"), "100 times the size"),
+    ],
+)
+def test_two_skeletons_that_do_not_match_are_refused(
+    change: tuple[str, str], match: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.bvh").write_text(text())
+    head, motion = text(seed=1).split("MOTION")
+    (tmp_path / "b.bvh").write_text(head.replace(*change) + "MOTION" + motion)
+    refused(tmp_path, rf"b\.bvh: does not fit .*a\.bvh: .*{match}")
+    data = MocapDataModule(str(tmp_path / "a.bvh"), window=16)
+    with pytest.raises(DataError, match=rf"b\.bvh: does not fit the training data.*{match}"):
+        data.score_input(tmp_path / "b.bvh")
+
+
+def test_motion_and_the_paper_set_do_not_mix(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_text(text())
+    savemat(tmp_path / "b.mat", {"batchdata": np.zeros((9, 4)), "seqlengths": [[9]]})
+    refused(tmp_path, r"b\.mat.*MATLAB set")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"window": 0}, {"window": 8, "stride": 9}, {"test_fraction": 1.0}, {"fps": 0}, {"up": "x"}],
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(DataError):
+        MocapDataModule(**arguments)  # type: ignore[arg-type]

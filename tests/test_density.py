@@ -1,0 +1,100 @@
+"""What follows from the interface of a sequence density holds for any class that fills it in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from rnade_lightning import RNADE, SequenceDensity
+from rnade_lightning.density import StateParams, batch_of
+
+
+class RandomWalk(SequenceDensity):
+    """x_t ~ N(x_{t-1}, 1), x_0 = 0: a sequence density without weights."""
+
+    n_features = 2
+    n_history = 2
+    floor = 0.0
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, 2, dtype=torch.float64)
+
+    def states(
+        self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        u = self.initial_state(len(frames)) if u is None else u
+        whole = torch.cat((u[:, None], frames), 1)
+        n = torch.full((len(frames),), frames.shape[1]) if mask is None else mask.sum(1)
+        return whole[:, :-1], whole[torch.arange(len(frames)), n]
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        return x
+
+    def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        return -0.5 * (frames - history).square().sum(-1) - math.log(2 * math.pi)
+
+    def sample_given(
+        self,
+        history: Tensor,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        shape = (*sample_shape, *history.shape)
+        noise = torch.randn(shape, generator=generator, dtype=history.dtype)
+        return history + temperature * noise
+
+    def mean_given(
+        self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return history
+
+
+def randn(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def test_log_p_in_chunks_in_steps_and_behind_padding() -> None:
+    walk, frames = RandomWalk(), randn(3, 6, 2).cumsum(1)
+    log_p = walk.log_prob(frames)
+    start, u = walk.log_prob_and_state(frames[:, :2])
+    torch.testing.assert_close(torch.cat((start, walk.log_prob(frames[:, 2:], u=u)), 1), log_p)
+    mask = torch.arange(6) < torch.tensor([[6], [4], [1]])
+    masked, u = walk.log_prob_and_state(frames, mask)
+    torch.testing.assert_close(masked, log_p.where(mask, torch.zeros(()).double()))
+    torch.testing.assert_close(u[1], frames[1, 3])
+
+
+def test_samples_continue_their_prefix_and_stream_alike() -> None:
+    walk, prefix = RandomWalk(), randn(2, 5, 2)
+    draws = walk.sample(4, 3, prefix=prefix, generator=torch.Generator().manual_seed(1))
+    assert draws.shape == (2, 3, 4, 2)
+    stream = walk.stream(4, 3, prefix=prefix, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(torch.stack(list(stream), 2), draws)
+    calm = walk.sample(1, 2000, prefix=prefix, temperature=0.1)[:, :, 0]
+    torch.testing.assert_close(calm.mean(1), prefix[:, -1], atol=0.02, rtol=0)
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        walk.sample(1, temperature=0)
+
+
+def test_predictive_figures_are_of_the_frame_after_its_history() -> None:
+    walk, frames = RandomWalk(), randn(1, 4, 2)
+    torch.testing.assert_close(walk.predictive_mean(frames)[:, 1:], frames[:, :-1])
+    assert walk.one_step_samples(frames, n_samples=7).shape == (7, 1, 4, 2)
+    for what in (walk.feature_log_prob, walk.feature_cdf):
+        with pytest.raises(NotImplementedError, match="RandomWalk has no"):
+            what(frames)
+
+
+def test_parameters_that_a_state_sets_are_products_until_they_are_asked_for() -> None:
+    rnade, u, W = RNADE(3, 4, 2).double(), randn(5, 6), randn(6, 6)
+    params = StateParams(rnade.static_params(), [None, W, None], u)
+    assert len(params) == 3
+    assert params[0] is rnade.b_alpha
+    torch.testing.assert_close(params[1], rnade.b_mu + (u @ W.T).view(5, 3, 2))
+    assert batch_of(list(params)) == (5,)
