@@ -99,8 +99,11 @@ def test_pit_of_own_draws_is_uniform() -> None:
 
 @every_density
 def test_a_sequence_model_takes_it(kind: str) -> None:
-    module = RNNDensityModule(3, kind, n_recurrent=5, n_context=3, n_hidden=8, floor=0.1)  # type: ignore[arg-type]
-    model = module.double().model
+    names = {"gaussian": Gaussian, "low_rank": LowRankGaussian, "mixture": GaussianMixture}
+    name = names.get(kind, Flow).__name__
+    arguments = {"n_context": 3, "n_hidden": 8} if kind == "flow" else {"floor": 0.1}
+    density = {"class_path": name, "init_args": arguments}
+    model = RNNDensityModule(3, density, n_recurrent=5, n_past=0).double().model
     frames = randn(2, 6, 3)
     log_p = model.log_prob(frames)
     changed = frames.clone()

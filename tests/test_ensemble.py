@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 from reference import spread, supplement
 from test_rnn_rnade import randn, seed
-from test_training import SMALL, fit, options, root, value  # noqa: F401
 
 from rnade_lightning import RNNRNADE
-from rnade_lightning.__main__ import main
 from rnade_lightning.densities import Gaussian, RNNDensity
 from rnade_lightning.ensemble import Ensemble
 
@@ -68,42 +63,3 @@ def test_draws_come_from_all_members_in_equal_shares() -> None:
 def test_members_of_other_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"model \[2, 3\] features"):
         Ensemble([RNNDensity(Gaussian(2), 3), RNNDensity(Gaussian(3), 3)])
-
-
-def test_combined_checkpoints_are_a_model_like_any_other(
-    fit: Callable[..., Path],  # noqa: F811
-    root: Path,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    averaged = "--trainer.callbacks+=AveragedWeights"
-    runs = [
-        fit(f"--model.feature_order={i}", f"--seed_everything={i}", averaged, name=f"run{i}")
-        for i in range(2)
-    ]
-    paths = [str(run / "checkpoints" / "best.ckpt") for run in runs]
-    out = str(tmp_path / "both.ckpt")
-    main(["combine", *(f"--ckpt_paths+={path}" for path in paths), f"--out={out}"])
-    assert "current_model_state" not in torch.load(out, weights_only=True)
-    data = [o for o in options(root, tmp_path / "test") if not o.startswith("--model")]
-    main(["test", *data, f"--ckpt_path={out}"])
-    printed = capsys.readouterr().out
-    assert "Ensemble" in printed
-    combined = value(tmp_path / "test" / "toy" / "version_0", "test/nll")
-    alone = [value(run, "test/nll") for run in runs]
-    assert combined < sum(alone) / 2
-    main(["sample", f"--ckpt_path={out}", f"--out={tmp_path / 'drawn'}", "--n_frames=5"])
-    assert len(list((tmp_path / "drawn").glob("*.npy"))) == 3
-
-
-def test_checkpoints_of_other_data_are_not_combined(
-    fit: Callable[..., Path],  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    one = fit(name="one") / "checkpoints" / "best.ckpt"
-    other = fit("--data.test_fraction=0.4", name="other") / "checkpoints" / "best.ckpt"
-    with pytest.raises(SystemExit, match="1"):
-        main(["combine", f"--ckpt_paths=['{one}','{other}']", f"--out={tmp_path / 'x.ckpt'}"])
-    assert "not trained on the same data" in capsys.readouterr().err
-    assert not (tmp_path / "x.ckpt").exists()
