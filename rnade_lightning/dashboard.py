@@ -47,9 +47,9 @@ def build(entity: str, project: str = "rnade-lightning") -> Any:
             lines("floor", "val/floor"),
         ],
         "Samples": [
-            media("seen", *(f"samples/{kind}/video" for kind in kinds)),
-            media("turned", *(f"samples/{kind}/html" for kind in kinds)),
-            media("heard", *(f"samples/{kind}/audio" for kind in kinds)),
+            media("films", *(f"samples/{kind}/video" for kind in kinds)),
+            media("players", *(f"samples/{kind}/html" for kind in kinds)),
+            media("sounds", *(f"samples/{kind}/audio" for kind in kinds)),
             media("pictures", *(f"samples/{kind}/image" for kind in kinds)),
         ],
         "Gradients": [

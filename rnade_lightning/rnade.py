@@ -39,6 +39,7 @@ from rnade_lightning.density import (
 
 Activation = Literal["sigmoid", "relu"]
 Backend = Literal["compiled", "torch"]
+_UNITS = {"sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
 class RNADE(FrameDensity):
@@ -224,7 +225,7 @@ class RNADE(FrameDensity):
         """Log weights, means, log scales ``(..., d, K)`` from pre-activations ``a (..., d, H)`` and
         an addition to the means ``(..., d)``."""
         psi = self.rho[features, None] * a
-        h = torch.sigmoid(psi) if self.activation == "sigmoid" else torch.relu(psi)
+        h = _UNITS[self.activation](psi)
         z_alpha, z_mu, z_sigma = (
             torch.einsum("...dh,dhk->...dk", h, V[features]) + b[..., features, :]
             for V, b in zip((self.V_alpha, self.V_mu, self.V_sigma), biases, strict=True)
