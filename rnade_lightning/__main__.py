@@ -211,7 +211,8 @@ class CLI(LightningCLI):
         return LightningCLI.subcommands() | {"prepare": {"model", "datamodule"}}
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        callbacks: list[pl.Callback] = self._get(self.config_init, "trainer.callbacks") or []
+        chosen = self._get(self.config_init, "trainer.callbacks") or []
+        callbacks: list[pl.Callback] = chosen if isinstance(chosen, list) else [chosen]
         # Of two of ours of a kind the last counts: callbacks+=Samples sets the options of Samples.
         ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
         callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]

@@ -236,8 +236,8 @@ class Likelihood(pl.Callback):
         log_table(trainer, "likelihood/by_frame", header, some)
 
         means = [
-            torch.cat([x[first - v.model.n_lags :] for x in of]).mean(0).tolist()
-            for v, of in zip(baselines, of_baselines, strict=True)
+            torch.cat([v.feature_log_prob(x, first) for _, x in sequences]).mean(0).tolist()
+            for v in baselines
         ]
         ks = [math.nan] * data.n_features if found.pit is None else ks_distance(found.pit).tolist()
         by_feature = found.scored.double().mean(0).tolist()
