@@ -63,6 +63,8 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "a word": (lambda t: last_line(t, "1 x" + " 1" * 7), "line 78: 'x'"),
     "fewer channels": (lambda t: t.replace("6 Xposition Yposition Zposition", "3"), "for 6 chan"),
     "unknown channel": (lambda t: t.replace("6 Xposition", "6 Wposition"), "line 5: cannot read"),
+    "infinite offset": (lambda t: t.replace("0 -4 0", "0 1e999 0"), "line 8: an offset is not"),
+    "long word": (lambda t: t.replace("0 -4 0", "0 1" + "1" * 9000 + "x 0"), "line 8: cannot read"),
     "bad offset": (lambda t: t.replace("0 -4 0", "0 -4"), "line 8: cannot read"),
     "channel twice": (lambda t: t.replace("3 Zrotation", "3 Xrotation"), "a channel twice"),
     "brace missing": (lambda t: t.replace("}\n", "", 1), "do not nest"),

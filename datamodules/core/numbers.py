@@ -3,8 +3,8 @@
 import math
 import re
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-"""A number as C and Python both write it."""
+NUMBER = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+"""A number as C and Python both write it; it can be matched in one way only, in linear time."""
 
 
 def is_number(word: str) -> bool:

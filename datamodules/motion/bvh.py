@@ -61,7 +61,7 @@ def read_bvh(path: str | Path) -> Motion:
     if not text.lstrip().startswith("HIERARCHY"):
         raise DataError(f"{path}: not a BVH file (it does not begin with HIERARCHY): leave it out")
     head = re.search(
-        r"^[ \t]*MOTION\s+Frames:\s*(\d+)\s+Frame Time:\s*(\S+)[ \t]*$", text, re.MULTILINE
+        r"^[ \t]*MOTION\s+Frames:\s*([0-9]{1,9})\s+Frame Time:\s*(\S+)[ \t]*$", text, re.MULTILINE
     )
     if head is None:
         raise DataError(f"{path}: no MOTION, Frames and Frame Time lines: get the whole file again")
@@ -181,6 +181,8 @@ def _hierarchy(path: Path, text: str) -> tuple[Skeleton, list[tuple[int, str]]]:
         elif kind == "open":
             open_.append(len(names) - 1 if opened != "end" else -1)
         elif kind == "offset":
+            if not all(map(is_number, words[1:])):
+                raise DataError(f"{path}, line {number}: an offset is not finite: repair it")
             (end_offsets if in_end else offsets).append([float(word) for word in words[1:]])
         elif kind == "channels":
             layout.append(words[2:])
