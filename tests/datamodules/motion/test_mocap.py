@@ -42,6 +42,15 @@ def test_shipped_motion_is_small_continuous_and_acknowledged(shipped: MocapDataM
                 assert degrees_apart(motion.rotations[1:, j], motion.rotations[:-1, j]) < 45
 
 
+def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) -> None:
+    """Frames stay on disk: another layout under the same version would meet older ones there."""
+    layout = shipped.layout
+    skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
+    known = {2: {"format", "up", "skeleton"}}
+    assert set(layout) == known[MocapDataModule.reader_version]
+    assert set(layout["skeleton"]) == skeleton
+
+
 def test_hinges_of_the_shipped_motion_are_found(shipped: MocapDataModule) -> None:
     hinges = {name for name, why in shipped.dropped.items() if why != "constant"}
     assert hinges == {
