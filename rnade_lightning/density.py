@@ -67,8 +67,17 @@ def batch_of(params: Params, event_dim: int = 2) -> torch.Size:
 
 
 def on_cpu(t: Tensor) -> bool:
-    """Whether compiled code can take a tensor."""
-    return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+    """Return whether compiled code can take a tensor."""
+    known = t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+    return known and not transformed()
+
+
+def transformed() -> bool:
+    """Return whether torch records or transforms operations instead of computing numbers alone:
+    ``torch.func``, ``torch.compile``, ``torch.export``, tracing. Then the torch path is taken."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return True
+    return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:

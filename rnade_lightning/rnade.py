@@ -35,6 +35,7 @@ from rnade_lightning.density import (
     batch_of,
     full_precision,
     on_cpu,
+    transformed,
 )
 
 Activation = Literal["sigmoid", "relu"]
@@ -185,7 +186,8 @@ class RNADE(FrameDensity):
         With only the first d < D features in ``x``, the exact log marginal of that prefix.
         """
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
-        if self.backend == "compiled" and x.shape[-1] == self.n_features and not heuristic:
+        whole = x.shape[-1] == self.n_features
+        if self.backend == "compiled" and whole and not heuristic and not transformed():
             from rnade_lightning.kernels import cpu
 
             with full_precision(x):

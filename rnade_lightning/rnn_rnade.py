@@ -39,6 +39,7 @@ from rnade_lightning.density import (
     StateParams,
     full_precision,
     on_cpu,
+    transformed,
 )
 from rnade_lightning.rnade import RNADE, Activation, Backend
 
@@ -189,6 +190,8 @@ class RecurrentModel(SequenceDensity):
 
     def _run_layer(self, layer: Cell, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """The units of a layer after every input ``(B, T, R)``, and its state after the last."""
+        if transformed():  # torch's fused cells have no rule for vmap
+            return Cell.forward(layer, inputs, u)
         if not on_cpu(self.u_0):
             return layer(inputs, u)
         large = len(inputs) >= _LARGE[0] and self.n_recurrent >= _LARGE[1]
@@ -198,8 +201,7 @@ class RecurrentModel(SequenceDensity):
                 return layer(inputs, u)
             from rnade_lightning.kernels import recurrent
 
-            weights = [getattr(layer, name) for name in layer.kernel_weights]
-            return recurrent.run(layer.kernel, inputs, u, *weights)
+            return recurrent.run(layer, inputs, u)
 
     # ------------------------------------------------------------------ one frame after its history
 

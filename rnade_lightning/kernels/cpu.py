@@ -3,8 +3,8 @@ r"""log p of frames as one operation whose backward is Algorithm 1, compiled for
 Nothing of size N D H or N D K is stored: forward keeps its inputs, backward computes again what it
 needs, and biases that a recurrent state sets stay a product (`StateParams`). On other devices, and
 for components without compiled code, the same operation runs in torch operations on blocks of
-features (`blocks`). It can be differentiated once; for derivatives of gradients use
-``backend="torch"``.
+features (`blocks`). Where a gradient is to be differentiated again (``create_graph``), it is taken
+of `blocks` by autograd instead.
 
 Per feature d: $z_d = P_d\,[h_d; u] + b_d$ with $P_d = [V_d^\top, U_d]$, the weights of
 RNADE's units and of the recurrent state side by side, so that biases that change by the frame are
@@ -37,6 +37,7 @@ from torch import Tensor
 
 from rnade_lightning.density import Params, StateParams, on_cpu
 from rnade_lightning.kernels import blocks
+from rnade_lightning.kernels.again import differentiable_gradients, differentiated_again
 from rnade_lightning.kernels.lanes import (
     add_outer,
     add_product,
@@ -315,15 +316,25 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx, options, K, x, y, u, W, c, rho, *rest):  # type: ignore[no-untyped-def]
         V, biases, U = rest[:3], rest[3:6], rest[6:]
         problem = _pack(options, K, x, y, u, W, c, rho, V, biases, U)
-        ctx.save_for_backward(*problem[:9])
+        inputs = x, y, u, W, c, rho, *rest
+        ctx.save_for_backward(*problem[:9], *inputs)
         ctx.sizes = problem[9:]
         ctx.shapes = [b.shape for b in biases], [w is not None for w in U], W.shape[1], u.shape[1]
         return _kernel(problem).log_prob(problem)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, weight):  # type: ignore[no-untyped-def]
-        problem = Problem(*ctx.saved_tensors, *ctx.sizes)
+        packed, inputs = ctx.saved_tensors[:9], ctx.saved_tensors[9:]
+        if differentiated_again(weight):
+            options = ctx.sizes[3]
+
+            def log_prob(x, y, u, W, c, rho, *rest):  # type: ignore[no-untyped-def]
+                V, biases, U = rest[:3], rest[3:6], rest[6:]
+                shared = _pack(options, ctx.sizes[0], x, y, u, W, c, rho, V, biases, U)
+                return (blocks.log_prob(shared),)
+
+            return None, None, *differentiable_gradients(log_prob, inputs, [weight])
+        problem = Problem(*packed, *ctx.sizes)
         g = Gradients(*_kernel(problem).gradients(problem, weight))
         bias_shapes, has_state, H, R = ctx.shapes
         D, K = len(problem.rho), problem.K

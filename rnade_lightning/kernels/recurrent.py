@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rnade_lightning.cells import Cell
+from rnade_lightning.kernels.again import differentiable_gradients, differentiated_again
 from rnade_lightning.kernels.cpu import as_array, in_parts
 from rnade_lightning.kernels.lanes import compiled, exp, subroutine
 
@@ -174,29 +176,29 @@ def _backward(  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------ from torch
 
 
-def run(
-    cell: str, frames: Tensor, u: Tensor, W_in: Tensor, W_rec: Tensor, b_in: Tensor, b_rec: Tensor
-) -> tuple[Tensor, Tensor]:
-    """States after every frame ``(B, T, R)``, and after the last with the LSTM's cell ``(B, S)``.
+def run(cell: Cell, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the units after every frame ``(B, T, R)``, and the state after the last ``(B, S)``.
 
     Args:
-        cell: One of `CELLS`.
+        cell: A cell whose ``kernel`` is one of `CELLS`. Its ``kernel_weights`` are the weights of
+            the gates on the frame, ``(G, D)``, and on the state, ``(G, R)``, and both biases,
+            ``(G,)``.
         frames: ``(B, T, D)``, on the CPU.
         u: State before the first frame, ``(B, R)``, with the LSTM's cell ``(B, 2 R)``.
-        W_in: Weights of the gates on the frame, ``(G, D)``.
-        W_rec: On the state, ``(G, R)``.
-        b_in: Their biases, ``(G,)``.
-        b_rec: Those of the state's part, ``(G,)``.
+
+    Raises:
+        ValueError: There is no compiled code of that name.
     """
-    if cell not in CELLS:
-        raise ValueError(f"cell kernel {cell!r} is none of {', '.join(CELLS)}")
-    return _States.apply(CELLS.index(cell), frames, u, W_in, W_rec, b_in, b_rec)
+    if cell.kernel not in CELLS:
+        raise ValueError(f"cell kernel {cell.kernel!r} is none of {', '.join(CELLS)}")
+    weights = [getattr(cell, name) for name in cell.kernel_weights]
+    return _States.apply(cell, frames, u, *weights)
 
 
 class _States(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, cell, frames, u, W_in, W_rec, b_in, b_rec):  # type: ignore[no-untyped-def]
-        B, T, _ = frames.shape
+    def forward(ctx, layer, frames, u, W_in, W_rec, b_in, b_rec):  # type: ignore[no-untyped-def]
+        (B, T, _), cell = frames.shape, CELLS.index(layer.kernel)
         R = W_rec.shape[1]
         history = frames.new_empty(B, T, R)
         cells = frames.new_empty(B, T if cell == 3 else 0, R)
@@ -209,13 +211,21 @@ class _States(torch.autograd.Function):
             history[:, piece] = outs[0]
             if cell == 3:
                 cells[:, piece] = outs[1]
-        ctx.cell = cell
+        ctx.layer, ctx.cell = layer, cell
         ctx.save_for_backward(frames, u, W_in, W_rec, b_in, b_rec, history, cells)
         return history, torch.cat((hidden, memory), 1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, d_history, d_last):  # type: ignore[no-untyped-def]
+        if differentiated_again(d_history):
+            names = ctx.layer.kernel_weights
+
+            def states(frames, u, *weights):  # type: ignore[no-untyped-def]
+                weights = dict(zip(names, weights, strict=True))
+                return torch.func.functional_call(ctx.layer, weights, (frames, u))
+
+            inputs = ctx.saved_tensors[:6]
+            return None, *differentiable_gradients(states, inputs, (d_history, d_last))
         frames, u, W_in, W_rec, b_in, b_rec, history, cells = ctx.saved_tensors
         (B, T, _), R = frames.shape, W_rec.shape[1]
         d_hidden, d_memory = d_last[:, :R].clone(), d_last[:, R:].clone()
