@@ -222,6 +222,12 @@ class SequenceDensity(nn.Module, ABC):
 
     # ------------------------------------------------------------------ what follows
 
+    def forward(
+        self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
+    ) -> Tensor:
+        """Return `log_prob`: the model is called as any other module."""
+        return self.log_prob(frames, mask, u)
+
     def log_prob(
         self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
     ) -> Tensor:

@@ -1,13 +1,8 @@
 """Training: the loss, its logging, the optimiser; thin over `rnn_rnade`.
 
 Conventions:
-    A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
-    ``scored (B, T)``, the valid frames that count (all of them if missing). Where frames are a
-    transformation of the data, ``log_jacobian (B, T)`` is added to log p of each. With
-    ``continues (B,)`` the rows so marked go on from the state in which the batch before left them
-    (truncated back-propagation through time), the others start at u_0. ``*/nll`` is in nats per
-    frame, lower is better: the true mean over all scored frames, whatever their batch
-    or device.
+    Batches as in `loaders`; plain loaders of frames are taken, too. ``*/nll`` is in nats per frame,
+    lower is better: the true mean over all scored frames, whatever their batch or device.
 """
 
 from __future__ import annotations
@@ -26,9 +21,8 @@ from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.hyperparameters import accepted, arguments_of, plain
+from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.rnn_rnade import RNNRNADE
-
-Batch = dict[str, Tensor]
 
 
 class SequenceModule(pl.LightningModule):
@@ -92,7 +86,7 @@ class SequenceModule(pl.LightningModule):
         """Log density of every frame, ``(B, T)``."""
         return self.model.log_prob(frames, mask)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         nll, n_frames = self._nll(batch, "train")
         if not torch.isfinite(nll):
             raise FloatingPointError(
@@ -104,14 +98,15 @@ class SequenceModule(pl.LightningModule):
         # over all frames of all devices.
         return nll * n_frames / self._mean_over_devices(n_frames).clamp(min=1)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
         self._nll(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int) -> None:
         self._nll(batch, "test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Batch:
+    def predict_step(self, batch: Any, batch_idx: int) -> Batch:
         """Log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every frame."""
+        batch = as_batch(batch)
         frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
         mean = self.model.predictive_mean(frames, n_samples=100, generator=generator)
         log_p = self(frames, batch["mask"])
@@ -119,8 +114,9 @@ class SequenceModule(pl.LightningModule):
             log_p = log_p + batch["log_jacobian"]
         return {"log_prob": log_p, "mean": mean}
 
-    def _nll(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor]:
+    def _nll(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:
         """Nats per scored frame of a batch, logged, and the number of those frames."""
+        batch = as_batch(batch)
         scored = batch.get("scored", batch["mask"])
         n_frames = scored.sum()
         if "continues" in batch:

@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
 
 from rnade_lightning.components import Component, make_component
 from rnade_lightning.density import (
@@ -37,6 +36,7 @@ from rnade_lightning.density import (
     on_cpu,
     transformed,
 )
+from rnade_lightning.distribution import RNADEDistribution
 
 Activation = Literal["sigmoid", "relu"]
 Backend = Literal["compiled", "torch"]
@@ -357,40 +357,7 @@ class RNADE(FrameDensity):
             a = a + x_d[..., None] * self.W[d]
         return torch.stack(x, -1), torch.stack(means, -1)
 
-    def forward(self, biases: Params | None = None) -> RNADEDistribution:
-        """The density as a `Distribution`."""
-        return RNADEDistribution(self, self._biases(biases))
-
-
-class RNADEDistribution(Distribution):
-    """RNADE at given biases: batch shape that of the biases, event shape ``(D,)``.
-
-    ``mean`` is `RNADE.mean`, a Monte Carlo estimate for D > 1.
-    """
-
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
-    support = constraints.real_vector
-    has_rsample = False
-
-    def __init__(self, rnade: RNADE, biases: Params, validate_args: bool | None = None) -> None:
-        self.rnade, self.biases = rnade, tuple(biases)
-        batch = batch_of(self.biases)
-        super().__init__(batch, torch.Size((rnade.n_features,)), validate_args=validate_args)
-
-    def expand(
-        self, batch_shape: Sequence[int], _instance: RNADEDistribution | None = None
-    ) -> RNADEDistribution:
-        biases = [b.expand(*batch_shape, *b.shape[-2:]) for b in self.biases]
-        return RNADEDistribution(self.rnade, biases, validate_args=self._validate_args)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        return self.rnade.log_prob(value, self.biases)
-
-    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
-        return self.rnade.sample(sample_shape, self.biases)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.rnade.mean(self.biases)
+    def forward(self, biases: Params | None = None, n_samples: int = 100) -> RNADEDistribution:
+        """Return the density as a `torch.distributions.Distribution`, at biases ``(*batch, D, K)``;
+        ``n_samples`` is the number of draws behind each of its figures that is an estimate."""
+        return RNADEDistribution(self, self._biases(biases), n_samples)

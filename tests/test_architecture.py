@@ -11,14 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "rnade_lightning"
 LEVELS = [  # a file imports from its own level and those before it; a folder stands for its files
-    ["class_paths.py", "hyperparameters.py"],
+    ["class_paths.py", "hyperparameters.py", "loaders.py"],
     ["datamodules/core"],
     ["datamodules/motion", "datamodules/sound", "datamodules/simulated"],
     ["datamodules/__init__.py"],
     ["gradients.py", "baselines.py", "components", "cells"],
     ["density.py"],
     ["kernels"],
-    ["rnade.py"],
+    ["distribution.py", "rnade.py"],
     ["rnn_rnade.py"],
     ["ensemble.py", "densities.py"],
     ["__init__.py", "configs"],
@@ -28,7 +28,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["commands.py", "dashboard.py"],
     ["__main__.py"],
 ]
-MODEL = ["density.py", "gradients.py", "rnade.py", "rnn_rnade.py", "ensemble.py", "baselines.py"]
+MODEL = ["density.py", "gradients.py", "distribution.py", "rnade.py", "rnn_rnade.py"]
+MODEL += ["ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(
     path.relative_to(ROOT / PACKAGE).as_posix()

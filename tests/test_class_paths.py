@@ -11,7 +11,7 @@ from rnade_lightning import RNADE, FrameDensity
 from rnade_lightning.class_paths import find, locate, public_path, short_names, trusting
 from rnade_lightning.components import Component, component_names, make_component
 from rnade_lightning.datamodules import MocapDataModule
-from rnade_lightning.rnade import RNADEDistribution
+from rnade_lightning.distribution import RNADEDistribution
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_paths_are_public_and_lead_back() -> None:
     assert public_path(MocapDataModule) == "rnade_lightning.datamodules.MocapDataModule"
-    assert public_path(RNADEDistribution) == "rnade_lightning.rnade.RNADEDistribution"
+    assert public_path(RNADEDistribution) == "rnade_lightning.distribution.RNADEDistribution"
     for kind in (RNADE, MocapDataModule, RNADEDistribution):
         assert locate(public_path(kind), object) is kind
 

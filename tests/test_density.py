@@ -70,6 +70,15 @@ def test_log_p_in_chunks_in_steps_and_behind_padding() -> None:
     torch.testing.assert_close(u[1], frames[1, 3])
 
 
+def test_a_model_is_called_for_its_log_p() -> None:
+    walk, frames, u = RandomWalk(), randn(3, 6, 2), randn(3, 2)
+    mask = torch.arange(6) < torch.tensor([[6], [4], [1]])
+    torch.testing.assert_close(walk(frames), walk.log_prob(frames), rtol=0, atol=0)
+    torch.testing.assert_close(
+        walk(frames, mask, u), walk.log_prob(frames, mask, u), rtol=0, atol=0
+    )
+
+
 def test_samples_continue_their_prefix_and_stream_alike() -> None:
     walk, prefix = RandomWalk(), randn(2, 5, 2)
     draws = walk.sample(4, 3, prefix=prefix, generator=torch.Generator().manual_seed(1))

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
 from toy import (
     ToyDataModule,
     options,
@@ -103,6 +104,57 @@ def test_the_module_trains_without_the_command_line(root: Path, tmp_path: Path) 
     )  # fmt: skip
     trainer.fit(module, data)
     assert trainer.validate(module, data, verbose=False)[0]["val/nll"] < 20
+
+
+FRAMES = torch.randn(6, 7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+WHOLE = torch.ones(7, dtype=torch.bool)
+LOADERS: dict[str, Any] = {
+    "tensors": list(FRAMES),
+    "tuples": TensorDataset(FRAMES),
+    "dicts without a mask": [{"frames": x} for x in FRAMES],
+    "tuples with a mask": TensorDataset(FRAMES, WHOLE.expand(6, 7)),
+}
+
+
+def trained_on(data: Any) -> list[torch.Tensor]:
+    """Weights after two epochs, the figures of all stages and what is predicted."""
+    torch.manual_seed(0)
+    module = RNNRNADEModule(3, n_hidden=4, n_recurrent=5, n_components=2, backend="torch").double()
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    loader = DataLoader(data, 4)
+    trainer.fit(module, loader, loader)
+    figures = [
+        trainer.validate(module, loader, verbose=False)[0]["val/nll"],
+        trainer.test(module, loader, verbose=False)[0]["test/nll"],
+    ]
+    predicted = trainer.predict(module, loader)
+    assert predicted is not None
+    return [
+        *module.parameters(),
+        torch.tensor(figures),
+        *(t for b in predicted for t in b.values()),
+    ]  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="module")
+def of_full_batches() -> list[torch.Tensor]:
+    return trained_on([{"frames": x, "mask": WHOLE, "scored": WHOLE} for x in FRAMES])
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_plain_loaders_train_as_full_batches_do(
+    name: str, of_full_batches: list[torch.Tensor]
+) -> None:
+    for found, expected in zip(trained_on(LOADERS[name]), of_full_batches, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_a_loader_of_targets_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"not a batch of sequences; give frames"):
+        trained_on(TensorDataset(FRAMES, FRAMES))
 
 
 @pytest.mark.parametrize(("size", "named"), [(torch.inf, "W_rec"), (1e38, "all parameters")])

@@ -245,45 +245,6 @@ def test_mean_equals_the_long_run_average(component: str) -> None:
     assert mean[0].item() == pytest.approx(np.exp(log_weights) @ means, rel=1e-12)
 
 
-# ------------------------------------------------------------------ torch.distributions
-
-
-def test_forward_is_a_distribution() -> None:
-    model, own = rnade(), [randn(4, 3, 2, n=n) for n in range(3)]
-    static, batched = model(), model(own)
-    assert (static.batch_shape, static.event_shape) == ((), (3,))
-    assert (batched.batch_shape, batched.event_shape) == ((4,), (3,))
-    x = randn(5, 4, 3)
-    torch.testing.assert_close(batched.log_prob(x), model.log_prob(x, own))
-    assert batched.sample((5,)).shape == (5, 4, 3)
-    assert batched.mean.shape == (4, 3)
-    wide = static.expand((2, 4))
-    assert wide.batch_shape == (2, 4)
-    assert wide.sample().shape == (2, 4, 3)
-    torch.testing.assert_close(wide.log_prob(x[:2]), model.log_prob(x[:2]))
-    with pytest.raises(ValueError, match="support"):
-        static.log_prob(torch.full((3,), torch.nan))
-
-
-def test_distribution_composes() -> None:
-    model, own = rnade(), [randn(4, 3, 2, n=n) for n in range(3)]
-    x = randn(3)
-    apart = torch.stack([model.log_prob(x, [b[j] for b in own]) for j in range(4)])
-
-    independent = D.Independent(model(own), 1)
-    torch.testing.assert_close(independent.log_prob(x.expand(4, 3)), apart.sum())
-
-    mixture = D.MixtureSameFamily(D.Categorical(torch.ones(4).double()), model(own))
-    torch.testing.assert_close(mixture.log_prob(x), apart.logsumexp(0) - np.log(4))
-    assert mixture.sample((5,)).shape == (5, 3)
-
-    scale = torch.tensor([2.0, 0.5, 3.0]).double()
-    affine = D.transforms.AffineTransform(torch.ones(3).double(), scale, event_dim=1)
-    raw = D.TransformedDistribution(model(own), affine)
-    torch.testing.assert_close(raw.log_prob(1 + scale * x), apart - scale.log().sum())
-    assert raw.sample((5,)).shape == (5, 4, 3)
-
-
 # ------------------------------------------------------------------ numbers and devices
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
 from rnade_lightning.density import SequenceDensity
 from rnade_lightning.gradients import STATES, rnade_gradients, rnn_rnade_gradients
+from rnade_lightning.loaders import as_batch
 from rnade_lightning.rnade import RNADE
 from rnade_lightning.rnn_rnade import RNNRNADE, RecurrentModel
 
@@ -133,14 +134,14 @@ class GradientCheck(pl.Callback):
         self._steps: list[tuple[Any, ...]] = []  # of every check, the step and a row
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: Any, batch: dict[str, Tensor], batch_idx: int
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every_n_steps:
             return
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero:
             return
-        some = (slice(self.n_sequences), slice(self.n_frames))
+        batch, some = as_batch(batch), (slice(self.n_sequences), slice(self.n_frames))
         rows = gradient_table(pl_module.model, batch["frames"][some], batch["mask"][some])
         metrics = {
             "gradcheck/algorithm": max(row.algorithm for row in rows),

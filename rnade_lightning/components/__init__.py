@@ -92,6 +92,22 @@ class Component(ABC):
         """Return the mean of censored values; a class without it cannot be censored."""
         raise NotImplementedError
 
+    @property
+    def standard_variance(self) -> float:
+        """Variance of the standard density, inf or nan where it has none. A class may go without;
+        variances of what is made of it are then refused."""
+        raise NotImplementedError(
+            f"the component {self.name} does not say its variance: give its class a "
+            "standard_variance"
+        )
+
+    def censored_variance(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        """Return the variance of censored values. A class may go without, as above."""
+        raise NotImplementedError(
+            f"the component {self.name} does not say its variance when it is censored: give its "
+            "class a censored_variance"
+        )
+
     # ------------------------------------------------------------------ what follows
 
     @property
@@ -189,6 +205,16 @@ class Component(ABC):
     def mean(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Return the means of censored values."""
         return self.censored_mean(mu, log_sigma) if self.atoms else mu
+
+    def variance(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        """Return the variances of censored values, of the shape of ``log_sigma``.
+
+        Raises:
+            NotImplementedError: the class does not say its variance.
+        """
+        if self.atoms:
+            return self.censored_variance(mu, log_sigma)
+        return self.standard_variance * torch.exp(2 * log_sigma)
 
     def _on_bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x <= self.atoms[0], x >= self.atoms[1]

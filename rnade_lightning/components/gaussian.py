@@ -15,6 +15,7 @@ class Gaussian(Component):
     """A Gaussian of mean mu and deviation sigma."""
 
     kernel = "gaussian"
+    standard_variance = 1.0
 
     def log_standard(self, r: Tensor) -> Tensor:
         return -0.5 * r.square() - 0.5 * math.log(2 * math.pi)

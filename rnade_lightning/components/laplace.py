@@ -23,6 +23,7 @@ class Laplace(Component):
     """
 
     kernel = "laplace"
+    standard_variance = 2.0
 
     def log_standard(self, r: Tensor) -> Tensor:
         return -r.abs() - math.log(2)
@@ -46,3 +47,19 @@ class Laplace(Component):
         sigma = log_sigma.exp()
         at_low, at_high = (torch.exp(-(mu - bound).abs() / sigma) for bound in self.atoms)
         return self.censor(mu) + 0.5 * sigma * (at_low - at_high)
+
+    def censored_variance(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
+        r"""Return $E (y - \mu')^2 - (E\,y - \mu')^2$ of censored values y. With $a = (u - \mu') /
+        \sigma$, $b = (\mu' - l) / \sigma$ and $q = e^{-|\mu - \mu'| / \sigma}$, the integrals of
+        $2 t P(|y - \mu'| > t)$ and of $\pm P$ give
+
+        $$E (y - \mu')^2 = \sigma^2 q\,(g(a) + g(b)), \quad
+        E\,y - \mu' = \tfrac\sigma 2 q\,(e^{-b} - e^{-a}), \quad g(t) = 1 - (1 + t) e^{-t}$$
+        """
+        sigma, near = log_sigma.exp(), self.censor(mu)
+        a, b = ((bound - near).abs() / sigma for bound in (self.atoms[1], self.atoms[0]))
+        q = torch.exp(-(mu - near).abs() / sigma)
+        two = torch.full_like(a, 2.0)  # g is the incomplete gamma function of order 2
+        square = torch.special.gammainc(two, a) + torch.special.gammainc(two, b)
+        offset = 0.5 * q * (torch.expm1(-b) - torch.expm1(-a))
+        return sigma.square() * (q * square - offset.square())

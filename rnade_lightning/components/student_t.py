@@ -44,6 +44,13 @@ class StudentT(Component):
     def __repr__(self) -> str:
         return f"StudentT(df={self.df:g})"
 
+    @property
+    def standard_variance(self) -> float:
+        """nu / (nu - 2) above 2 degrees of freedom; inf above 1, nan at 1 and below."""
+        if self.df > 2:
+            return self.df / (self.df - 2)
+        return math.inf if self.df > 1 else math.nan
+
     def log_standard(self, r: Tensor) -> Tensor:
         return self._log_C - (self.df + 1) / 2 * torch.log1p(r.square() / self.df)
 

@@ -1,20 +1,26 @@
 """The check of gradients finds what is wrong, and nothing else."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from reference import spread, supplement
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from rnade_lightning import RNNRNADE
 from rnade_lightning.callbacks.gradient_check import (
+    GradientCheck,
     GradientError,
     format_table,
     gradient_table,
     require_correct,
 )
+from rnade_lightning.lightning_module import RNNRNADEModule
 
 OPTIONS = list(
     itertools.product(
@@ -70,3 +76,13 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
         model.rnade.b_sigma[1, 1] = torch.nan
     with pytest.raises(GradientError, match="is not finite"):
         require_correct(gradient_table(model, torch.randn(1, 3, 3)))
+
+
+def test_gradients_are_checked_on_the_batches_of_a_plain_loader(tmp_path: Path) -> None:
+    frames = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
+    trainer = pl.Trainer(
+        max_epochs=1, accelerator="cpu", logger=CSVLogger(tmp_path), log_every_n_steps=1,
+        callbacks=[GradientCheck()], enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(RNNRNADEModule(3, 4, 5, 2), DataLoader(TensorDataset(frames), 2))
+    assert list(tmp_path.rglob("gradcheck/table.md"))

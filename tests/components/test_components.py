@@ -151,6 +151,37 @@ def test_the_mean_is_that_of_the_draws(component: Component) -> None:
 
 
 @every_component
+@pytest.mark.parametrize("mu", [0.3, -0.4, 1.6, -5.0])
+@pytest.mark.parametrize("log_sigma", [-2.0, 0.4, 5.0])
+def test_the_variance_is_that_of_the_density(
+    component: Component, mu: float, log_sigma: float
+) -> None:
+    at, scale = grid(mu), grid(log_sigma)
+    sigma, mean = math.exp(log_sigma), float(component.mean(at, scale))
+
+    def spread_at(x: float) -> float:
+        return (x - mean) ** 2 * float(component.log_prob(grid(x), at, scale).exp())
+
+    if component.atoms:
+        low, high = component.atoms
+        edges = sorted({low, high, *(p for p in (mu,) if low < p < high)})
+    else:
+        edges = [-math.inf, mu - 3 * sigma, mu, mu + 3 * sigma, math.inf]
+    expected = sum(
+        integrate.quad(spread_at, a, b, epsabs=0, epsrel=1e-11)[0]
+        for a, b in itertools.pairwise(edges)
+    ) + sum(map(spread_at, component.atoms))
+    assert float(component.variance(at, scale)) == pytest.approx(expected, rel=1e-7)
+
+
+def test_the_variance_of_student_t_ends_at_two_degrees_of_freedom() -> None:
+    for df, expected in ((2.5, 5.0), (2.0, math.inf), (1.5, math.inf), (1.0, math.nan)):
+        component = make_component({"class_path": "student_t", "init_args": {"df": df}})
+        found = float(component.variance(grid(0.0), grid(0.0)))
+        assert found == pytest.approx(expected, nan_ok=True)
+
+
+@every_component
 def test_algorithm_1_is_its_gradient(component: Component) -> None:
     model = spread(RNADE(4, 3, 2, component, linear=True, floor=0.2).double())
     x = scattered(20)[0].view(5, 4).requires_grad_()
