@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import operator
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -35,7 +33,7 @@ from rnade_lightning.components import component_class
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule, density_class
-from rnade_lightning.messages import cause, explain, listed, near, one_line
+from rnade_lightning.messages import cause, explain, listed, near, one_line, quiet
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
@@ -225,7 +223,7 @@ class CLI(LightningCLI):
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
         own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
         if bar and not own and not sys.stdout.isatty():
-            kwargs["callbacks"] = [*kwargs.get("callbacks", []), EpochLines()]
+            kwargs["callbacks"] = [*callbacks, EpochLines()]
         trainer = super().instantiate_trainer(**kwargs)
         for logger in trainer.loggers:
             logs = self.config.subcommand != "prepare"  # which leaves no run folder
@@ -272,7 +270,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
         os.environ[name] = os.environ.get(name) or value  # empty is as unset
-    _quiet()
+    quiet()
     argv = list(sys.argv[1:] if args is None else args)
     _given.set(argv[1:])
     try:
@@ -301,9 +299,9 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("RNADE_TRACEBACK"):
             raise
         if _on_rank_zero():
-            error = cause(error)
-            said = str(error) if isinstance(error, DataError) else one_line(str(error))
-            print(f"error: {said or type(error).__name__}", file=sys.stderr)
+            told = cause(error)
+            said = str(told) if isinstance(told, DataError) else one_line(str(told))
+            print(f"error: {said or type(told).__name__}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -369,23 +367,6 @@ def _finish_wandb() -> None:
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
-
-
-def _quiet() -> None:
-    """Drops what Lightning, jsonargparse and torch say of themselves and not of the run."""
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    for message in (
-        ".*does not have many workers.*",
-        ".*configure_optimizers. will be overridden.*",
-        ".*LightningCLI's args parameter is intended.*",
-        ".*Experiment logs directory .* exists and is not empty.*",
-        ".*smaller than the logging interval.*",
-        ".*isinstance.treespec, LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
 
 
 def _refuse(said: str) -> NoReturn:

@@ -8,8 +8,11 @@ Conventions:
 from __future__ import annotations
 
 import inspect
+import logging
+import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -45,7 +48,7 @@ def explain(message: str, defaults: Callable[[], Any], given: Sequence[str]) -> 
         if found := pattern.search(message):
             path = _whole(found[1], given)
             try:
-                known = [key.replace("init_args.", "") for key in defaults().keys()]
+                known = [key.replace("init_args.", "") for key in list(defaults().keys())]
             except (AttributeError, ValueError):
                 known = []
             ahead = path[: len(path) - len(found[1])]
@@ -113,14 +116,33 @@ def one_line(message: str) -> str:
             "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
             "WANDB_MODE=online, and the checkpoint waits for wandb sync"
         )
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
-    noise = (*noise, "- Does not validate")
+    noise = (
+        "Does not validate", "- Does not validate", "Subtypes:", "Errors:", "- Expected a <class",
+        "Given value",
+    )  # fmt: skip
     lines = [line.strip() for line in message.splitlines()]
     if any(line.startswith("- ") and not line.startswith(noise) for line in lines):
         got = [line.partition(":")[2] for line in lines if line.startswith("Given value:")]
         lines = [line.removeprefix("- ") for line in lines if not line.startswith(noise)]
         lines += [f"(got{value})" for value in got[-1:]]
     return re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(" ".join(lines).split()))
+
+
+def quiet() -> None:
+    """Drop what Lightning, jsonargparse and torch say of themselves and not of the run."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    for message in (
+        ".*does not have many workers.*",
+        ".*configure_optimizers. will be overridden.*",
+        ".*LightningCLI's args parameter is intended.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*isinstance.treespec, LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
 
 
 def _whole(end: str, given: Sequence[str]) -> str:
@@ -174,5 +196,6 @@ def _corrected(path: str, known: Sequence[str], ahead: str) -> list[str]:
 
 def _subclasses(base: type) -> Iterator[type]:
     yield base
-    for kind in base.__subclasses__():
+    kinds: list[type] = base.__subclasses__()
+    for kind in kinds:
         yield from _subclasses(kind)
