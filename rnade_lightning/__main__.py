@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import operator
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,13 +26,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
-from rnade_lightning.callbacks import GradientError
+from rnade_lightning.callbacks import EpochLines, GradientError
 from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
 from rnade_lightning.class_paths import locate, public_path, trusting
 from rnade_lightning.components import component_class
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule, density_class
+from rnade_lightning.messages import cause, explain, listed, near, one_line, quiet
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
@@ -76,6 +76,10 @@ BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
 """Options of a model that name a class, and how it is found."""
 BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
 """What is chosen by class: the option and the base of all classes."""
+
+
+_given: ContextVar[Sequence[str]] = ContextVar("given", default=())
+"""The options of the command that is run, from which a message takes their paths."""
 
 
 class Parser(LightningArgumentParser):
@@ -126,12 +130,12 @@ class Parser(LightningArgumentParser):
         return page.format_help() + TRAINER_HELP
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        said = _one_line(message)
-        if any(f"Option '{name}' is not accepted" in said for name in FROM_OPTIMIZER):
-            said += "; give it to the optimiser, as --optimizer.lr"
-        if _on_rank_zero():
-            print(f"error: {said} (options: --help)", file=sys.stderr)
-        sys.exit(2)
+        said = explain(message, self.get_defaults, _given.get())
+        key = said.split(" ")[0].rstrip(":").rpartition(".")[2]
+        if "no such option" in said and key in FROM_OPTIMIZER:
+            said = said.split("; did you mean")[0]
+            said += f"; give it to the optimiser, as --optimizer.{key}"
+        _refuse(said)
 
 
 class Trainer(pl.Trainer):
@@ -216,9 +220,14 @@ class CLI(LightningCLI):
         # Of two of ours of a kind the last counts: callbacks+=Samples sets the options of Samples.
         ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
         callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]
+        bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
+        own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
+        if bar and not own and not sys.stdout.isatty():
+            kwargs["callbacks"] = [*callbacks, EpochLines()]
         trainer = super().instantiate_trainer(**kwargs)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger) and _on_rank_zero():
+            logs = self.config.subcommand != "prepare"  # which leaves no run folder
+            if isinstance(logger, WandbLogger) and logs and _on_rank_zero():
                 # W&B's files go into the run folder, whose name is known now
                 folder = str(trainer.loggers[0].log_dir)
                 Path(folder).mkdir(parents=True, exist_ok=True)
@@ -259,11 +268,15 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: the command and its options; None for those of the process.
     """
-    os.environ.setdefault("WANDB_MODE", "offline")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    _quiet()
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        os.environ[name] = os.environ.get(name) or value  # empty is as unset
+    quiet()
     argv = list(sys.argv[1:] if args is None else args)
+    _given.set(argv[1:])
     try:
+        known = [*CLI.subcommands(), *COMMANDS]
+        if argv and not argv[0].startswith("-") and argv[0] not in known:
+            _refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
         if argv and argv[0] in COMMANDS:
             jsonargparse.auto_cli(
                 COMMANDS[argv[0]],
@@ -286,8 +299,9 @@ def main(args: Sequence[str] | None = None) -> None:
         if os.environ.get("RNADE_TRACEBACK"):
             raise
         if _on_rank_zero():
-            said = str(error) if isinstance(error, DataError) else _one_line(str(error))
-            print(f"error: {said or type(error).__name__}", file=sys.stderr)
+            told = cause(error)
+            said = str(told) if isinstance(told, DataError) else one_line(str(told))
+            print(f"error: {said or type(told).__name__}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -355,39 +369,15 @@ def _finish_wandb() -> None:
         wandb.finish()
 
 
-def _quiet() -> None:
-    """Drops what Lightning, jsonargparse and torch say of themselves and not of the run."""
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    for message in (
-        ".*does not have many workers.*",
-        ".*configure_optimizers. will be overridden.*",
-        ".*LightningCLI's args parameter is intended.*",
-        ".*Experiment logs directory .* exists and is not empty.*",
-        ".*smaller than the logging interval.*",
-        ".*isinstance.treespec, LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
+def _refuse(said: str) -> NoReturn:
+    """End the process with one line on its options."""
+    if _on_rank_zero():
+        print(f"error: {said} (options: --help)", file=sys.stderr)
+    sys.exit(2)
 
 
 def _on_rank_zero() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
-
-
-def _one_line(message: str) -> str:
-    """A message in one line, without the types that jsonargparse tried where a reason is given."""
-    if "log_model=True and offline=True" in message:  # Lightning's, within a page of options
-        return (
-            "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
-            "WANDB_MODE=online, and the checkpoint waits for wandb sync"
-        )
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class", "Given value")
-    lines = [line.strip() for line in message.splitlines()]
-    if any(line.startswith("- ") and not line.startswith(noise) for line in lines):
-        lines = [line.removeprefix("- ") for line in lines if not line.startswith(noise)]
-    return " ".join(" ".join(lines).split())
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def sample(
     stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
     Path(out).mkdir(parents=True, exist_ok=True)
     written = []
-    for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence")):
+    for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
         if not torch.isfinite(frames).all():
             raise ValueError(f"sample {i} diverged within {n_frames} frames; ask for fewer frames")
         whole = torch.cat((start[0], frames)).cpu()
@@ -98,7 +98,7 @@ def score(
     """
     data, model = _load(ckpt_path, device, trust)
     rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
-    for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence"):
+    for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         with torch.no_grad():
             log_p = model.log_prob(sequence.frames[None].to(device))[0].cpu()
         log_p += sequence.log_jacobian

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "rnade_lightning"
 LEVELS = [  # a file imports from its own level and those before it; a folder stands for its files
-    ["class_paths.py", "hyperparameters.py", "loaders.py"],
+    ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py"],
     ["datamodules/core"],
     ["datamodules/motion", "datamodules/sound", "datamodules/simulated"],
     ["datamodules/__init__.py"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_a_run_leaves_what_it_promises(
     keys = set().union(*(row.keys() for row in read_metrics(folder)))
     assert {"train/nll", "val/nll", "val/nll_raw", "test/nll", "grad_norm/total"} <= keys
     assert {"gradcheck/algorithm", "gradcheck/difference"} <= keys
+
+
+def test_prepare_leaves_no_run_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does an empty WANDB_MODE, which is as unset, stop the command."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "")
+    main(["prepare", *SMALL, f"--data.root={root}"])
+    assert '"n_files": 3' in capsys.readouterr().out
+    assert os.environ["WANDB_MODE"] == "offline"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_checkpoint_brings_the_sizes_of_its_model(

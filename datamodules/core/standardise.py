@@ -226,12 +226,14 @@ class Standardiser:
         return float(np.log(self.std).sum())
 
     def report(self) -> str:
-        """One line on the features left out."""
-        reasons = [f"{name} is {why}" for name, why in self.dropped.items() if why != "constant"]
-        constant = [name for name, why in self.dropped.items() if why == "constant"]
-        reasons += [f"{', '.join(constant)}: constant"] if constant else []
-        line = f"{len(self.dropped)} of {len(self.names)} features carry nothing and are left out: "
-        return line + "; ".join(reasons)
+        """Return one line on the features left out: how many, and where to read which."""
+        constant = sum(why == "constant" for why in self.dropped.values())
+        counts = {"constant": constant, "linear in others": len(self.dropped) - constant}
+        kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+        return (
+            f"{len(self.dropped)} of {len(self.names)} features carry nothing and are left out "
+            f"({kinds}); which ones: dropped in run.json, or in what prepare prints"
+        )
 
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
         """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""

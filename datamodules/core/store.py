@@ -297,9 +297,8 @@ class FrameStore:
 
 
 def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
-    return iter(
-        tqdm(made, "reading", total, unit=" files", disable=not bar, delay=1.0, leave=False)
-    )
+    hidden = None if bar else True  # None: where the output is no terminal
+    return iter(tqdm(made, "reading", total, unit=" files", disable=hidden, delay=1.0, leave=False))
 
 
 def digest(content: str | bytes) -> str:

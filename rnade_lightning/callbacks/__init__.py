@@ -5,6 +5,7 @@ A name imported as itself is part of the package, and is known by that name on t
 
 from rnade_lightning.callbacks.averaging import AveragedWeights as AveragedWeights
 from rnade_lightning.callbacks.comparison import Comparison as Comparison
+from rnade_lightning.callbacks.epoch_lines import EpochLines as EpochLines
 from rnade_lightning.callbacks.gradient_check import GradientCheck as GradientCheck
 from rnade_lightning.callbacks.gradient_check import GradientError as GradientError
 from rnade_lightning.callbacks.likelihood import Likelihood as Likelihood

@@ -97,7 +97,7 @@ def test_function_transforms(cell: str) -> None:
 
 def test_what_cannot_be_had_names_the_remedy() -> None:
     model, x = RNADE(3, 4, 2), randn(2, 3).float()
-    with pytest.raises(NotImplementedError, match="backend=\"torch\""):
+    with pytest.raises(NotImplementedError, match='backend="torch"'):
         torch.autograd.functional.jacobian(model.log_prob, x, vectorize=True)
 
 

@@ -28,6 +28,14 @@ def test_dependent_and_constant_features_are_found_named_and_put_back(tables_at:
     np.testing.assert_allclose(data.destandardise(data.standardise(raw)), raw, atol=1e-5)
 
 
+def test_the_report_counts_what_is_left_out_and_says_where_to_read_it(tables_at: Path) -> None:
+    line = module(tables_at)._fitted()[0].report()
+    assert "2 of 5 features" in line
+    assert "(1 constant, 1 linear in others)" in line
+    assert "run.json" in line
+    assert "still" not in line
+
+
 @pytest.mark.parametrize(("noise", "found"), [(1e-6, True), (1e-2, False)])
 def test_rank_tolerance_separates_rounding_from_signal(noise: float, found: bool) -> None:
     raw = table(500, seed=1)

@@ -1,0 +1,89 @@
+"""What is said of a mistake: the path of the option, what was meant, what is valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from toy import refused
+
+from rnade_lightning.messages import cause, explain, one_line
+
+DATA = ("fit", "--data=ArrayDataModule", "--data.root=x")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--model.cel=gru", "--model.cell"),
+        ("--data.windw=3", "--data.window"),
+        ("--trainer.max_epoks=3", "--trainer.max_epochs"),
+        ("--optimizer.lrr=3", "--optimizer.lr"),
+        ("--modle.n_hidden=3", "--model.n_hidden"),
+    ],
+)
+def test_an_unknown_option_is_named_by_its_path_with_a_near_match(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, *DATA, typed)
+    assert line.startswith(
+        f"error: {typed.partition('=')[0]}: no such option; did you mean {meant}?"
+    )
+
+
+def test_an_unknown_option_of_a_file_is_named_by_its_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("model: {class_path: RNNRNADEModule, init_args: {cel: gru}}\n")
+    assert "--model.cel: no such option" in refused(capsys, *DATA, f"--config={config}")
+
+
+def test_an_option_without_a_near_match_has_no_guess() -> None:
+    said = explain("unrecognized arguments: --qqqq=3", lambda: {"seed": 0}, ["--qqqq=3"])
+    assert said == "--qqqq: no such option"
+
+
+@pytest.mark.parametrize(
+    ("typed", "valid"),
+    [
+        ("--data=ArayDataModule", ("AudioDataModule", "BallsDataModule", "mean ArrayDataModule?")),
+        ("--model=RNNRNADEModul", ("RNNDensityModule", "mean RNNRNADEModule?")),
+        ("--trainer.callbacks+=Sampels", ("Likelihood", "mean Samples?")),
+        ("--data.split=foo", ("--data.split", "'tail'", "'file'", "foo")),
+    ],
+)
+def test_an_unknown_class_or_choice_lists_the_valid_ones(
+    typed: str, valid: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, *DATA, typed)
+    assert all(word in line for word in valid), line
+
+
+def test_an_unknown_command_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "fitt")
+    assert "did you mean fit?" in line
+    for command in ("prepare", "predict", "sample", "score", "combine", "gradcheck"):
+        assert command in line
+
+
+@pytest.mark.parametrize("command", ["fit", "prepare"])
+def test_a_data_error_reads_as_itself(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cpu = ("--data=ArrayDataModule", "--data.root=nowhere", "--trainer.accelerator=cpu")
+    assert refused(capsys, command, *cpu).startswith("error: nowhere: ")
+
+
+def test_only_what_wraps_an_error_is_taken_off() -> None:
+    own = ValueError("outer")
+    own.__cause__ = KeyError("inner")
+    assert cause(own) is own
+
+
+def test_a_message_of_many_lines_is_one() -> None:
+    assert one_line("a\n  b\n\nc") == "a b c"
