@@ -221,8 +221,8 @@ class _States(torch.autograd.Function):
             names = ctx.layer.kernel_weights
 
             def states(frames, u, *weights):  # type: ignore[no-untyped-def]
-                weights = dict(zip(names, weights, strict=True))
-                return torch.func.functional_call(ctx.layer, weights, (frames, u))
+                named = dict(zip(names, weights, strict=True))
+                return torch.func.functional_call(ctx.layer, named, (frames, u))
 
             inputs = ctx.saved_tensors[:6]
             return None, *differentiable_gradients(states, inputs, (d_history, d_last))
