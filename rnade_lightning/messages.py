@@ -124,7 +124,7 @@ def one_line(message: str) -> str:
     if any(line.startswith("- ") and not line.startswith(noise) for line in lines):
         got = [line.partition(":")[2] for line in lines if line.startswith("Given value:")]
         lines = [line.removeprefix("- ") for line in lines if not line.startswith(noise)]
-        lines += [f"(got{value})" for value in got[-1:]]
+        lines += [f"(got{value})" for value in got[-1:] if "Namespace(" not in value]
     return re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(" ".join(lines).split()))
 
 
