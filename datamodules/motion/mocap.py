@@ -114,7 +114,7 @@ class MocapDataModule(FrameDataModule):
     extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
-    reader_version = 1
+    reader_version = 2
 
     def __init__(
         self,
