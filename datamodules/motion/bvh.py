@@ -9,88 +9,147 @@ A BVH file is a hierarchy of joints, a statement a line, followed by one line of
 
 Conventions:
     Angles are in degrees. A joint's channels are applied in the order listed: ``Zrotation
-    Yrotation Xrotation`` is R = Rz Ry Rx on column vectors. Position channels give the joint's
-    position in its parent and replace its offset.
+    Yrotation Xrotation`` is R = Rz Ry Rx on column vectors. Axes that a joint has no channel for
+    are not turned about. Position channels give the joint's position in its parent and replace its
+    offset; below the root the two must agree, unless the offset is zero.
 """
 
 import gzip
-import re
+import itertools
 import warnings
-import zlib
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_info
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.numbers import NUMBER, is_number
 from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.motion.bvh_text import read_text
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, from_euler
 
-_STATEMENT = re.compile(
-    r"(?P<open>\{)|(?P<close>\})|(?P<hierarchy>HIERARCHY)|(?P<root>ROOT\s+\S.*)"
-    r"|(?P<joint>JOINT\s+\S.*)|(?P<end>End\s+Site.*)"
-    rf"|(?P<offset>OFFSET(?:\s+{NUMBER}){{3}})"
-    r"|(?P<channels>CHANNELS\s+(?:3|6(?:\s+[XYZ]position){3})(?:\s+[XYZ]rotation){3})"
-)
-_NEXT: dict[str, set[str]] = {  # what may follow a statement
-    "start": {"hierarchy"},
-    "hierarchy": {"root"},
-    "root": {"open"},
-    "joint": {"open"},
-    "end": {"open"},
-    "open": {"offset"},
-    "offset": {"channels", "close"},
-    "channels": {"joint", "end", "close"},
-    "close": {"joint", "end", "close"},
-    "done": set(),
-}
+_AXES = "XYZ"
 _CHANGES_PLACE = 1e-3  # of the skeleton's size; a joint that is not the root may not move more
+_MOVES = 1e-6  # of that size; a joint below a root that stands still moves where it does so more
 
 
 def read_bvh(path: str | Path) -> Motion:
     """Reads a motion from a ``.bvh`` or ``.bvh.gz`` file.
+
+    A root that stands still above one joint that moves, as programs put it above the hips, is
+    folded into that joint, which then is the root.
 
     Raises:
         DataError: Not a BVH file, truncated, numbers missing or not finite, or a joint other than
             the root that moves away from its parent. Names the file, and the line where known.
     """
     path = Path(path)
-    text = _text(path)
-    if not text.lstrip().startswith("HIERARCHY"):
-        raise DataError(f"{path}: not a BVH file (it does not begin with HIERARCHY): leave it out")
-    head = re.search(
-        r"^[ \t]*MOTION\s+Frames:\s*([0-9]{1,9})\s+Frame Time:\s*(\S+)[ \t]*$", text, re.MULTILINE
-    )
-    if head is None:
-        raise DataError(f"{path}: no MOTION, Frames and Frame Time lines: get the whole file again")
-    skeleton, channels = _hierarchy(path, text[: head.start()])
-    frame_time = _frame_time(path, head[2])
-    values = _frames(path, text, head.end(), int(head[1]), len(channels))
-
+    text = read_text(path)
+    orders = [_euler_order(path, *joint) for joint in zip(text.names, text.channels, strict=True)]
+    channels = [(j, channel) for j, names in enumerate(text.channels) for channel in names]
     columns = {channel: column for column, channel in enumerate(channels)}
-    n_frames, n_joints = len(values), len(skeleton.names)
-    positions = np.tile(skeleton.offsets[0], (n_frames, 1))
+    n_frames, n_joints = len(text.values), len(text.names)
+    values = np.concatenate([text.values, np.zeros((n_frames, 1))], axis=1)  # zero: axes unturned
     rotations = np.empty((n_frames, n_joints, 4))
-    for order in sorted(set(skeleton.euler_orders)):
-        joints = [j for j in range(n_joints) if skeleton.euler_orders[j] == order]
-        angles = values[:, [columns[j, f"{axis}rotation"] for j in joints for axis in order]]
-        rotations[:, joints] = from_euler(order, angles.reshape(n_frames, -1, 3))
-    for j in range(n_joints):
-        if (j, "Xposition") not in columns:
-            continue
-        place = values[:, [columns[j, f"{axis}position"] for axis in "XYZ"]]
-        if j == 0:
-            positions = place
-        elif np.ptp(place, axis=0).max() > _CHANGES_PLACE * max(skeleton.size, 1e-9):
-            name = skeleton.names[j]
-            raise DataError(
-                f"{path}: joint {name} moves away from its parent: export with fixed bones"
-            )
-        else:
-            skeleton.offsets[j] = place.mean(axis=0)
-    return Motion(skeleton, positions, rotations, 1 / frame_time)
+    for order in sorted(set(orders)):
+        joints = [j for j in range(n_joints) if orders[j] == order]
+        chosen = [columns.get((j, f"{axis}rotation"), -1) for j in joints for axis in order]
+        rotations[:, joints] = from_euler(order, values[:, chosen].reshape(n_frames, -1, 3))
+    places: dict[int, Array] = {}  # of joints that have channels for it
+    for j, axis in itertools.product(range(n_joints), range(3)):
+        column = columns.get((j, f"{_AXES[axis]}position"))
+        if column is not None:
+            places.setdefault(j, np.tile(text.offsets[j], (n_frames, 1)))
+            places[j][:, axis] = values[:, column]
+    skeleton = Skeleton(
+        text.names, text.parents, text.offsets, text.end_parents, text.end_offsets, orders
+    )
+    positions = places.pop(0, np.tile(text.offsets[0], (n_frames, 1)))
+    motion = _folded(path, Motion(skeleton, positions, rotations, text.fps), places)
+    return replace(motion, skeleton=_with_bones(path, motion.skeleton, places))
+
+
+def _euler_order(path: Path, name: str, channels: list[str]) -> str:
+    """The axes of a joint's rotations, in order, then those that it does not turn about."""
+    order = "".join(channel[0] for channel in channels if channel.endswith("rotation"))
+    if len(set(channels)) != len(channels):
+        raise DataError(f"{path}: joint {name} names a channel twice ({order}): repair it")
+    return order + "".join(axis for axis in "ZXY" if axis not in order)
+
+
+def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
+    """The motion without roots that stand still above the joint that moves; shifts ``places``."""
+    while _carries(motion, places):
+        skeleton, root = motion.skeleton, Rotation.from_quat(motion.rotations[:, 0])
+        positions, rotations = motion.positions, motion.rotations[:, 1:].copy()
+        positions = positions + root.apply(places.pop(1, skeleton.offsets[1]))
+        rotations[:, 0] = (root * Rotation.from_quat(rotations[:, 0])).as_quat()
+        rank_zero_info(
+            f"{path}: root {skeleton.names[0]} stands still and is left out: {skeleton.names[1]},"
+            " which moves in it, is the root"
+        )
+        ends = [e for e, parent in enumerate(skeleton.end_parents) if parent > 0]
+        below = Skeleton(
+            skeleton.names[1:],
+            [parent - 1 for parent in skeleton.parents[1:]],
+            np.concatenate([np.zeros((1, 3)), skeleton.offsets[2:]]),
+            [skeleton.end_parents[e] - 1 for e in ends],
+            skeleton.end_offsets[ends],
+            skeleton.euler_orders[1:],
+        )
+        motion = Motion(below, positions, rotations, motion.fps)
+        for j in sorted(places):
+            places[j - 1] = places.pop(j)
+    return motion
+
+
+def _carries(motion: Motion, places: dict[int, Array]) -> bool:
+    """Tell whether the root, and all down to a joint whose place is not fixed, stands still."""
+    skeleton, joint = motion.skeleton, 0
+    if np.ptp(motion.positions, axis=0).max() > _CHANGES_PLACE * max(skeleton.size, 1e-9):
+        return False
+    while skeleton.parents.count(joint) == 1:
+        if np.ptp(motion.rotations[:, joint], axis=0).max() > _CHANGES_PLACE:
+            return False
+        joint += 1  # the only child follows its parent
+        if _fault(skeleton, places, joint, _MOVES):
+            return True
+    return False
+
+
+def _fault(skeleton: Skeleton, places: dict[int, Array], j: int, share: float) -> str | None:
+    """What keeps a joint from being at the end of a fixed bone; None if nothing does.
+
+    Args:
+        skeleton: The skeleton, with the offsets declared.
+        places: Places of joints that have channels for them.
+        j: The joint.
+        share: Share of the skeleton's size that is no fault.
+    """
+    if j not in places:
+        return None
+    place, offset = places[j], skeleton.offsets[j]
+    mean = place.mean(axis=0)
+    smallest = share * (skeleton.size or max(float(np.abs(place).max()), 1e-9))
+    if np.ptp(place, axis=0).max() > smallest:
+        return "moves away from its parent: export with fixed bones"
+    if offset.any() and np.abs(mean - offset).max() > _CHANGES_PLACE * skeleton.size:
+        return (
+            f"is at {_numbers(mean)} by its position channels, at {_numbers(offset)} by its"
+            " OFFSET: make them equal, or export rotations only"
+        )
+    return None
+
+
+def _with_bones(path: Path, skeleton: Skeleton, places: dict[int, Array]) -> Skeleton:
+    """The skeleton with offsets as position channels give them, which replace those declared."""
+    offsets = skeleton.offsets.copy()
+    for j, place in places.items():
+        if fault := _fault(skeleton, places, j, _CHANGES_PLACE):
+            raise DataError(f"{path}: joint {skeleton.names[j]} {fault}")
+        offsets[j] = place.mean(axis=0)
+    return replace(skeleton, offsets=offsets)
 
 
 def write_bvh(path: str | Path, motion: Motion) -> None:
@@ -135,116 +194,3 @@ def _write_joint(lines: list[str], skeleton: Skeleton, joint: int, tab: str) -> 
 
 def _numbers(values: Array) -> str:
     return " ".join(f"{value:.6f}" for value in values)
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}): get the whole file again") from error
-    return data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _hierarchy(path: Path, text: str) -> tuple[Skeleton, list[tuple[int, str]]]:
-    """The skeleton, and the joint and kind of every channel in file order; one pass."""
-    names: list[str] = []
-    parents, end_parents = [-1], []
-    offsets: list[list[float]] = []
-    end_offsets: list[list[float]] = []
-    layout: list[list[str]] = []
-    open_: list[int] = []  # joints whose brackets are open, the innermost last; -1 for an end site
-    last, opened = "start", "root"
-    for number, statement in _statements(text):
-        found = _STATEMENT.fullmatch(statement)
-        kind = found.lastgroup if found else None
-        if kind is None:
-            raise DataError(
-                f"{path}, line {number}: cannot read {statement[:60]!r} in the hierarchy: repair it"
-            )
-        in_end = bool(open_) and open_[-1] < 0
-        closes = kind == "close" and (not open_ or (last == "offset" and not in_end))
-        if kind not in _NEXT[last] or closes or (in_end and kind == "channels"):
-            raise DataError(
-                f"{path}, line {number}: {statement[:60]!r} cannot stand there: joints of the"
-                " hierarchy do not nest as BVH asks: export it again"
-            )
-        words = statement.split()
-        if kind in ("root", "joint"):
-            names.append("_".join(words[1:]))
-            parents += [open_[-1]] if kind == "joint" else []
-            opened = kind
-        elif kind == "end":
-            end_parents.append(open_[-1])
-            opened = kind
-        elif kind == "open":
-            open_.append(len(names) - 1 if opened != "end" else -1)
-        elif kind == "offset":
-            if not all(map(is_number, words[1:])):
-                raise DataError(f"{path}, line {number}: an offset is not finite: repair it")
-            (end_offsets if in_end else offsets).append([float(word) for word in words[1:]])
-        elif kind == "channels":
-            layout.append(words[2:])
-        elif kind == "close":
-            open_.pop()
-        last = kind if kind != "close" or open_ else "done"
-    if last != "done":
-        raise DataError(
-            f"{path}: joints of the hierarchy do not nest as BVH asks: its last bracket is missing:"
-            " export it again"
-        )
-    if len(set(names)) != len(names):
-        raise DataError(f"{path}: two joints share a name: rename one")
-    euler_orders = ["".join(channel[0] for channel in channels[-3:]) for channels in layout]
-    for name, order, channels in zip(names, euler_orders, layout, strict=True):
-        if len(set(channels)) != len(channels):
-            raise DataError(f"{path}: joint {name} names a channel twice ({order}): repair it")
-    ends = np.reshape(np.array(end_offsets, dtype=np.float64), (-1, 3))
-    skeleton = Skeleton(names, parents, np.array(offsets), end_parents, ends, euler_orders)
-    return skeleton, [(j, channel) for j, channels in enumerate(layout) for channel in channels]
-
-
-def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Number of the line and text of every statement; brackets stand for themselves."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        for statement in re.split(r"([{}])", line):
-            if statement := statement.strip():
-                yield number, statement
-
-
-def _frame_time(path: Path, word: str) -> float:
-    if not re.fullmatch(NUMBER, word) or not 1e-5 < float(word) < 1e3:
-        raise DataError(f"{path}: Frame Time is {word}: set it to the seconds between two frames")
-    return float(word)
-
-
-def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -> Array:
-    """The block of numbers, ``(T, channels)``; every fault is reported with its line."""
-    block = text[start:]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            values = np.fromstring(block, dtype=np.float64, sep=" ")
-    except (ValueError, DeprecationWarning):
-        values = np.empty(0)
-    if n_frames and values.size == n_frames * n_channels and np.isfinite(values).all():
-        return values.reshape(n_frames, n_channels)
-    first, found = text.count("\n", 0, start) + 1, 0
-    for number, line in enumerate(block.split("\n"), start=first):
-        words = line.split()
-        bad = next((word for word in words if not is_number(word)), None)
-        if bad is not None:
-            raise DataError(
-                f"{path}, line {number}: {bad[:30]!r} is not a finite number: repair it"
-            )
-        if len(words) not in (0, n_channels):
-            raise DataError(
-                f"{path}, line {number}: {len(words)} numbers for {n_channels} channels, as in a"
-                " truncated file: get the whole file again"
-            )
-        found += bool(words)
-    raise DataError(
-        f"{path}: {found} frames where {n_frames} are declared: get the whole file again,"
-        " or correct its Frames line"
-    )

@@ -11,6 +11,7 @@ Conventions:
     NaN. Frames count from 0 in the file, whatever number it gives to the first.
 """
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
 
@@ -25,6 +27,12 @@ _BLOCK = 512
 _ENDIAN = {84: "<", 85: "<", 86: ">"}  # Intel, DEC, MIPS
 _DEC = 85
 _FULL = 65535  # the largest number of frames that a 16-bit field can hold
+_OUTPUTS = ["ANGLES", "FORCES", "MOMENTS", "POWERS", "SCALARS", "REACTIONS"]
+"""Groups of what models compute, which stand among the points but are not places."""
+_OUTPUT = re.compile(r".+(?:Angles?|Moments?|Powers?|Forces?|GRF)(?:_[0-9]+)?")
+_UNLABELLED = re.compile(
+    r"(?:.*:)?(?:\*.*|(?:unlabell?ed|unnamed|unidentified|uname)[ _*:-]*[0-9]*)", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,8 @@ def read_c3d(path: str | Path) -> Markers:
     """Reads the markers of a ``.c3d`` file.
 
     Raises:
-        DataError: Not a C3D file, damaged, truncated, or without markers.
+        DataError: Not a C3D file, damaged, truncated by more than the last frames, or without
+            markers.
     """
     path = Path(path)
     try:
@@ -82,8 +91,19 @@ def read_c3d(path: str | Path) -> Markers:
         raise DataError(f"{path}: frames begin in block {block} by its header, or in {begin}")
     points = reader.points((block - 1) * _BLOCK, n_frames, used, n_analog, scale)
     names = _labels(path, parameters, used)
+    kept = _markers(path, parameters, names)
+    names, points = _told_apart(path, [names[m] for m in kept]), points[:, kept]
     unit = parameters.get("POINT:UNITS", ["mm"])
     return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm")
+
+
+def unlabelled(name: str) -> bool:
+    """Tell whether a name is one that programs give to a marker that nobody has named.
+
+    >>> unlabelled("*155"), unlabelled("Subject:*3"), unlabelled("LASI")
+    (True, True, False)
+    """
+    return _UNLABELLED.fullmatch(name) is not None
 
 
 def whole_pieces(points: Array, max_gap: int) -> list[Array]:
@@ -185,17 +205,23 @@ class _Reader:
         """Places of all markers, ``(T, M, 3)``; a negative scale says that numbers are floats."""
         width, size = 4 * n_points + n_analog, 4 if scale < 0 else 2
         there = max(len(self.data) - at, 0) // (width * size)
-        left = len(self.data) - at - n_frames * width * size
-        if left >= max(_BLOCK, width * size):
+        end = at + n_frames * width * size
+        left = len(self.data) - end
+        if left >= max(_BLOCK, width * size) and self.data.count(0, end) < left:
             raise DataError(
                 f"{self.path}: {left} bytes follow the {n_frames} frames declared, so that markers"
                 " or analog samples are not as declared: get the whole file again"
             )
         if left < 0:
-            raise DataError(
-                f"{self.path}: {there} frames where {n_frames} are declared, as in a truncated"
-                " file: get the whole file again"
+            if not 0 < n_frames - there <= max(1, n_frames // 100) or there == 0:
+                raise DataError(
+                    f"{self.path}: {there} frames where {n_frames} are declared, as in a truncated"
+                    " file: get the whole file again"
+                )
+            rank_zero_warn(
+                f"{self.path}: {n_frames} frames are declared: the {there} there are read"
             )
+            n_frames = there
         if scale < 0:
             flat = self.floats(at, n_frames * width)
         else:
@@ -244,6 +270,46 @@ def _labels(path: Path, parameters: dict[str, Any], n_points: int) -> list[str]:
         names += [str(name) for name in more]
     names = names[:n_points] + [f"marker_{i}" for i in range(len(names), n_points)]
     names = [name or f"marker_{i}" for i, name in enumerate(names)]
-    if len(set(names)) != len(names):
-        raise DataError(f"{path}: two markers share a name: rename one")
     return names
+
+
+def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[int]:
+    """Which points are markers, not angles, forces, moments and powers that a model computed."""
+    groups = {str(group).upper() for group in parameters.get("POINT:TYPE_GROUPS", [])}
+    groups = {group for group in groups if "MARKER" not in group} | set(_OUTPUTS)
+    groups -= {"", "LABELS", "DESCRIPTIONS", "UNITS"}
+    computed: set[str] = set()
+    for key, value in parameters.items():
+        if key.removeprefix("POINT:").rstrip("0123456789") in groups:
+            computed |= {str(label) for label in value}
+    computed |= {label.rpartition(":")[2] for label in computed}
+    kept = [
+        m
+        for m, name in enumerate(names)
+        if not ({name, name.rpartition(":")[2]} & computed or _OUTPUT.fullmatch(name))
+    ]
+    if not kept:
+        raise DataError(
+            f"{path}: has no markers, only what a model computed ({', '.join(names[:5])}): export"
+            " the markers"
+        )
+    if len(kept) < len(names):
+        rank_zero_info(f"{path}: {len(names) - len(kept)} outputs of models are left out")
+    return kept
+
+
+def _told_apart(path: Path, names: list[str]) -> list[str]:
+    """The names, with a number after each that comes again."""
+    taken, found = set(names), []
+    for m, name in enumerate(names):
+        if name in names[:m]:
+            count = 2
+            while f"{name}_{count}" in taken:
+                count += 1
+            name = f"{name}_{count}"
+            taken.add(name)
+        found.append(name)
+    if found != names:
+        again = [name for m, name in enumerate(found) if name != names[m]]
+        rank_zero_info(f"{path}: markers share a name: one is called {', '.join(again[:5])}")
+    return found

@@ -40,7 +40,7 @@ from rnade_lightning.datamodules.motion.animation import (
 )
 from rnade_lightning.datamodules.motion.asfamc import read_amc
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
-from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d, whole_pieces
+from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d, unlabelled, whole_pieces
 from rnade_lightning.datamodules.motion.mat import Numbers, read_paper_set
 from rnade_lightning.datamodules.motion.metrics import (
     Limits,
@@ -103,10 +103,10 @@ class MocapDataModule(FrameDataModule):
             units (deviations of a feature, unless standardise is no). Must be above 0 for 6d and
             positions, which obey constraints.
         rename: New names of joints or markers by those of the file.
-        markers: Names of the markers to use, after renaming; all if not given.
+        markers: Names of the markers to use, after renaming; all that have a label if not given.
         max_gap: Longest gap of a marker, in frames of the file, that is filled in; where one is
             longer the take is cut.
-        min_piece: Shortest piece of a cut take that is used, in frames.
+        min_piece: Shortest piece of a cut take that is used, in frames; one not cut is whole.
         amc_fps: Frames per second of .amc files, which do not say.
         **kwargs: See `FrameDataModule`.
     """
@@ -114,7 +114,7 @@ class MocapDataModule(FrameDataModule):
     extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
-    reader_version = 2  # grows with any change of frames or layout that a file gives
+    reader_version = 3  # grows with any change of frames or layout that a file gives
 
     def __init__(
         self,
@@ -294,22 +294,27 @@ class MocapDataModule(FrameDataModule):
         missing = sorted(set(self.markers or []) - set(names))
         if missing:
             raise DataError(f"{path}: has no marker {missing[:3]}, only {names[:60]}")
-        chosen = [names.index(name) for name in self.markers or names]
+        labelled = [name for name in names if not unlabelled(name)] or names
+        chosen = [names.index(name) for name in self.markers or labelled]
         points = found.points[self.skip_frames :, chosen]
         frames: dict[str, Array] = {}
         left_out = len(points)
         for piece in whole_pieces(points, self.max_gap):
+            shortest = self.min_piece if len(piece) < len(points) else 2
             _check_size(path, len(piece), found.fps, self.fps)
             piece = between(piece, *neighbours(len(piece), found.fps, self.fps))
-            if len(piece) >= self.min_piece:
+            if len(piece) >= shortest:
                 frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
                 left_out -= round(len(piece) * found.fps / self.fps)
         if not frames:
             gone = np.isnan(points).any(axis=-1).mean(axis=0)
-            worst = [f"{names[chosen[m]]} {gone[m]:.0%}" for m in np.argsort(-gone)[:5]]
+            worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
+            if not worst:
+                raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
+            said = ", ".join(f"{names[chosen[m]]} {gone[m]:.0%}" for m in worst)
             raise DataError(
-                f"{path}: no {self.min_piece} frames in a row have all markers (missing: "
-                f"{', '.join(worst)}): choose markers, raise max_gap or lower min_piece"
+                f"{path}: no {self.min_piece} frames in a row, of {len(points)}, have all markers"
+                f" (missing: {said}): choose markers, raise max_gap or lower min_piece"
             )
         if len(frames) == 1:
             frames = {"": frames[":0"]}

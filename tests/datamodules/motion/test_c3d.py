@@ -76,3 +76,75 @@ def test_markers_are_data_and_are_played(cloud: np.ndarray, tmp_path: Path) -> N
         MocapDataModule(str(tmp_path), markers=["M9"]).setup()
     with pytest.raises(DataError, match=r"a\.c3d: no 200 frames in a row.*missing: M2 13%"):
         MocapDataModule(str(tmp_path), min_piece=200).setup()
+
+
+def made(path: Path, names: list[str], n_frames: int = 300, **groups: list[str]) -> np.ndarray:
+    """A file that ezc3d writes, with more parameters of POINT; returns its points."""
+    ezc3d = pytest.importorskip("ezc3d")
+    points = np.random.default_rng(0).normal(size=(n_frames, len(names), 3)) + 500
+    file = ezc3d.c3d()
+    file["parameters"]["POINT"]["RATE"]["value"] = [100.0]
+    file["parameters"]["POINT"]["LABELS"]["value"] = names
+    for key, value in groups.items():
+        file.add_parameter("POINT", key, value)
+    file["data"]["points"] = np.concatenate([points, np.ones((*points.shape[:2], 1))], axis=-1).T
+    file.write(str(path))
+    return points
+
+
+def test_markers_of_one_name_are_told_apart_in_order(tmp_path: Path) -> None:
+    points = made(tmp_path / "a.c3d", ["A", "B", "B", "B_2", "B"])
+    found = read_c3d(tmp_path / "a.c3d")
+    assert found.names == ["A", "B", "B_3", "B_2", "B_4"]
+    np.testing.assert_allclose(found.points, points, atol=1e-3)
+
+
+def test_markers_without_a_label_are_used_only_by_name(tmp_path: Path) -> None:
+    made(tmp_path / "a.c3d", ["*1", "A", "S:*22", "B", "Unlabeled 3"])
+    how = {"window": 16, "cache_dir": str(tmp_path / "cache")}
+    data = MocapDataModule(str(tmp_path / "a.c3d"), **how)  # type: ignore[arg-type]
+    assert data.feature_names == ["A.x", "A.y", "A.z", "B.x", "B.y", "B.z"]
+    data = MocapDataModule(str(tmp_path / "a.c3d"), markers=["*1"], **how)  # type: ignore[arg-type]
+    assert data.feature_names == ["*1.x", "*1.y", "*1.z"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_outputs_of_models_are_not_markers(declared: bool, tmp_path: Path) -> None:
+    names = ["LHipAngles", "A", "LHipMoment", "S:B", "LHipPower"]
+    groups = {"TYPE_GROUPS": ["ODD"], "ODD": ["S:B"], "ANGLES": ["LHipAngles"]} if declared else {}
+    points = made(tmp_path / "a.c3d", names, **groups)
+    found = read_c3d(tmp_path / "a.c3d")
+    assert found.names == (["A"] if declared else ["A", "S:B"])
+    np.testing.assert_allclose(found.points[:, 0], points[:, 1], atol=1e-3)
+    made(tmp_path / "b.c3d", names[::2], **groups)
+    with pytest.raises(DataError, match=r"b\.c3d: has no markers, only what a model computed"):
+        read_c3d(tmp_path / "b.c3d")
+
+
+def test_a_file_may_end_a_little_early_or_late(cloud: np.ndarray, tmp_path: Path) -> None:
+    path, whole = tmp_path / "a.c3d", c3d_bytes(cloud)
+    path.write_bytes(whole + bytes(3000))
+    np.testing.assert_allclose(read_c3d(path).points, cloud, atol=1e-4)
+    path.write_bytes(whole + bytes(range(1, 250)) * 12)
+    with pytest.raises(DataError, match="2988 bytes follow the 300 frames"):
+        read_c3d(path)
+    path.write_bytes(whole[:-70])  # a frame is 64 bytes
+    with pytest.warns(UserWarning, match=r"a\.c3d: 300 frames are declared: the 298"):
+        np.testing.assert_allclose(read_c3d(path).points, cloud[:298], atol=1e-4)
+    path.write_bytes(whole[:-640])
+    with pytest.raises(DataError, match="290 frames where 300"):
+        read_c3d(path)
+
+
+def test_a_short_take_without_gaps_is_whole(tmp_path: Path) -> None:
+    points = made(tmp_path / "a.c3d", ["A", "B"], n_frames=70)
+    data = MocapDataModule(
+        str(tmp_path / "a.c3d"),
+        window=8,
+        fps=100.0,
+        standardise=False,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert data.feature_names[0] == "A.x"
+    n_frames = [len(s.frames) for part in ("train", "val", "test") for s in data.sequences(part)]  # type: ignore[arg-type]
+    assert sum(n_frames) == len(points)

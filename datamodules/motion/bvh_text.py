@@ -1,0 +1,316 @@
+"""The text of a BVH file, as programs write it: joints, channels, and rows of numbers.
+
+Keywords and channel names stand in any case, joints may have any number of channels, lines may end
+in comments (``#`` or ``//``), and the text may be UTF-8, UTF-16 or Latin. What the channels mean is
+said in `bvh`.
+
+Conventions:
+    Channels are named as in ``Xposition`` and ``Zrotation``, whatever the file's case. Values are
+    ``(T, C)``, in the order of the channels in the file.
+"""
+
+import codecs
+import gzip
+import re
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
+
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.numbers import NUMBER, is_number
+
+_STATEMENT = re.compile(
+    r"(?P<open>\{)|(?P<close>\})|(?P<hierarchy>HIERARCHY)|(?P<root>ROOT\s+\S.*)"
+    r"|(?P<joint>JOINT\s+\S.*)|(?P<end>End\s*Site.*)"
+    rf"|(?P<offset>OFFSET(?:\s+{NUMBER}){{3}})"
+    r"|(?P<channels>CHANNELS\s+[0-9]{1,2}(?:\s+[XYZ](?:position|rotation))*)",
+    re.IGNORECASE,
+)
+_BODY = {"joint", "end", "close", "offset", "channels"}
+_NEXT: dict[str, set[str]] = {  # what may follow a statement
+    "start": {"hierarchy"},
+    "hierarchy": {"root"},
+    "root": {"open"},
+    "joint": {"open"},
+    "end": {"open"},
+    "open": {"offset", "channels"},
+    "offset": _BODY,
+    "channels": _BODY,
+    "close": {"joint", "end", "close"},
+    "done": set(),
+}
+_COMMENT = re.compile(  # in a name, a sign that stands alone begins one
+    r"^(?:([ \t]*(?:ROOT|JOINT)\b[^\n]*?[ \t])(?:#|//)(?=[ \t])|"
+    r"((?![ \t]*(?:ROOT|JOINT)\b)[^#/\n]*)(?:#|//))[^\n]*",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MOTION = re.compile(
+    r"(?:^|(?<=\}))[ \t]*MOTION\s+Frames\s*:\s*([0-9]{1,9})\s+Frame\s*Time\s*:\s*(\S+)[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16: stands before it
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"H\0": "utf-16-le",
+    b"\0H": "utf-16-be",
+}
+"""Encodings by the bytes that a file begins with."""
+_RATES = [24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 150, 180, 200, 240, 300, 360, 480]
+_RATES += [600]
+_BROADCAST = [24 / 1.001, 30 / 1.001, 60 / 1.001, 120 / 1.001]
+_FEW = 3  # frames by which a file may miss the number that it declares, or a twentieth of them
+
+
+@dataclass(frozen=True)
+class BvhText:
+    """What a BVH file says.
+
+    Attributes:
+        names: Name of each joint, the root first.
+        parents: Index of each joint's parent; -1 for the root.
+        offsets: Offset of each joint, ``(J, 3)``.
+        end_parents: Joint that each end site hangs from.
+        end_offsets: Offset of each end site, ``(E, 3)``.
+        channels: Channels of each joint, in order.
+        values: Numbers of every frame, ``(T, C)``.
+        fps: Frames per second.
+    """
+
+    names: list[str]
+    parents: list[int]
+    offsets: Array
+    end_parents: list[int]
+    end_offsets: Array
+    channels: list[list[str]]
+    values: Array
+    fps: float
+
+
+def read_text(path: Path) -> BvhText:
+    """Read what a ``.bvh`` or ``.bvh.gz`` file says.
+
+    Raises:
+        DataError: Not a BVH file, truncated, or numbers missing or not finite. Names the file, and
+            the line where known.
+    """
+    text = _COMMENT.sub(lambda found: found[1] or found[2] or "", _decoded(path))
+    if not text.lstrip()[:9].upper() == "HIERARCHY":
+        raise DataError(f"{path}: not a BVH file (it does not begin with HIERARCHY): leave it out")
+    head = _MOTION.search(text)
+    if head is None:
+        raise DataError(f"{path}: no MOTION, Frames and Frame Time lines: get the whole file again")
+    names, parents, offsets, end_parents, end_offsets, channels = _hierarchy(
+        path, text[: head.start()]
+    )
+    fps = frame_rate(path, head[2])
+    values = _frames(path, text, head.end(), int(head[1]), sum(map(len, channels)))
+    ends = np.reshape(np.array(end_offsets, dtype=np.float64), (-1, 3))
+    return BvhText(names, parents, np.array(offsets), end_parents, ends, channels, values, fps)
+
+
+def frame_rate(path: Path, word: str) -> float:
+    """Return the frames per second that a frame time means.
+
+    A time of few digits stands for the usual rate that is written so: 0.0333 for 30 frames per
+    second, 0.0083 for 120.
+
+    Args:
+        path: File to name in an error.
+        word: The time between two frames as the file writes it, in seconds.
+
+    Raises:
+        DataError: Not a number of seconds that can lie between two frames of motion.
+
+    >>> frame_rate(Path("a.bvh"), "0.0167"), frame_rate(Path("a.bvh"), "0.02")
+    (60.0, 50.0)
+    """
+    if not re.fullmatch(NUMBER, word) or not 1e-5 < float(word) < 1e9:
+        raise DataError(f"{path}: Frame Time is {word}: set it to the seconds between two frames")
+    time = float(word)
+    if time >= 1:
+        raise DataError(
+            f"{path}: Frame Time is {word}, too long for seconds: set it to {1 / time:.6g} if"
+            f" {word} are frames per second, to {time / 1000:.6g} if they are milliseconds"
+        )
+    rate = 1 / time
+    if abs(rate - round(rate)) < 1e-6 * rate:
+        return float(round(rate))
+    exponent = Decimal(word).normalize().as_tuple().exponent
+    digit = 10.0 ** int(exponent)  # what the last digit counts
+    found = []
+    for usual in [*_RATES, *_BROADCAST]:
+        rounded = abs(1 / usual - time) <= digit * (0.5 + 1e-6)
+        if rounded or 0 <= 1 / usual - time < digit:
+            found.append((not rounded, usual in _BROADCAST, abs(usual - rate), float(usual)))
+    return min(found)[-1] if found else rate
+
+
+def _decoded(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({error}): get the whole file again") from error
+    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = data.decode("latin-1" if encoding == "utf-8" else encoding, errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+_Hierarchy = tuple[
+    list[str], list[int], list[list[float]], list[int], list[list[float]], list[list[str]]
+]
+
+
+def _hierarchy(path: Path, text: str) -> _Hierarchy:
+    """Names, parents, offsets, those of end sites, and channels of the joints; one pass."""
+    names: list[str] = []
+    parents, end_parents = [-1], []
+    offsets: list[list[float]] = []
+    end_offsets: list[list[float]] = []
+    channels: list[list[str]] = []
+    open_: list[int] = []  # joints whose brackets are open, the innermost last; -1 for an end site
+    said: set[str] = set()  # of the innermost bracket
+    last, opened = "start", "root"
+    for number, statement in _statements(text):
+        found = _STATEMENT.fullmatch(statement)
+        kind = found.lastgroup if found else None
+        words = statement.split()
+        if kind is None or (kind == "channels" and int(words[1]) != len(words) - 2):
+            raise DataError(
+                f"{path}, line {number}: cannot read {statement[:60]!r} in the hierarchy: repair it"
+            )
+        if kind == "root" and names:
+            raise DataError(f"{path}, line {number}: a second ROOT: make a file of each skeleton")
+        in_end = bool(open_) and open_[-1] < 0
+        bare = kind in ("joint", "end", "close") and (not open_ or "offset" not in said)
+        wrong_in_end = in_end and kind not in ("open", "offset", "close") and len(words) != 2
+        wrong_in_end = wrong_in_end or (in_end and kind in ("joint", "end"))
+        if kind not in _NEXT[last] or bare or wrong_in_end or kind in said:
+            raise DataError(
+                f"{path}, line {number}: {statement[:60]!r} cannot stand there: joints of the"
+                " hierarchy do not nest as BVH asks: export it again"
+            )
+        if kind in ("root", "joint"):
+            names.append("_".join(words[1:]))
+            channels.append([])
+            parents += [open_[-1]] if kind == "joint" else []
+            opened = kind
+        elif kind == "end":
+            end_parents.append(open_[-1])
+            opened = kind
+        elif kind == "open":
+            open_.append(len(names) - 1 if opened != "end" else -1)
+            said = set()
+        elif kind == "offset":
+            if not all(map(is_number, words[1:])):
+                raise DataError(f"{path}, line {number}: an offset is not finite: repair it")
+            (end_offsets if in_end else offsets).append([float(word) for word in words[1:]])
+            said.add(kind)
+        elif kind == "channels":
+            if not in_end:
+                channels[open_[-1]] = [word[0].upper() + word[1:].lower() for word in words[2:]]
+            said.add(kind)
+        elif kind == "close":
+            open_.pop()
+            said = {"offset", "channels"}  # nothing but joints may follow
+        last = kind if kind != "close" or open_ else "done"
+    if last != "done":
+        raise DataError(
+            f"{path}: joints of the hierarchy do not nest as BVH asks: its last bracket is missing:"
+            " export it again"
+        )
+    if len(set(names)) != len(names):
+        raise DataError(f"{path}: two joints share a name: rename one")
+    return names, parents, offsets, end_parents, end_offsets, channels
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Number of the line and text of every statement; brackets stand for themselves."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        for part in re.split(r"([{}])", line):
+            for statement in re.split(r"\s(?=(?:CHANNELS|OFFSET)\s+[-+.0-9])", part, flags=re.I):
+                if statement := statement.strip():
+                    yield number, statement
+
+
+def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -> Array:
+    """The block of numbers, ``(T, C)``; every fault is reported with its line."""
+    block = text[start:]
+    lines = block.split("\n")
+    first = text.count("\n", 0, start) + 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            values = np.fromstring(block, dtype=np.float64, sep=" ")
+    except (ValueError, DeprecationWarning):
+        values = np.empty(0)
+    whole = n_frames > 0 and values.size == n_frames * n_channels and np.isfinite(values).all()
+    if not whole or sum(not line.isspace() and line != "" for line in lines) == n_frames:
+        found = _check_rows(path, lines, first, n_channels)
+        if found == 0 or (not whole and not _few(block, found, n_frames)):
+            raise DataError(
+                f"{path}: {found} frames where {n_frames} are declared: get the whole file again,"
+                " or correct its Frames line"
+            )
+        if found != n_frames:
+            rank_zero_warn(f"{path}: {n_frames} frames are declared: the {found} there are read")
+    _check_last(path, lines, first)
+    return values.reshape(-1, n_channels)
+
+
+def _few(block: str, found: int, declared: int) -> bool:
+    """Tell whether frames are as good as all there, and do not end as if cut."""
+    near = abs(found - declared) <= max(_FEW, found // 20) and declared > 0
+    return near and (found > declared or block[-1:].isspace())
+
+
+def _check_rows(path: Path, lines: list[str], first: int, n_channels: int) -> int:
+    """Count the rows, and refuse any that is not of one finite number a channel."""
+    found = 0
+    for number, line in enumerate(lines, start=first):
+        words = line.split()
+        bad = next((word for word in words if not is_number(word)), None)
+        if bad is not None:
+            raise DataError(
+                f"{path}, line {number}: {bad[:30]!r} is not a finite number: repair it"
+            )
+        if len(words) not in (0, n_channels):
+            raise DataError(
+                f"{path}, line {number}: {len(words)} numbers for {n_channels} channels, as in a"
+                " truncated file: get the whole file again"
+            )
+        found += bool(words)
+    return found
+
+
+def _check_last(path: Path, lines: list[str], first: int) -> None:
+    """Refuse a file that ends inside a number: shorter than any above it, and no newline after."""
+    if not lines[-1] or lines[-1][-1].isspace():
+        return
+    rows = [words for words in map(str.split, lines) if words]
+    last = _digits(rows[-1][-1])
+    others = {_digits(row[-1]) for row in rows[:-1]}
+    if last not in others and any(other > last or other[2] > last[2] for other in others):
+        raise DataError(
+            f"{path}, line {first + len(lines) - 1}: ends in {rows[-1][-1][:30]!r}, shorter than"
+            " the numbers above it, as in a truncated file: get the whole file again, or end its"
+            " last line if it is whole"
+        )
+
+
+def _digits(word: str) -> tuple[bool, int, int]:
+    """Whether a number has a point, digits after it, and characters of its exponent."""
+    number, _, exponent = word.lower().partition("e")
+    return "." in number, len(number.partition(".")[2]), len(exponent)
