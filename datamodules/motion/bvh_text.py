@@ -257,7 +257,9 @@ def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -
     except (ValueError, DeprecationWarning):
         values = np.empty(0)
     whole = n_frames > 0 and values.size == n_frames * n_channels and np.isfinite(values).all()
-    if not whole or sum(not line.isspace() and line != "" for line in lines) == n_frames:
+    widths = [n for line in lines if (n := len(line.split()))]
+    shifted = len(widths) == n_frames and set(widths) != {n_channels}  # into a neighbouring row
+    if not whole or shifted:
         found = _check_rows(path, lines, first, n_channels)
         if found == 0 or (not whole and not _few(block, found, n_frames)):
             raise DataError(

@@ -7,6 +7,9 @@ import time
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
+KEYS = ("train/nll", "val/nll")
+"""What a line tells, in nats per frame."""
+
 
 class EpochLines(ProgressBar):
     """Prints one line at the end of every epoch: its number, the losses in nats per frame and the
@@ -35,7 +38,3 @@ class EpochLines(ProgressBar):
         seconds = time.monotonic() - self._start
         line = ", ".join([*figures, f"{seconds:.1f} s"])
         print(f"epoch {trainer.current_epoch + 1}: {line}", flush=True)
-
-
-KEYS = ("train/nll", "val/nll")
-"""What a line tells, in nats per frame."""

@@ -314,8 +314,8 @@ def frame_log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
 class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx, options, K, x, y, u, W, c, rho, *rest):  # type: ignore[no-untyped-def]
-        V, biases, U = rest[:3], rest[3:6], rest[6:]
-        problem = _pack(options, K, x, y, u, W, c, rho, V, biases, U)
+        biases, U = rest[3:6], rest[6:]
+        problem = _pack(options, K, x, y, u, W, c, rho, *rest)
         inputs = x, y, u, W, c, rho, *rest
         ctx.save_for_backward(*problem[:9], *inputs)
         ctx.sizes = problem[9:]
@@ -326,12 +326,10 @@ class _LogProb(torch.autograd.Function):
     def backward(ctx, weight):  # type: ignore[no-untyped-def]
         packed, inputs = ctx.saved_tensors[:9], ctx.saved_tensors[9:]
         if differentiated_again(weight):
-            options = ctx.sizes[3]
+            K, _, _, options = ctx.sizes
 
-            def log_prob(x, y, u, W, c, rho, *rest):  # type: ignore[no-untyped-def]
-                V, biases, U = rest[:3], rest[3:6], rest[6:]
-                shared = _pack(options, ctx.sizes[0], x, y, u, W, c, rho, V, biases, U)
-                return (blocks.log_prob(shared),)
+            def log_prob(*tensors):  # type: ignore[no-untyped-def]
+                return (blocks.log_prob(_pack(options, K, *tensors)),)
 
             return None, None, *differentiable_gradients(log_prob, inputs, [weight])
         problem = Problem(*packed, *ctx.sizes)
@@ -364,8 +362,11 @@ def _kernel(problem: Problem) -> Any:
 
 def _pack(
     options: Options, K: int, x: Tensor, y: Tensor, u: Tensor, W: Tensor, c: Tensor, rho: Tensor,
-    V: tuple[Tensor, ...], biases: tuple[Tensor, ...], U: tuple[Tensor | None, ...],
+    *rest: Any,
 ) -> Problem:  # fmt: skip
+    """Pack the inputs of `_LogProb`; ``rest`` is V, biases and U of alpha, mu and sigma, U None
+    where the state does not reach."""
+    V, biases, U = rest[:3], rest[3:6], rest[6:]
     D, H = W.shape
     R = u.shape[1]
     reached = [i for i, weight in enumerate(U) if weight is not None]
