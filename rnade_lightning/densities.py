@@ -27,7 +27,7 @@ from rnade_lightning.rnn_rnade import RecurrentModel
 
 
 class _Parametric(FrameDensity):
-    """What they share: static parameters, dtype, and draws from one batch of distributions."""
+    """A density with static parameters, a dtype, and draws from one batch of distributions."""
 
     def __init__(self, n_features: int, shapes: dict[str, tuple[int, ...]], floor: float) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class _Parametric(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Exact."""
+        """Return the exact mean, ``(*batch, D)``."""
         with torch.no_grad(), full_precision(next(self.parameters())):
             return self._mean(self._given(params))
 
@@ -90,13 +90,13 @@ class _Parametric(FrameDensity):
 
     @abstractmethod
     def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
-        """Log density of each feature given those before it, ``(..., D)``."""
+        """Return the log density of each feature given the features before it, ``(..., D)``."""
 
     @abstractmethod
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
     ) -> Tensor:
-        """One draw for each of the batch."""
+        """Return one draw for each entry of the batch."""
 
     @abstractmethod
     def _mean(self, params: list[Tensor]) -> Tensor: ...
@@ -262,7 +262,7 @@ class Flow(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The average of ``n_samples`` draws."""
+        """Return the average of ``n_samples`` draws."""
         draws = [self.sample((), params, generator=generator) for _ in range(n_samples)]
         return torch.stack(draws).mean(0)
 

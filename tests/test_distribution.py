@@ -40,8 +40,8 @@ def _seeded() -> None:
 
 
 def lattice(model: RNADE) -> tuple[Tensor, Tensor]:
-    """Frames ``(N, 2)`` and their probabilities ``(N,)``: a square lattice of middles of cells, and
-    the atoms where the density is censored."""
+    """Return frames ``(N, 2)`` and their probabilities ``(N,)``: a square lattice of middles of
+    cells, and the atoms where the density is censored."""
     atoms = model.component.atoms
     low, high = atoms or (-25.0, 25.0)
     edges = torch.linspace(low, high, 801, dtype=torch.float64)

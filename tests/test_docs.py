@@ -1,7 +1,8 @@
-"""The documentation holds together: links lead somewhere, code runs, the site builds."""
+"""The documentation holds together: links lead somewhere, code runs, words are plain."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -16,6 +17,20 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OUTSIDE = {"plan.md"}  # not part of the site
 
+RIDDLES = {
+    "What",
+    "Of",
+    "Which",
+    "Whether",
+    "How",
+    "Where",
+    "Why",
+    "Whose",
+    "Nor",
+}
+SOURCES = [path for top in ("rnade_lightning", "datamodules", "benchmarks", "tests")
+           for path in sorted((ROOT / top).rglob("*.py"))]  # fmt: skip
+
 every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
 
@@ -24,12 +39,34 @@ def links(text: str) -> list[str]:
 
 
 def named(entries: list[object]) -> set[str]:
-    """The pages that a list of the navigation names."""
+    """Return the pages that a list of the navigation names."""
     found = set()
     for entry in entries:
         value = next(iter(entry.values())) if isinstance(entry, dict) else entry
         found |= named(value) if isinstance(value, list) else {str(value)}
     return found
+
+
+def riddles(source: str) -> list[str]:
+    """Return the first lines of the docstrings that begin with one of `RIDDLES`."""
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    docs = [ast.get_docstring(node) or "" for node in nodes]
+    return [doc.splitlines()[0] for doc in docs if doc.partition(" ")[0] in RIDDLES]
+
+
+def test_docstrings_begin_with_a_verb_or_a_name() -> None:
+    assert len(SOURCES) > 200
+    assert not {path.name: found for path in SOURCES if (found := riddles(path.read_text()))}
+
+
+@pytest.mark.parametrize("word", sorted(RIDDLES))
+def test_a_riddle_is_found_wherever_it_stands(word: str) -> None:
+    doc = f'"""{word} it holds."""'
+    assert riddles(doc) == [f"{word} it holds."]
+    assert riddles(f"class A:\n    {doc}") == [f"{word} it holds."]
+    assert riddles(f"class A:\n    async def f():\n        {doc}") == [f"{word} it holds."]
+    assert not riddles(f'def f():\n    """Return {word.lower()} it holds."""')
 
 
 @every_page

@@ -1,4 +1,4 @@
-"""Many files read at once, by processes of their own."""
+"""Read many files at once, in several processes."""
 
 import multiprocessing
 import os

@@ -79,7 +79,7 @@ def test_markers_are_data_and_are_played(cloud: np.ndarray, tmp_path: Path) -> N
 
 
 def made(path: Path, names: list[str], n_frames: int = 300, **groups: list[str]) -> np.ndarray:
-    """A file that ezc3d writes, with more parameters of POINT; returns its points."""
+    """Write a file by ezc3d, with more parameters of POINT; return its points."""
     ezc3d = pytest.importorskip("ezc3d")
     points = np.random.default_rng(0).normal(size=(n_frames, len(names), 3)) + 500
     file = ezc3d.c3d()
