@@ -133,7 +133,7 @@ def combine_checkpoints(checkpoints: Sequence[Checkpoint], trust: Trust = ()) ->
     for other in checkpoints[1:]:
         if not all(_equal(of(first), of(other)) for of in (_data_state, lambda c: c["data_class"])):
             raise ValueError(
-                "the checkpoints were not trained on the same data; combine such that were"
+                "the checkpoints were trained on different data; combine models of the same data"
             )
     members = [
         {"module_class": c["module_class"], "hyper_parameters": hyperparameters(c)}

@@ -57,7 +57,9 @@ class _Parametric(FrameDensity):
         temperature: float = 1.0,
     ) -> Tensor:
         if given is not None:
-            raise ValueError(f"{type(self).__name__} does not continue a frame from its features")
+            raise ValueError(
+                f"{type(self).__name__} cannot continue a frame from its first features"
+            )
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         with torch.no_grad(), full_precision(next(self.parameters())):
@@ -236,7 +238,7 @@ class Flow(FrameDensity):
             return self.flow(context).log_prob(x.to(context.dtype))
 
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        raise NotImplementedError("a flow has no terms by feature")
+        raise NotImplementedError("a flow has no log density of each feature")
 
     def sample(
         self,
@@ -247,7 +249,7 @@ class Flow(FrameDensity):
         temperature: float = 1.0,
     ) -> Tensor:
         if given is not None:
-            raise ValueError("Flow does not continue a frame from its features")
+            raise ValueError("Flow cannot continue a frame from its first features")
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         with torch.no_grad(), full_precision(self.b_context):

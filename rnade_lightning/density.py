@@ -214,7 +214,7 @@ class SequenceDensity(nn.Module, ABC):
     def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         """Return the terms of `log_prob_given`, ``(..., D)``, in the order of the data. A density
         may go without."""
-        raise NotImplementedError(f"{type(self).__name__} has no terms by feature")
+        raise NotImplementedError(f"{type(self).__name__} has no log density of each feature")
 
     def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
         """Return `FrameDensity.feature_cdf` after histories, ``(..., D)``, in the order of the

@@ -113,8 +113,8 @@ def one_line(message: str) -> str:
     tried."""
     if "log_model=True and offline=True" in message:  # Lightning's, within a page of options
         return (
-            "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
-            "WANDB_MODE=online, and the checkpoint waits for wandb sync"
+            "W&B: log_model and offline cannot both be true; leave offline out. Nothing is sent "
+            "without WANDB_MODE=online; wandb sync sends the checkpoint later"
         )
     noise = (
         "Does not validate", "- Does not validate", "Subtypes:", "Errors:", "- Expected a <class",

@@ -126,7 +126,7 @@ def test_a_component_that_does_not_say_its_variance_is_refused() -> None:
         def standard_variance(self) -> float:
             return super(type(make_component("gaussian")), self).standard_variance
 
-    with pytest.raises(NotImplementedError, match=r"Silent does not say its variance: give"):
+    with pytest.raises(NotImplementedError, match=r"Silent does not define its variance: add"):
         rnade(2, component=Silent())().variance  # noqa: B018
 
 

@@ -53,7 +53,7 @@ class ArrayDataModule(FrameDataModule):
         """Read all sequences of one file."""
         arrays, fps, names = read_arrays(path)
         if fps is not None and abs(fps - self.fps) > 1e-6 * self.fps:
-            raise DataError(f"{path}: says {fps:g} frames per second: set fps to that")
+            raise DataError(f"{path}: has {fps:g} frames per second: set fps to that")
         width = next(iter(arrays.values())).shape[1]
         names = names or [f"feature_{i}" for i in range(width)]
         return Recording(arrays, names, self.fps, {})

@@ -195,7 +195,7 @@ class Corpus(ABC):
         if settings is None:
             rank_zero_info(
                 f"{type(self).__qualname__} declares no reader_version, or the kind of its frames"
-                " does not: its files are read anew by every run"
+                " does not: every run reads its files anew"
             )
         store = FrameStore(self._cache(), type(self).__name__, settings, reader.read, self.beside)
         if store.fault:
@@ -279,7 +279,7 @@ class Corpus(ABC):
         self, path: Path, recording: Recording, reference: Recording, origin: str
     ) -> None:
         if difference := self.mismatch(recording, reference):
-            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind to a root")
+            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind in a root")
 
 
 # ------------------------------------------------------------------ files

@@ -235,7 +235,7 @@ class Standardiser:
         kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
         return (
             f"{len(self.dropped)} of {len(self.names)} features carry nothing and are left out "
-            f"({kinds}); which ones: dropped in run.json, or in what prepare prints"
+            f"({kinds}); run.json and prepare list them under dropped"
         )
 
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:

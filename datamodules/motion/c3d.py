@@ -291,7 +291,7 @@ def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[i
     ]
     if not kept:
         raise DataError(
-            f"{path}: has no markers, only what a model computed ({', '.join(names[:5])}): export"
+            f"{path}: has no markers, only outputs of a model ({', '.join(names[:5])}): export"
             " the markers"
         )
     if len(kept) < len(names):

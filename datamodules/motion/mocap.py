@@ -171,13 +171,13 @@ class MocapDataModule(FrameDataModule):
             missing = sorted(set(theirs["names"]) - set(ours["names"]))[:3] or "none"
             if ours["names"] != theirs["names"] or ours["parents"] != theirs["parents"]:
                 return (
-                    f"its skeleton is another (joints in excess {extra}, missing {missing};"
+                    f"it has another skeleton (joints in excess {extra}, missing {missing};"
                     " rename maps names)"
                 )
             ratio, reference_size = (Skeleton.from_state(s).size for s in (ours, theirs))
             if reference_size > 0 and not 0.5 < ratio / reference_size < 2:
                 ratio /= reference_size
-                return f"its skeleton is {ratio:.3g} times the size, as in other units of length"
+                return f"its skeleton is {ratio:.3g} times the size, maybe in other units of length"
         for what in ("up", "unit"):
             if recording.layout.get(what) != reference.layout.get(what):
                 return f"its {what} is {recording.layout.get(what)}, not {reference.layout[what]}"

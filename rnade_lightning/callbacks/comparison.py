@@ -85,8 +85,8 @@ class Comparison(pl.Callback):
         units = data.units
         if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
             units += (
-                "; features are censored: the model's log p has probabilities of the bounds in it "
-                "and is not to be compared with the other rows'"
+                "; features are censored: the model's log p includes probabilities of the bounds "
+                "and cannot be compared with that of the other rows"
             )
         self._write(Path(log_dir), rows, n_frames, units)
         log_table(trainer, "comparison/table", *_columns(rows))

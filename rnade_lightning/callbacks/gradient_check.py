@@ -98,12 +98,12 @@ def require_correct(
             raise GradientError(f"the gradient of {row.parameter} is not finite")
         if row.algorithm > algorithm_tolerance:
             raise GradientError(
-                f"{row.parameter}: algorithm and autograd differ by {row.algorithm:.1e}, relative"
+                f"{row.parameter}: algorithm and autograd differ by {row.algorithm:.1e} (relative)"
             )
         if not row.difference <= difference_tolerance:
             raise GradientError(
                 f"{row.parameter}: autograd and central differences differ by "
-                f"{row.difference:.1e}, relative"
+                f"{row.difference:.1e} (relative)"
             )
 
 

@@ -97,15 +97,15 @@ class Component(ABC):
         """Return the variance of the standard density, inf or nan where it has none. A class may go
         without; then the variance of a mixture of it is refused."""
         raise NotImplementedError(
-            f"the component {self.name} does not say its variance: give its class a "
-            "standard_variance"
+            f"the component {self.name} does not define its variance: add "
+            "standard_variance to its class"
         )
 
     def censored_variance(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Return the variance of censored values. A class may go without, as above."""
         raise NotImplementedError(
-            f"the component {self.name} does not say its variance when it is censored: give its "
-            "class a censored_variance"
+            f"the component {self.name} does not define its variance when it is censored: add "
+            "censored_variance to its class"
         )
 
     # ------------------------------------------------------------------ what follows
@@ -210,7 +210,7 @@ class Component(ABC):
         """Return the variances of censored values, of the shape of ``log_sigma``.
 
         Raises:
-            NotImplementedError: the class does not say its variance.
+            NotImplementedError: the class does not define its variance.
         """
         if self.atoms:
             return self.censored_variance(mu, log_sigma)

@@ -117,7 +117,7 @@ def test_outputs_of_models_are_not_markers(declared: bool, tmp_path: Path) -> No
     assert found.names == (["A"] if declared else ["A", "S:B"])
     np.testing.assert_allclose(found.points[:, 0], points[:, 1], atol=1e-3)
     made(tmp_path / "b.c3d", names[::2], **groups)
-    with pytest.raises(DataError, match=r"b\.c3d: has no markers, only what a model computed"):
+    with pytest.raises(DataError, match=r"b\.c3d: has no markers, only outputs of a model"):
         read_c3d(tmp_path / "b.c3d")
 
 

@@ -194,7 +194,7 @@ def test_a_still_take_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (("JOINT Leg", "JOINT Arm"), r"skeleton is another \(joints in excess \['Arm'\], missing"),
+        (("JOINT Leg", "JOINT Arm"), r"another skeleton \(joints in excess \['Arm'\], missing"),
         (("-4", "-400"), "100 times the size"),
     ],
 )
