@@ -83,20 +83,21 @@ _given: ContextVar[Sequence[str]] = ContextVar("given", default=())
 
 
 class Parser(LightningArgumentParser):
-    """Says what is wrong with an option in one line, without the page of usage, and helps on one
-    page: the options of the model and of the data at their defaults, the trainer's common ones."""
+    """Tells what is wrong with an option in one line, without the page of usage. Help fits one
+    page: the options of the model and of the data at their defaults, and the trainer's common
+    ones."""
 
     def add_subclass_arguments(
         self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any
     ) -> Any:
-        """Leave out of a model's options what the optimiser's tell."""
+        """Leave out the options of a model that the optimiser's options set."""
         if baseclass is SequenceModule:
             kwargs["skip"] = set(FROM_OPTIMIZER)
         return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
 
     def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Put the path of a class for its short name, which jsonargparse takes for a wrong path
-        where arguments stand beside it."""
+        """Replace the short name of a class by its path: jsonargparse refuses a short name that has
+        arguments beside it."""
         for options in (obj, namespace or {}):
             for name, find in BY_SHORT_NAME.items():
                 spec = options.get(name)
@@ -105,8 +106,8 @@ class Parser(LightningArgumentParser):
         return super().parse_object(obj, namespace, *args, **kwargs)
 
     def get_defaults(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the default classes of model and data without their options: another class that
-        is chosen does not inherit them."""
+        """Return the default classes of model and data without their options, so that another class
+        does not inherit them."""
         found = super().get_defaults(*args, **kwargs)
         for key in BASES:
             if found.get(key) is not None:
@@ -139,10 +140,10 @@ class Parser(LightningArgumentParser):
 
 
 class Trainer(pl.Trainer):
-    """Lightning's, with one command more."""
+    """The trainer of Lightning, with one command more."""
 
     def prepare(self, model: pl.LightningModule, datamodule: FrameDataModule) -> None:
-        """Read all files into the frame store, and say what was found.
+        """Read all files into the frame store, and print a card of the data.
 
         Args:
             model: not used.
@@ -154,7 +155,7 @@ class Trainer(pl.Trainer):
 
 
 class CLI(LightningCLI):
-    """Lightning's command line with our defaults; ``fit`` ends in a ``test`` of the best."""
+    """Lightning's command line with our defaults; ``fit`` ends with a ``test`` of the best."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in FROM_DATA:
@@ -170,7 +171,7 @@ class CLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Also takes the model's class and options from the checkpoint, if one is named."""
+        """Parse arguments; take the model's class and options from a checkpoint that they name."""
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         self._wandb_id, self._trust = None, None
@@ -194,13 +195,13 @@ class CLI(LightningCLI):
         self.config = parser.parse_object({command: {"model": model}}, self.config)
 
     def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
-        """Make the model, which is told what the optimiser's options are."""
+        """Make the model, and tell it the learning rate of the optimiser's options."""
         given = self.config[self.config.subcommand].optimizer.init_args
         told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
         return kind(*args, **(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
-        """Lightning's, which imports what a checkpoint alone names from trusted packages only."""
+        """Instantiate as Lightning does; import a checkpoint's classes from trusted packages."""
         context: AbstractContextManager[Any] = nullcontext()
         if self._trust is not None:
             context = trusting(self._trust)
@@ -208,7 +209,7 @@ class CLI(LightningCLI):
             super().instantiate_classes()
 
     def _parse_ckpt_path(self) -> None:
-        """Done in `parse_arguments`, with clear errors."""
+        """Do nothing: `parse_arguments` has read the checkpoint, with clear errors."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -217,7 +218,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         chosen = self._get(self.config_init, "trainer.callbacks") or []
         callbacks: list[pl.Callback] = chosen if isinstance(chosen, list) else [chosen]
-        # Of two of ours of a kind the last counts: callbacks+=Samples sets the options of Samples.
+        # If one of ours is given twice, the last counts: callbacks+=Samples sets its options.
         ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
         callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
@@ -263,7 +264,7 @@ class CLI(LightningCLI):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs one command; what is wrong with its input is said in one line, with exit status 1.
+    """Run one command. A mistake in its input is told in one line, with exit status 1.
 
     Args:
         args: the command and its options; None for those of the process.
@@ -334,8 +335,8 @@ def _lightning(argv: list[str]) -> None:
 
 
 def _names_data(argv: Sequence[str]) -> bool:
-    """Whether options, or configuration files among them, say anything of the data (or ask for
-    help, which is of no experiment)."""
+    """Return whether the options, or the configuration files among them, name the data or ask for
+    help (which needs no experiment)."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     known, others = parser.parse_known_args(argv)
@@ -352,7 +353,7 @@ def _names_data(argv: Sequence[str]) -> bool:
 
 
 def _packages(value: Any) -> list[str]:
-    """The packages of all class paths in the options of a model."""
+    """Return the packages of all class paths in the options of a model."""
     if isinstance(value, str):
         parts = value.split(".")
         return parts[:1] if len(parts) > 1 and all(map(str.isidentifier, parts)) else []
@@ -363,7 +364,7 @@ def _packages(value: Any) -> list[str]:
 
 
 def _finish_wandb() -> None:
-    """Ends the W&B run of this process, if there is one: all of it is written when we return."""
+    """End the W&B run of this process, if there is one, so that all of it is written."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()

@@ -1,4 +1,4 @@
-"""Checkpoints: what is in them, without training.
+"""Load checkpoints, without training.
 
 Conventions:
     A checkpoint is the dict that Lightning saves, in plain values and tensors, and beside that
@@ -58,8 +58,8 @@ def load_checkpoint(path: str) -> Checkpoint:
 
 
 def module_class(checkpoint: Checkpoint, trust: Trust = ()) -> type[SequenceModule]:
-    """Return the class of the module that was trained; all classes that its hyperparameters name
-    are imported.
+    """Return the class of the module that was trained, and import all classes that its
+    hyperparameters name.
 
     Raises:
         ValueError: a class is missing, or its package is not trusted.
@@ -133,7 +133,7 @@ def combine_checkpoints(checkpoints: Sequence[Checkpoint], trust: Trust = ()) ->
     for other in checkpoints[1:]:
         if not all(_equal(of(first), of(other)) for of in (_data_state, lambda c: c["data_class"])):
             raise ValueError(
-                "the checkpoints were not trained on the same data; combine such that were"
+                "the checkpoints were trained on different data; combine models of the same data"
             )
     members = [
         {"module_class": c["module_class"], "hyper_parameters": hyperparameters(c)}
@@ -157,13 +157,14 @@ def combine_checkpoints(checkpoints: Sequence[Checkpoint], trust: Trust = ()) ->
 
 
 def _data_state(checkpoint: Checkpoint) -> Any:
-    """The state of the data module; None where there was none."""
+    """Return the state of the data module; None where there was none."""
     path = checkpoint["data_class"]
     return None if path is None else checkpoint.get(path.rpartition(".")[2])
 
 
 def _named_classes(value: Any) -> list[str]:
-    """The paths of the classes that a value inside hyperparameters names as ``class_path``."""
+    """Return the paths of the classes that a value inside hyperparameters names as
+    ``class_path``."""
     if isinstance(value, list):
         return [path for inner in value for path in _named_classes(inner)]
     if not isinstance(value, dict):

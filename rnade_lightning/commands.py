@@ -1,5 +1,4 @@
-"""What a trained model does from the command line: ``sample``, ``score``, ``combine``,
-``gradcheck``."""
+"""Use a trained model from the command line: ``sample``, ``score``, ``combine``, ``gradcheck``."""
 
 from __future__ import annotations
 
@@ -45,9 +44,9 @@ def sample(
         n_samples: sequences to generate.
         n_frames: frames of each.
         prefix: file to continue, of the kind that the model was trained on.
-        n_prefix: first frames of that file to continue from; they stand in the result.
+        n_prefix: first frames of that file to continue from; they begin the result.
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
-        seed: of the draws.
+        seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
@@ -84,10 +83,10 @@ def score(
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Log density of every frame of files, in nats, as CSV: file, frame, log_prob.
+    """Print the log density of every frame of files, in nats, as CSV: file, frame, log_prob.
 
-    log_prob is in the model's standardised units; the first frame is the first that the
-    representation defines.
+    log_prob is in nats, in the model's standardised units. Frame 0 is the first that the model
+    sees: some representations leave out the first frame of a file.
 
     Args:
         ckpt_path: checkpoint that ``fit`` wrote.
@@ -116,9 +115,9 @@ def combine(
     out: str = "ensemble.ckpt",
     trust: Trust = (),
 ) -> None:
-    """Make one model of several: an equal mixture at every frame, whose likelihood is exact.
+    """Make one model of several: an equal mixture at every frame, with an exact likelihood.
 
-    Its checkpoint is one as any other, for ``test``, ``predict``, ``sample`` and ``score``.
+    Its checkpoint works as any other, for ``test``, ``predict``, ``sample`` and ``score``.
 
     Args:
         ckpt_paths: checkpoints that ``fit`` wrote, all trained on the same data.
@@ -143,7 +142,7 @@ def gradcheck(
     trust: Trust = (),
     **kwargs: Any,
 ) -> None:
-    """Check every gradient: algorithm against autograd against central differences.
+    """Check every gradient: the algorithm, autograd and central differences are compared.
 
     Args:
         ckpt_path: checkpoint to check; without one, a fresh model of the sizes below.
@@ -151,9 +150,9 @@ def gradcheck(
         n_hidden: H of the fresh model.
         n_recurrent: R of the fresh model.
         n_components: K of the fresh model.
-        cell: its recurrent cell.
+        cell: recurrent cell of the fresh model.
         n_frames: length of the two sequences to check on, drawn from N(0, 1).
-        seed: of the fresh model's weights and of the sequences.
+        seed: seed of the fresh model's weights and of the sequences.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
         **kwargs: further options of the fresh model; see `RNNRNADE`.
     """
@@ -171,7 +170,7 @@ def gradcheck(
 
 
 def _load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, SequenceDensity]:
-    """The data module (without its files) and the model of a checkpoint."""
+    """Return the data module (without its files) and the model of a checkpoint."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
     checkpoint = load_checkpoint(ckpt_path)

@@ -27,7 +27,7 @@ from rnade_lightning.rnn_rnade import RecurrentModel
 
 
 class _Parametric(FrameDensity):
-    """What they share: static parameters, dtype, and draws from one batch of distributions."""
+    """A density with static parameters, a dtype, and draws from one batch of distributions."""
 
     def __init__(self, n_features: int, shapes: dict[str, tuple[int, ...]], floor: float) -> None:
         super().__init__()
@@ -57,7 +57,9 @@ class _Parametric(FrameDensity):
         temperature: float = 1.0,
     ) -> Tensor:
         if given is not None:
-            raise ValueError(f"{type(self).__name__} does not continue a frame from its features")
+            raise ValueError(
+                f"{type(self).__name__} cannot continue a frame from its first features"
+            )
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         with torch.no_grad(), full_precision(next(self.parameters())):
@@ -78,7 +80,7 @@ class _Parametric(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Exact."""
+        """Return the exact mean, ``(*batch, D)``."""
         with torch.no_grad(), full_precision(next(self.parameters())):
             return self._mean(self._given(params))
 
@@ -90,13 +92,13 @@ class _Parametric(FrameDensity):
 
     @abstractmethod
     def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
-        """Log density of each feature given those before it, ``(..., D)``."""
+        """Return the log density of each feature given the features before it, ``(..., D)``."""
 
     @abstractmethod
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
     ) -> Tensor:
-        """One draw for each of the batch."""
+        """Return one draw for each entry of the batch."""
 
     @abstractmethod
     def _mean(self, params: list[Tensor]) -> Tensor: ...
@@ -236,7 +238,7 @@ class Flow(FrameDensity):
             return self.flow(context).log_prob(x.to(context.dtype))
 
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        raise NotImplementedError("a flow has no terms by feature")
+        raise NotImplementedError("a flow has no log density of each feature")
 
     def sample(
         self,
@@ -247,7 +249,7 @@ class Flow(FrameDensity):
         temperature: float = 1.0,
     ) -> Tensor:
         if given is not None:
-            raise ValueError("Flow does not continue a frame from its features")
+            raise ValueError("Flow cannot continue a frame from its first features")
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         with torch.no_grad(), full_precision(self.b_context):
@@ -262,7 +264,7 @@ class Flow(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The average of ``n_samples`` draws."""
+        """Return the average of ``n_samples`` draws."""
         draws = [self.sample((), params, generator=generator) for _ in range(n_samples)]
         return torch.stack(draws).mean(0)
 

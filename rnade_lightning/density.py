@@ -31,8 +31,8 @@ Params = Sequence[Tensor]
 
 
 class StateParams(Sequence[Tensor]):
-    """Parameters that a state sets, ``b + W u``, each computed when it is asked for: a density that
-    needs only their products with something never holds them for all frames.
+    """Parameters that a state sets, ``b + W u``. Each is computed when it is asked for: a density
+    that needs only their products never holds them for all frames.
 
     Args:
         static: b of each parameter, of its own shape.
@@ -61,7 +61,7 @@ class StateParams(Sequence[Tensor]):
 
 
 def batch_of(params: Params, event_dim: int = 2) -> torch.Size:
-    """The batch shape that parameters with ``event_dim`` dimensions of their own broadcast to."""
+    """Return the batch shape to which parameters with ``event_dim`` own dimensions broadcast."""
     shapes = {p.shape[: p.dim() - event_dim] for p in params}
     return shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)
 
@@ -74,14 +74,15 @@ def on_cpu(t: Tensor) -> bool:
 
 def transformed() -> bool:
     """Return whether torch records or transforms operations instead of computing numbers alone:
-    ``torch.func``, ``torch.compile``, ``torch.export``, tracing. Then the torch path is taken."""
+    ``torch.func``, ``torch.compile``, ``torch.export``, tracing. The torch path then runs."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
     return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off on the device of ``x``: a density stays in its parameters' dtype."""
+    """Turn autocast off on the device of ``x``, so that a density stays in its parameters'
+    dtype."""
     device = "cpu" if x.is_meta else x.device.type
     if not torch.is_autocast_enabled(device):
         return nullcontext()
@@ -101,27 +102,27 @@ class FrameDensity(nn.Module, ABC):
     """Smallest scale; 0 for none."""
 
     def static_params(self) -> tuple[Tensor, ...]:
-        """The parameters of a frame about which nothing else is known, each of its own shape."""
+        """Return the parameters of a frame without a past, each of its own shape."""
         return tuple(getattr(self, f"b_{name}") for name in self.param_shapes)
 
     def censor(self, x: Tensor) -> Tensor:
-        """Return frames ``(..., D)`` as the density, and a recurrent net before it, read them: the
-        same, but where a density is censored."""
+        """Return frames ``(..., D)`` as the density, and a recurrent net before it, read them. They
+        change only where a density is censored."""
         return x
 
     @abstractmethod
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        """Log density of ``x (..., D)`` in nats, ``(...)``."""
+        """Return the log density of ``x (..., D)`` in nats, ``(...)``."""
 
     @abstractmethod
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        """Log density of each feature given those before it, ``(..., D)``; they add up to
-        `log_prob`."""
+        """Return the log density of each feature given those before it, ``(..., D)``. They add up
+        to `log_prob`."""
 
     def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
-        """Distribution function of each feature given those before it, ``(..., D)``, in [0, 1]:
-        uniform where frames are the density's own. A density may go without; its calibration is
-        then not shown."""
+        """Return the distribution function of each feature given those before it, ``(..., D)``, in
+        [0, 1]. It is uniform for the density's own frames. A density may go without; then its
+        calibration is not shown."""
         raise NotImplementedError(f"{type(self).__name__} has no feature_cdf")
 
     @abstractmethod
@@ -133,7 +134,7 @@ class FrameDensity(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Draws ``(*sample_shape, *batch, D)``, the first features ``given``; a temperature
+        """Draw ``(*sample_shape, *batch, D)``, with the first features ``given``. A temperature
         below 1 draws from a narrower density than that of `log_prob`."""
 
     @abstractmethod
@@ -143,7 +144,7 @@ class FrameDensity(nn.Module, ABC):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean of the density, ``(*batch, D)``; exact, or from ``n_samples`` draws."""
+        """Return the mean of the density, ``(*batch, D)``: exact, or from ``n_samples`` draws."""
 
 
 class SequenceDensity(nn.Module, ABC):
@@ -158,12 +159,12 @@ class SequenceDensity(nn.Module, ABC):
     @property
     @abstractmethod
     def n_history(self) -> int:
-        """How many numbers of the state a frame's density reads, the first ones."""
+        """Return how many numbers of the state, counted from the first, a frame's density reads."""
 
     @property
     @abstractmethod
     def floor(self) -> float:
-        """Smallest scale of the density of a frame, 0 for none."""
+        """Return the smallest scale of the density of a frame; 0 if there is no floor."""
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> Tensor:
@@ -213,7 +214,7 @@ class SequenceDensity(nn.Module, ABC):
     def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         """Return the terms of `log_prob_given`, ``(..., D)``, in the order of the data. A density
         may go without."""
-        raise NotImplementedError(f"{type(self).__name__} has no terms by feature")
+        raise NotImplementedError(f"{type(self).__name__} has no log density of each feature")
 
     def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
         """Return `FrameDensity.feature_cdf` after histories, ``(..., D)``, in the order of the
@@ -225,13 +226,13 @@ class SequenceDensity(nn.Module, ABC):
     def forward(
         self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
     ) -> Tensor:
-        """Return `log_prob`: the model is called as any other module."""
+        """Return `log_prob`, so that the model can be called as any other module."""
         return self.log_prob(frames, mask, u)
 
     def log_prob(
         self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
     ) -> Tensor:
-        """Log density of every frame given those before it, in nats.
+        """Return the log density of every frame given the frames before it, in nats.
 
         Args:
             frames: ``(B, T, D)``.
@@ -254,8 +255,8 @@ class SequenceDensity(nn.Module, ABC):
         *,
         _need_state: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """`log_prob`, and the state after the last valid frame ``(B, S)``: handed to the next
-        call as ``u``, a long sequence goes through in chunks with the same numbers."""
+        """Return `log_prob`, and the state after the last valid frame ``(B, S)``. Pass that state
+        to the next call as ``u``: a long sequence goes through in chunks with the same numbers."""
         if frames.dim() != 3 or frames.shape[-1] != self.n_features:
             raise ValueError(f"frames {tuple(frames.shape)} are not (B, T, {self.n_features})")
         if mask is not None:
@@ -268,13 +269,13 @@ class SequenceDensity(nn.Module, ABC):
         return log_p, last
 
     def feature_log_prob(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """The terms of `log_prob`: log density of every feature given the features visited before
-        it and the frames before, ``(B, T, D)``."""
+        """Return the terms of `log_prob`, ``(B, T, D)``: the log density of every feature given the
+        features visited before it and the frames before."""
         return self.feature_log_prob_given(self.states(frames, u)[0], frames)
 
     def feature_cdf(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """Distribution function of every feature given the features visited before it and the
-        frames before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
+        """Return the distribution function of every feature given the features visited before it
+        and the frames before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
         return self.feature_cdf_given(self.states(frames, u)[0], frames)
 
     @torch.no_grad()
@@ -287,7 +288,7 @@ class SequenceDensity(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """New sequences, or continuations of given ones.
+        """Draw new sequences, or continuations of given ones.
 
         Args:
             n_frames: T, frames to generate.
@@ -315,7 +316,7 @@ class SequenceDensity(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Iterator[Tensor]:
-        """`sample`, each frame ``(B, n_samples, D)`` as soon as it is made; without
+        """Yield the frames of `sample`, ``(B, n_samples, D)``, one by one as they are made; without
         ``n_frames`` there is no last one."""
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
@@ -334,7 +335,7 @@ class SequenceDensity(nn.Module, ABC):
     def next_frames(
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """Frames ``(N, D)`` drawn in states ``u (N, S)``, and the states after them."""
+        """Draw frames ``(N, D)`` in states ``u (N, S)``; return them and the states after them."""
         x = self.sample_given(u[..., : self.n_history], (), generator, temperature)
         return x, self.step(x, u)
 
@@ -345,7 +346,7 @@ class SequenceDensity(nn.Module, ABC):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean of every frame given those before it, ``(B, T, D)``, from ``n_samples`` draws."""
+        """Return the mean of every frame given those before it, ``(B, T, D)``, by draws."""
         return self.mean_given(self.states(frames, u)[0], n_samples, generator)
 
     def one_step_samples(
@@ -355,7 +356,7 @@ class SequenceDensity(nn.Module, ABC):
         n_samples: int = 10,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draws of every frame given those before it, ``(n_samples, B, T, D)``."""
+        """Draw every frame given the true frames before it, ``(n_samples, B, T, D)``."""
         return self.sample_given(self.states(frames, u)[0], (n_samples,), generator)
 
 

@@ -64,8 +64,8 @@ class RNADEDistribution(Distribution):
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
-        """Where frames lie: all real vectors or, where the density is censored, those between the
-        bounds, the bounds included."""
+        """Return where frames lie: all real vectors or, if the density is censored, those between
+        the bounds, with the bounds."""
         atoms = self.rnade.component.atoms
         return constraints.independent(
             constraints.interval(*atoms) if atoms else constraints.real, 1
@@ -110,15 +110,17 @@ class RNADEDistribution(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Return the mean ``(*batch, D)``: exact for the first feature, and for all where one
-        component does not listen to its prefix; else estimated from ``n_samples`` draws."""
+        """Return the mean ``(*batch, D)``. It is exact for the first feature, and for all features
+        where one component does not depend on its prefix; else it is estimated from ``n_samples``
+        draws."""
         return self.rnade.mean(self.biases, self.n_samples)
 
     @property
     def variance(self) -> Tensor:
-        """Return the variance of every feature ``(*batch, D)``: exact for the first one, and for
-        all where no mixture listens to its prefix; else a Monte Carlo estimate without bias, from
-        ``n_samples`` draws of the prefix. Of a censored density, that of the censored values.
+        """Return the variance of every feature ``(*batch, D)``. It is exact for the first feature,
+        and for all where no mixture depends on its prefix; else it is a Monte Carlo estimate
+        without bias, from ``n_samples`` draws of the prefix. For a censored density, it is that of
+        the censored values.
 
         Raises:
             NotImplementedError: a component of your own that does not say its variance.
@@ -150,7 +152,7 @@ class RNADEDistribution(Distribution):
         return self.batch_shape + self.event_shape
 
     def _draws(self) -> Iterator[Tensor]:
-        """The ``n_samples`` draws, some ``(n, *batch, D)`` at a time."""
+        """Yield the ``n_samples`` draws, some ``(n, *batch, D)`` at a time."""
         size = self._shape.numel() * (self.rnade.n_hidden + 3 * self.rnade.n_components)
         at_once = max(1, _NUMBERS_AT_ONCE // max(1, size))
         for start in range(0, self.n_samples, at_once):

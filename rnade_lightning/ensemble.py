@@ -48,7 +48,7 @@ class Ensemble(SequenceDensity):
 
     @property
     def members(self) -> list[SequenceDensity]:
-        """The models."""
+        """Return the models."""
         return cast(list[SequenceDensity], list(self._members))
 
     @property

@@ -1,4 +1,4 @@
-"""What a module is made with: arguments, in plain values, from which a checkpoint makes it again.
+"""Keep the arguments of a module in plain values, from which a checkpoint makes it again.
 
 Conventions:
     Hyperparameters are arguments by name. Those that a class hands on as ``**kwargs`` stand under
@@ -99,7 +99,8 @@ def _plain(value: Any) -> Any:
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    """Defaults of a class's arguments, and of those that its ``**kwargs`` hand to its bases."""
+    """Return the defaults of a class's arguments, and of those that its ``**kwargs`` hand to its
+    bases."""
     found: dict[str, Any] = {}
     for base in kind.__mro__:
         if "__init__" not in vars(base):

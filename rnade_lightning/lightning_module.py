@@ -1,4 +1,4 @@
-"""Training: the loss, its logging, the optimiser; thin over `rnn_rnade`.
+"""Train a model: the loss, its logging, the optimiser; a thin layer over `rnn_rnade`.
 
 Conventions:
     Batches as in `loaders`; plain loaders of frames are taken, too. ``*/nll`` is in nats per frame,
@@ -54,7 +54,7 @@ class SequenceModule(pl.LightningModule):
 
     @classmethod
     def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
-        """Return a module that is not trained, with the hyperparameters of a checkpoint.
+        """Return a module that is not trained, made with the hyperparameters of a checkpoint.
 
         Raises:
             ValueError: they are not enough to make the class.
@@ -71,7 +71,7 @@ class SequenceModule(pl.LightningModule):
     def load_from_checkpoint(
         cls, checkpoint_path: Any, *args: Any, trust: str | Sequence[str] = (), **kwargs: Any
     ) -> Self:
-        """Lightning's, which imports what the checkpoint alone names from trusted packages only.
+        """Load as Lightning does; import what only the checkpoint names from trusted packages only.
 
         Args:
             checkpoint_path: path or file of the checkpoint.
@@ -83,7 +83,7 @@ class SequenceModule(pl.LightningModule):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log density of every frame, ``(B, T)``."""
+        """Return the log density of every frame, ``(B, T)``."""
         return self.model.log_prob(frames, mask)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -105,7 +105,8 @@ class SequenceModule(pl.LightningModule):
         self._nll(batch, "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> Batch:
-        """Log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every frame."""
+        """Return the log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every
+        frame."""
         batch = as_batch(batch)
         frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
         mean = self.model.predictive_mean(frames, n_samples=100, generator=generator)
@@ -115,7 +116,7 @@ class SequenceModule(pl.LightningModule):
         return {"log_prob": log_p, "mean": mean}
 
     def _nll(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:
-        """Nats per scored frame of a batch, logged, and the number of those frames."""
+        """Log the nats per scored frame of a batch; return them and the number of those frames."""
         batch = as_batch(batch)
         scored = batch.get("scored", batch["mask"])
         n_frames = scored.sum()
@@ -139,7 +140,7 @@ class SequenceModule(pl.LightningModule):
         return nll, n_frames
 
     def _carried(self, batch: Batch, stage: str) -> Tensor:
-        """Log density of windows whose rows go on from the batch before, ``(B, T)``."""
+        """Return the log density of windows whose rows go on from the batch before, ``(B, T)``."""
         u = self.model.initial_state(len(batch["frames"]))
         if stage in self._states:
             u = torch.where(batch["continues"][:, None], self._states[stage].to(u), u)
@@ -158,7 +159,7 @@ class SequenceModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Logs the gradient's norm, refuses one that is not finite, and clips."""
+        """Log the gradient's norm, refuse one that is not finite, and clip."""
         grads = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
         if not torch.isfinite(norm):
@@ -177,13 +178,13 @@ class SequenceModule(pl.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_epoch_end(self) -> None:
-        """Logs the share of clipped steps."""
+        """Log the share of clipped steps."""
         if self._clipped:
             self.log("grad_norm/clipped", torch.stack(self._clipped).float().mean())
             self._clipped.clear()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the checkpoint of another kind of data, or of another number of features."""
+        """Refuse the checkpoint of another kind of data, or of another number of features."""
         theirs, ours = checkpoint["data_class"], self._data_class()
         if theirs and ours and theirs != ours:
             raise ValueError(
@@ -199,14 +200,14 @@ class SequenceModule(pl.LightningModule):
         self._states = dict(checkpoint["states"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what tells how to load the checkpoint: classes by their path, the features."""
+        """Add what is needed to load the checkpoint: the paths of its classes, and the features."""
         checkpoint["module_class"] = public_path(type(self))
         checkpoint["data_class"] = self._data_class()
         checkpoint["n_features"] = self.model.n_features
         checkpoint["states"] = self._states
 
     def _data_class(self) -> str | None:
-        """Path of the class of the data; None for plain loaders, and without a trainer."""
+        """Return the path of the data's class; None for plain loaders, and without a trainer."""
         try:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
         except RuntimeError:  # Lightning's: there is no trainer
@@ -214,7 +215,7 @@ class SequenceModule(pl.LightningModule):
         return None if data is None else public_path(type(data))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
+        """Return Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
         return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
@@ -225,10 +226,9 @@ class RNNRNADEModule(SequenceModule):
         n_features: D, features of a frame; taken from the data.
         *sizes: n_hidden, n_recurrent and so on, in the order of `RNNRNADE`.
         lr: learning rate.
-        pretrain_epochs: epochs at first in which RNADE is trained alone: frames are not told the
-            state.
-        noise_scale: deviation of the noise in the data that stands for their steps, in standardised
-            units; taken from the data. The floor is raised to it.
+        pretrain_epochs: first epochs, in which RNADE is trained alone, without the state.
+        noise_scale: deviation of the noise that stands for the steps of integer data, in
+            standardised units; taken from the data. A smaller floor is raised to it.
         **kwargs: see `RNNRNADE`.
     """
 
@@ -256,7 +256,7 @@ class RNNRNADEModule(SequenceModule):
 
 
 class RNNDensityModule(SequenceModule):
-    """What RNN-RNADE has to beat: the same recurrent net with another density of a frame.
+    """A rival of RNN-RNADE: the same recurrent net with another density of a frame.
 
     Args:
         n_features: D, features of a frame; taken from the data.
@@ -292,7 +292,8 @@ class EnsembleModule(SequenceModule):
 
     Args:
         n_features: D, features of a frame; taken from the data.
-        members: of each member the ``module_class`` and the ``hyper_parameters`` of its checkpoint.
+        members: for each member, the ``module_class`` and the ``hyper_parameters`` of its
+            checkpoint.
         lr: learning rate.
     """
 
@@ -304,7 +305,7 @@ class EnsembleModule(SequenceModule):
 
 
 def _model_of(member: Mapping[str, Any]) -> SequenceDensity:
-    """The model, not trained, of a member of an ensemble."""
+    """Return the model of a member of an ensemble, not trained."""
     kind = locate(member["module_class"], SequenceModule)
     return kind.from_hyperparameters(member["hyper_parameters"]).model
 
@@ -345,7 +346,7 @@ def density_class(name: str) -> type[FrameDensity]:
 
 
 def _own_densities() -> dict[str, type[FrameDensity]]:
-    """The classes of `densities`, by name."""
+    """Return the classes of `densities`, by name."""
     return {
         name: kind
         for name, kind in vars(densities).items()

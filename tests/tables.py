@@ -40,12 +40,12 @@ def module(root: Path, world_size: int = 1, rank: int = 0, **kwargs: Any) -> Tab
 
 
 def frames_of(loader: Any, which: str = "mask") -> list[tuple[float, ...]]:
-    """Every frame a loader delivers where ``which`` is true."""
+    """Return every frame a loader delivers where ``which`` is true."""
     return [tuple(x) for batch in loader for x in batch["frames"][batch[which]].tolist()]
 
 
 def saved(data: FrameDataModule, path: Path) -> dict[str, Any]:
-    """What a checkpoint holds of a data module, after a trip over the disk."""
+    """Return the content of a data module's checkpoint, after a trip over the disk."""
     checkpoint = {
         "datamodule_hyper_parameters": {**data.hparams, "_class_path": "ignored"},
         type(data).__qualname__: data.state_dict(),

@@ -40,7 +40,7 @@ every_file = pytest.mark.parametrize("name", FILES)
 
 
 def imported(path: Path) -> set[str]:
-    """Modules that a file imports, wherever in it."""
+    """Return the modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -51,7 +51,7 @@ def imported(path: Path) -> set[str]:
 
 
 def own_files(path: Path) -> set[str]:
-    """Files of the package that a file imports from."""
+    """Return the files of the package that a file imports from."""
     stems = {m.replace(".", "/") for m in imported(path) if m.split(".")[0] == PACKAGE}
     stems = {stem.removeprefix(PACKAGE).removeprefix("/") for stem in stems}
     candidates = {f"{stem}.py" for stem in stems} | {f"{stem}/__init__.py" for stem in stems}
@@ -60,7 +60,7 @@ def own_files(path: Path) -> set[str]:
 
 
 def level_of(name: str) -> int:
-    """The level of a file: that of the longest entry that names it or a folder above it."""
+    """Return the level of a file: that of the longest entry that names it or a folder above it."""
     matches = [
         (len(entry), i)
         for i, entries in enumerate(LEVELS)
@@ -72,8 +72,8 @@ def level_of(name: str) -> int:
 
 
 def wrong_arrows(name: str, path: Path) -> list[str]:
-    """Files later in the order that a file imports from. A package's own front door counts only for
-    what is outside of it."""
+    """Return the files later in the order that a file imports from. A package's own front door
+    counts only for files outside of it."""
     inside = name.rpartition("/")[0]
     doors = {f"{inside}/__init__.py", "datamodules/__init__.py" if "datamodules" in name else ""}
     return [

@@ -76,7 +76,7 @@ def forget(*names: str) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Imports one of two modules, whose classes have the same names; their frames differ."""
+    """Import one of two modules whose classes have the same names, but different frames."""
     for name, scale in (("own_one", 1.0), ("own_two", 100.0)):
         (tmp_path / f"{name}.py").write_text(OWN.format(scale=scale))
     monkeypatch.syspath_prepend(tmp_path)
@@ -85,12 +85,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
 
 def own_options(*replaced: str) -> tuple[str, ...]:
-    """Options that replace those of a small run: data and model of one's own."""
+    """Return options that replace those of a small run: data and model of one's own."""
     return ("--data=own_one.OwnData", "--data.window=16", *replaced)
 
 
 def fitted(module: pl.LightningModule, folder: Path, data: Any) -> str:
-    """The path of a checkpoint of a module that was trained for a step."""
+    """Return the path of a checkpoint of a module that was trained for a step."""
     trainer = pl.Trainer(
         max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, use_distributed_sampler=False,

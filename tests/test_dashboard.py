@@ -21,7 +21,7 @@ SWEEP = Path(__file__).parents[1] / "configs" / "sweep.yaml"
 
 
 def commands() -> Iterator[list[str]]:
-    """What an agent runs at the ends of every parameter's range; the expansion is W&B's."""
+    """Return the commands of an agent at the ends of every parameter's range; W&B expands them."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
     sweep = yaml.safe_load(SWEEP.read_text())

@@ -1,4 +1,4 @@
-"""What follows from the interface of a sequence density holds for any class that fills it in."""
+"""The properties of a sequence density hold for any class that fills in the interface."""
 
 from __future__ import annotations
 

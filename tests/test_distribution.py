@@ -40,8 +40,8 @@ def _seeded() -> None:
 
 
 def lattice(model: RNADE) -> tuple[Tensor, Tensor]:
-    """Frames ``(N, 2)`` and their probabilities ``(N,)``: a square lattice of middles of cells, and
-    the atoms where the density is censored."""
+    """Return frames ``(N, 2)`` and their probabilities ``(N,)``: a square lattice of middles of
+    cells, and the atoms where the density is censored."""
     atoms = model.component.atoms
     low, high = atoms or (-25.0, 25.0)
     edges = torch.linspace(low, high, 801, dtype=torch.float64)
@@ -126,7 +126,7 @@ def test_a_component_that_does_not_say_its_variance_is_refused() -> None:
         def standard_variance(self) -> float:
             return super(type(make_component("gaussian")), self).standard_variance
 
-    with pytest.raises(NotImplementedError, match=r"Silent does not say its variance: give"):
+    with pytest.raises(NotImplementedError, match=r"Silent does not define its variance: add"):
         rnade(2, component=Silent())().variance  # noqa: B018
 
 

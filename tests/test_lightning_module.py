@@ -67,7 +67,8 @@ def test_two_processes_give_the_likelihood_of_one(
 
 
 def test_two_processes_take_the_steps_of_one(root: Path, tmp_path: Path) -> None:
-    """The same global batches, the same mean over their frames: the same weights up to rounding."""
+    """The global batches and the mean over their frames are the same, so the weights are, up to
+    rounding."""
     for n, batch_size in ((1, 4), (2, 2)):
         more = (
             f"--trainer.devices={n}",
@@ -117,7 +118,7 @@ LOADERS: dict[str, Any] = {
 
 
 def trained_on(data: Any) -> list[torch.Tensor]:
-    """Weights after two epochs, the figures of all stages and what is predicted."""
+    """Return the weights after two epochs, the figures of all stages and the predictions."""
     torch.manual_seed(0)
     module = RNNRNADEModule(3, n_hidden=4, n_recurrent=5, n_components=2, backend="torch").double()
     trainer = pl.Trainer(

@@ -1,4 +1,4 @@
-"""The command line: what a run leaves, which options it takes, what it refuses in one line."""
+"""The command line: the files that a run leaves, the options it takes, the mistakes it refuses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_run_leaves_what_it_promises(
 def test_prepare_leaves_no_run_folder(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor does an empty WANDB_MODE, which is as unset, stop the command."""
+    """An empty WANDB_MODE counts as unset and does not stop the command."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "")
     main(["prepare", *SMALL, f"--data.root={root}"])
@@ -75,7 +75,7 @@ def test_the_checkpoint_brings_the_sizes_of_its_model(
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
-    """One batch of everything; data that are not shipped, or take long, are replaced."""
+    """One batch of everything runs. Data that are not shipped, or take long, are replaced."""
     toy = ["--data=toy.ToyDataModule", f"--data.root={root}", "--data.split=tail"]
     toy += ["--data.warmup=3", "--data.group=null", "--data.parts=null"]
     more = [] if path.stem in ("base", "motion", "trajectory") else toy
@@ -165,7 +165,7 @@ def test_of_two_callbacks_of_ours_the_last_counts(
 
 
 def printed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[dict[str, Any], str]:
-    """The options that a command would use, and what it says beside."""
+    """Return the options that a command would use, and its other output."""
     capsys.readouterr()
     with pytest.raises(SystemExit, match="0"):
         main([*args, "--print_config"])
@@ -231,7 +231,7 @@ def test_the_learning_rate_is_the_optimisers_alone(capsys: pytest.CaptureFixture
 def test_a_density_is_chosen_in_yaml(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of this package by its name or path, one of a person's own by its path."""
+    """One of this package is chosen by its name or path, one of a person's own by its path."""
     (tmp_path / "own_density.py").write_text(
         "from rnade_lightning.densities import Gaussian\n\n\nclass Wide(Gaussian):\n    pass\n"
     )

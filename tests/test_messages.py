@@ -1,4 +1,4 @@
-"""What is said of a mistake: the path of the option, what was meant, what is valid."""
+"""A message on a mistake names the path of the option, what was meant, and what is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training and the model may do beyond the paper: layers, orders, noise, heuristics."""
+"""Options of training and of the model beyond the paper: layers, orders, noise, heuristics."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_pretraining_trains_rnade_alone(tmp_path: Path) -> None:
 
 
 def test_the_mean_heuristic_scales_the_gradient_by_the_means() -> None:
-    """By each component's scale, and nothing else."""
+    """It multiplies it by each component's scale, and changes nothing else."""
     x, grads = randn(7, 3), []
     for heuristic in (False, True):
         model = spread(RNADE(3, 4, 1, scale_mean_gradient=heuristic).double())

@@ -33,7 +33,8 @@ def rnade(n_features: int = 3, n_hidden: int = 4, n_components: int = 2, **optio
 
 
 def pit(model: RNADE, x: torch.Tensor, **options: Any) -> np.ndarray:
-    """Each drawn feature's conditional CDF: independent uniforms if x came from the model."""
+    """Return each drawn feature's conditional CDF: independent uniforms if x came from the
+    model."""
     u = np.array([reference.cdf(parameters(model), row, **options) for row in x.numpy()])
     if support := options.get("censor_at"):  # on a bound anywhere in the jump
         v = np.random.default_rng(0).uniform(size=u.shape)
@@ -43,7 +44,7 @@ def pit(model: RNADE, x: torch.Tensor, **options: Any) -> np.ndarray:
 
 
 def mesh(n_features: int, half_width: float, n: int) -> tuple[torch.Tensor, float]:
-    """Points ``(n^D, D)`` of a square lattice, and the volume of a cell."""
+    """Return points ``(n^D, D)`` of a square lattice, and the volume of a cell."""
     axis = torch.linspace(-half_width, half_width, n, dtype=torch.float64)
     points = torch.cartesian_prod(*[axis] * n_features).view(-1, n_features)
     return points, float(axis[1] - axis[0]) ** n_features

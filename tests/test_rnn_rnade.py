@@ -37,7 +37,7 @@ def randn(*shape: int, n: int = 1) -> torch.Tensor:
 
 
 def rnn_rnade(cell: str, **options: Any) -> RNNRNADE:
-    """D = 3, H = 4, R = 5, K = 2."""
+    """Return a model with D = 3, H = 4, R = 5, K = 2."""
     return spread(supplement(3, 4, 5, 2, cell, **options).double())
 
 
@@ -422,7 +422,8 @@ def test_a_sequence_of_no_frames_leaves_the_state(cell: str) -> None:
 
 @pytest.mark.parametrize("order", [1, 3])
 def test_a_var_is_a_special_case(order: int) -> None:
-    """One component, no hidden units, no path from the state: the two linear paths alone."""
+    """The model has one component, no hidden units and no path from the state: two linear paths
+    alone."""
     sequences = [randn(200, 4).cumsum(0) * 0.1, randn(150, 4, n=2)]
     var = VAR.fit(sequences, order)
     model = supplement(4, 0, 1, 1, "tanh", (), linear=True, n_past=order).double()

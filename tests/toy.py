@@ -54,7 +54,7 @@ class PlayedDataModule(ToyDataModule):
 
 
 class DeclaringDataModule(ToyDataModule):
-    """Says all that data may say of themselves."""
+    """Declares all that data may declare of themselves."""
 
     def bits_per_sample(self, log_prob: float) -> float | None:
         return -2 * log_prob
@@ -103,7 +103,7 @@ class SpoilAt(pl.Callback):
 def write_toy_data(
     folder: Path, lengths: tuple[int, ...] = (90, 61, 47), n_features: int = 3
 ) -> Path:
-    """Files of a noisy oscillation, of unequal lengths."""
+    """Return files of a noisy oscillation, of unequal lengths."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for i, n in enumerate(lengths):
@@ -141,7 +141,7 @@ def process(*args: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """The one line that a refused command says."""
+    """Return the one line that a refused command prints."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as error:
         main(list(args))
@@ -171,5 +171,5 @@ def value(folder: Path, key: str) -> float:
 
 
 def column(folder: Path, key: str) -> dict[int, float]:
-    """Values of a key by step."""
+    """Return values of a key by step."""
     return {int(r["step"]): float(r[key]) for r in read_metrics(folder) if r.get(key)}

@@ -1,4 +1,4 @@
-"""What every kind of data has in common: files, frame store, splits, standardising, batches."""
+"""The parts that all kinds of data share: files, frame store, splits, standardising, batches."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Frames as plain numbers, from NumPy and CSV files: any features that are ready to use.
+"""Read frames as plain numbers, from NumPy and CSV files: any features that are ready to use.
 
     .npy   one array (T, D)
     .npz   one sequence a name, each (T, D) with the same D; fps and feature_names
@@ -35,8 +35,8 @@ class ArrayDataModule(FrameDataModule):
 
     Args:
         root: Folder, file or glob to read.
-        fps: Frames per second of the files; those that say another rate are refused, since what
-            the numbers mean, and so how to resample them, is not known.
+        fps: Frames per second of the files. A file with another rate is refused, since numbers of
+            unknown meaning cannot be resampled.
         **kwargs: See `FrameDataModule`.
     """
 
@@ -50,21 +50,21 @@ class ArrayDataModule(FrameDataModule):
             raise DataError("fps must be above 0")
 
     def read(self, path: Path) -> Recording:
-        """Reads all sequences of one file."""
+        """Read all sequences of one file."""
         arrays, fps, names = read_arrays(path)
         if fps is not None and abs(fps - self.fps) > 1e-6 * self.fps:
-            raise DataError(f"{path}: says {fps:g} frames per second: set fps to that")
+            raise DataError(f"{path}: has {fps:g} frames per second: set fps to that")
         width = next(iter(arrays.values())).shape[1]
         names = names or [f"feature_{i}" for i in range(width)]
         return Recording(arrays, names, self.fps, {})
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes ``.npz`` and, as a picture, ``.png``."""
+        """Write ``.npz`` and, as a picture, ``.png``."""
         return write_numbers(stem, raw, self.frame_rate, self._fitted()[1].feature_names)
 
 
 def write_numbers(stem: Path, raw: Array, fps: float, names: list[str]) -> list[Path]:
-    """Writes frames ``(T, D)`` as ``.npz`` and as a plot; returns the paths."""
+    """Write frames ``(T, D)`` as ``.npz`` and as a plot; return the paths."""
     npz, png = with_ending(stem, "npz"), with_ending(stem, "png")
     write_frames(npz, raw, fps, names)
     write_plot(png, raw, fps)
@@ -72,14 +72,15 @@ def write_numbers(stem: Path, raw: Array, fps: float, names: list[str]) -> list[
 
 
 def write_frames(path: Path, raw: Array, fps: float, names: list[str] | None = None) -> None:
-    """Writes frames ``(T, D)`` as ``.npz`` that `read_arrays` reads."""
+    """Write frames ``(T, D)`` as ``.npz`` that `read_arrays` reads."""
     labels: dict[str, Any] = {} if names is None else {"feature_names": np.array(names)}
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, frames=raw, fps=np.array(fps), **labels)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] | None]:
-    """Sequences by what is added to the file's name, the frame rate and names if the file says.
+    """Return sequences by the suffix of their names, and the frame rate and feature names of the
+    file.
 
     Raises:
         DataError: Not such a file, damaged, or not frames of numbers.
@@ -114,7 +115,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
 
 
 def load_numpy(path: Path) -> dict[str, Any]:
-    """The arrays of a ``.npy`` (called "") or ``.npz`` file, without running what is in it.
+    """Return the arrays of a ``.npy`` (called "") or ``.npz`` file, without running code in it.
 
     Raises:
         DataError: Not such a file, damaged, or larger than `MAX_BYTES`.
@@ -145,7 +146,7 @@ def load_numpy(path: Path) -> dict[str, Any]:
 
 
 def _check_header(file: Any, size: int) -> None:
-    """Refuses a header whose array is not as long as the rest of the file says."""
+    """Refuse a header whose array is not as long as the rest of the file."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -162,7 +163,7 @@ def _check_header(file: Any, size: int) -> None:
 
 
 def number(path: Path, content: dict[str, Any], key: str) -> float:
-    """The one positive number under a name.
+    """Return the one positive number under a name.
 
     Raises:
         DataError: It is none.

@@ -1,4 +1,4 @@
-"""Files to raw sequences in splits: what is found, what is refused, and where it goes.
+"""Find files, read them into raw sequences, and share these out to splits.
 
 Conventions:
     A root is a folder, a file or a glob, on this machine or in object storage (see `remote`).
@@ -61,14 +61,14 @@ class Corpus(ABC):
     _n_files: int
     _left_out: dict[str, str]
 
-    # What a kind of data fills in
+    # Filled in by each kind of data
 
     @abstractmethod
     def read(self, path: Path) -> Recording:
-        """Reads one file; raises DataError naming it when it cannot."""
+        """Read one file; raise a DataError that names it if it cannot be read."""
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """How a recording differs from the first one read or the checkpoint's, if it does."""
+        """Return how a recording differs from the first one read or the checkpoint's; or None."""
         ours, theirs = recording.feature_names, reference.feature_names
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"
@@ -82,11 +82,11 @@ class Corpus(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any] | None:
-        """Return what `read` depends on beside the file, of which a change reads every file anew;
-        None where that is not known."""
+        """Return everything beside the file that `read` depends on. A change of it reads every file
+        anew. None where that is not known."""
 
     def group_of(self, path: Path) -> str:
-        """The group of a file; all files of a group are in one split."""
+        """Return the group of a file; all files of a group are in one split."""
         if self.group is None:
             return str(path)
         match = re.search(self.group, path.name)
@@ -103,11 +103,11 @@ class Corpus(ABC):
             raise DataError(f"group {group!r} is no regular expression: {error}") from None
 
     def _files(self) -> list[Path]:
-        """The files to read, on this machine."""
+        """Return the files to read, on this machine."""
         return find_files(self._root(), self.extensions, self.beside, self._cache())
 
     def _parts(self, files: list[Path]) -> list[str] | None:
-        """The part of each file, or None where the end of every sequence is set apart."""
+        """Return the part of each file, or None where the end of every sequence is set apart."""
         if self.parts is not None:
             return self._listed_parts(files, self.parts)
         if self.split != "file":
@@ -137,7 +137,7 @@ class Corpus(ABC):
     # All files
 
     def collect(self, reference: Recording | None) -> tuple[Parts, Recording, FrameStore]:
-        """Names and raw frames by part, what all files have in common, and where they are kept.
+        """Return names and raw frames by part, what all files share, and where they are kept.
 
         Args:
             reference: What files must have in common; that of the first if None.
@@ -195,7 +195,7 @@ class Corpus(ABC):
         if settings is None:
             rank_zero_info(
                 f"{type(self).__qualname__} declares no reader_version, or the kind of its frames"
-                " does not: its files are read anew by every run"
+                " does not: every run reads its files anew"
             )
         store = FrameStore(self._cache(), type(self).__name__, settings, reader.read, self.beside)
         if store.fault:
@@ -212,7 +212,7 @@ class Corpus(ABC):
         bad: dict[Path, DataError],
         reference: Recording | None,
     ) -> tuple[dict[Path, dict[str, Array | Frames]], Recording | None]:
-        """Sequences of the files that fit together, and what they have in common."""
+        """Return the sequences of the files that fit together, and what they share."""
         affinity = getattr(os, "sched_getaffinity", None)
         processes = len(affinity(0)) if affinity else self.num_workers
         kept = store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0)
@@ -234,7 +234,7 @@ class Corpus(ABC):
     def _divided(
         self, path: Path, sequences: dict[str, Array | Frames], label: str | None
     ) -> list[tuple[str, str, Array | Frames]]:
-        """Part, name and frames of the pieces of a file's sequences."""
+        """Return part, name and frames of the pieces of a file's sequences."""
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
@@ -252,7 +252,7 @@ class Corpus(ABC):
             raise DataError(f"{path}: {n_frames} frames leave {error}") from None
 
     def _refuse(self, bad: dict[Path, DataError], n_files: int) -> None:
-        """Raises an error that lists all files that cannot be used, or leaves them out aloud."""
+        """Raise an error on all files that cannot be used, or leave them out with a warning."""
         root, whole = self._root(), self.on_error == "raise"
         if len(bad) == 1 and whole:
             raise next(iter(bad.values()))
@@ -269,7 +269,7 @@ class Corpus(ABC):
         self._left_out = reasons
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
-        """Reads a file past the store."""
+        """Read a file without the store."""
         recording = self.read(path)
         check_finite(path, recording)
         self._check_fit(path, recording, reference, origin)
@@ -279,7 +279,7 @@ class Corpus(ABC):
         self, path: Path, recording: Recording, reference: Recording, origin: str
     ) -> None:
         if difference := self.mismatch(recording, reference):
-            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind to a root")
+            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind in a root")
 
 
 # ------------------------------------------------------------------ files

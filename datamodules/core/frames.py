@@ -1,4 +1,4 @@
-"""Files to frames to batches, and back: what every kind of data has in common.
+"""Turn files into frames and batches, and back: the data module that all kinds of data share.
 
 files -> frame store -> splits -> standardised by training statistics -> windows -> padded batches,
 and standardised frames -> files that can be played. A kind of data adds how its files are read and
@@ -52,8 +52,8 @@ class FrameDataModule(LightningDataModule, Corpus):
     """Sequences of frames from files, in splits, windows and batches, and back to files.
 
     Args:
-        root: Folder, file or glob to read, also in object storage (``s3://`` and the like). Nothing
-            means the data shipped with the package.
+        root: Folder, file or glob to read, also in object storage (``s3://`` and the like). Without
+            it, the data shipped with the package.
         window: Length of a training window, in frames.
         stride: Frames from one training window to the next; half a window if not given.
         batch_size: Windows (in evaluation: sequences) in a batch, on each device.
@@ -66,14 +66,14 @@ class FrameDataModule(LightningDataModule, Corpus):
         seed: Seed of the order of training windows and of the choice of files.
         rank_tolerance: A feature is left out if the features before it explain all but this share
             of its standard deviation.
-        standardise: Scale features to mean 0 and deviation 1 on the training part; no leaves units
-            as they are.
-        stateful: Batches carry on row by row, so that the model's state can be carried through
-            whole sequences, cut in windows that do not overlap.
-        group: Regular expression; files in whose names it finds the same (its first bracket, or all
-            of it) stay in one split.
-        parts: Names of files below root, without ending, for ``val`` and ``test``, in place of a
-            choice by the seed; all other files train.
+        standardise: Scale features to mean 0 and deviation 1 on the training part; false leaves the
+            units as they are.
+        stateful: Each row of a batch continues the same row of the batch before, so that the
+            model's state is carried through whole sequences. Windows then do not overlap.
+        group: Regular expression. Files in whose names it finds the same text (its first bracket,
+            or all of it) stay in one split.
+        parts: Names of the files for ``val`` and ``test``, below root and without ending; all other
+            files train. Without it, the seed chooses.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
     """
@@ -130,13 +130,13 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     @abstractmethod
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes raw frames ``(T, D_raw)`` as files that a person can play; returns their paths."""
+        """Write raw frames ``(T, D_raw)`` as files that a person can play; return their paths."""
 
     # Files to sequences
 
     def settings(self) -> dict[str, Any] | None:
         kind = type(self)
-        version = vars(kind).get("reader_version")  # what a class inherits is not its own word
+        version = vars(kind).get("reader_version")  # an inherited one is not its own
         if version is None:
             return None
         others = {*inspect.signature(FrameDataModule.__init__).parameters, *self.reads_without}
@@ -145,11 +145,11 @@ class FrameDataModule(LightningDataModule, Corpus):
         return {"class": name, "version": version, "arguments": own}
 
     def prepare_data(self) -> None:
-        """Reads all files into the frame store; Lightning calls it once on every machine."""
+        """Read all files into the frame store; Lightning calls it once on every machine."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads all files, splits them, and fits statistics unless a checkpoint gave them."""
+        """Read all files, split them, and fit statistics unless a checkpoint gave them."""
         if self._raw:
             return
         parts, reference, store = self.collect(self._reference)
@@ -175,59 +175,60 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     @property
     def n_features(self) -> int:
-        """Features of a frame, D; reads the files if that was not done."""
+        """Return D, the number of features of a frame; read the files if that was not done."""
         return len(self._fitted()[0].kept)
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of the features kept."""
+        """Return the names of the features kept."""
         standardiser = self._fitted()[0]
         return [standardiser.names[i] for i in standardiser.kept]
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second."""
+        """Return the frames per second."""
         return self._fitted()[1].frame_rate
 
     @property
     def layout(self) -> dict[str, Any]:
-        """What it takes to write frames back, in plain types."""
+        """Return what is needed to write frames back, in plain types."""
         return self._fitted()[1].layout
 
     @property
     def dropped(self) -> dict[str, str]:
-        """Why each feature that is not modelled was left out, by name."""
+        """Return the reason why each left-out feature is not modelled, by name."""
         return self._fitted()[0].dropped
 
     @property
     def log_scale(self) -> float:
-        """To subtract from log p of a standardised frame for log p in the features' own units."""
+        """Return log p of standardised frames less log p in the features' own units."""
         return self._fitted()[0].log_scale
 
     def standardise(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
+        """Turn raw frames ``(..., D_raw)`` into standardised ones ``(..., D)``, float32."""
         return self._fitted()[0].forward(raw)
 
     def destandardise(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
-        """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64, all features."""
+        """Turn standardised ``(..., D)`` into raw ``(..., D_raw)`` frames, float64, all
+        features."""
         return self._fitted()[0].backward(frames)
 
     def sequences(self, split: Split) -> Sequence[FrameSequence]:
-        """The standardised sequences of a split, each read when it is asked for."""
+        """Return the standardised sequences of a split; each is read when it is asked for."""
         self.setup()
         return Sequences(self._raw[split], self._fitted()[0])
 
-    # What is asked of some kinds of data
+    # Known of some kinds of data only
 
     @property
     def noise_scale(self) -> float:
-        """Standard deviation, in standardised units, that noise in place of the data's steps gives
-        every feature whatever is known of it; 0 where there is none."""
+        """Return the standard deviation, in standardised units, that noise in place of the data's
+        steps gives to every feature given all else; 0 where there is no such noise."""
         return 0.0
 
     @property
     def units(self) -> str:
-        """The units of the frames that a model sees, in words."""
+        """Return the units of the frames that a model sees, in words."""
         return "standardised units" if self.rescale else "the data's units"
 
     def bits_per_sample(self, log_prob: float) -> float | None:
@@ -242,28 +243,28 @@ class FrameDataModule(LightningDataModule, Corpus):
         return None
 
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
-        """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood; where
-        one is known of the test data too, it has the same name with ``_of_data``."""
+        """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood. A figure
+        that is known of the test data too has the same name with ``_of_data``."""
         return {}
 
     def process(
         self, frames: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         """Return log p ``(T,)``, mean and variance ``(T, D)`` of standardised frames under the
-        process that made them; None where it is not known."""
+        process that made them; None where that process is not known."""
         return None
 
     def references(
         self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
     ) -> dict[str, list[torch.Tensor]]:
-        """Return what a model of this kind of data has to beat beside what any kind has: by name,
-        log p ``(T,)`` of every test sequence under a predictor fitted on the known ones."""
+        """Return further rivals of a model of this kind of data: by name, log p ``(T,)`` of every
+        test sequence under a predictor fitted to the known ones."""
         return {}
 
     # Files that are not of the corpus
 
     def score_inputs(self, path: str | Path) -> list[FrameSequence]:
-        """Any files, whole and standardised with this module's statistics, to score or continue.
+        """Return the sequences of any files, whole and standardised as here, to score or continue.
 
         Raises:
             DataError: No such file, or its features are not those this module knows.
@@ -278,14 +279,14 @@ class FrameDataModule(LightningDataModule, Corpus):
         return found
 
     def score_input(self, path: str | Path) -> FrameSequence:
-        """The one sequence in a file; see `score_inputs`."""
+        """Return the one sequence in a file; see `score_inputs`."""
         found = self.score_inputs(path)
         if len(found) > 1:
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
         return found[0]
 
     def render(self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path) -> list[Path]:
-        """Writes standardised frames ``(T, D)`` as files that a person can play.
+        """Write standardised frames ``(T, D)`` as files that a person can play.
 
         Args:
             frames: Frames, as a model sees them.
@@ -307,7 +308,7 @@ class FrameDataModule(LightningDataModule, Corpus):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """What scoring and rendering need beside the files, in plain types and tensors."""
+        """Return what scoring and rendering need without the files, in plain types and tensors."""
         standardiser, reference = self._fitted()
         return {
             "standardiser": standardiser.state(),
@@ -316,7 +317,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a checkpoint's statistics in place of those of the files.
+        """Take a checkpoint's statistics in place of the statistics of the files.
 
         Raises:
             DataError: The files already read have other features than the checkpoint's.
@@ -334,7 +335,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         self._standardiser, self._reference = standardiser, reference
 
     def describe(self) -> dict[str, Any]:
-        """A card of the data in plain types: where from, how much, what was left out."""
+        """Return a card of the data in plain types: its source, its size, and what was left out."""
         self.setup()
         root = self._root()
         card: dict[str, Any] = {
@@ -373,17 +374,17 @@ class FrameDataModule(LightningDataModule, Corpus):
         )
 
     def train_dataloader(self) -> FrameLoader:
-        """Windows, shuffled by seed and epoch; whole sequences in windows if stateful."""
+        """Return windows, shuffled by seed and epoch; if stateful, whole sequences in windows."""
         return self._loader("train", self.batch_size, self.stateful, True)
 
     def val_dataloader(self) -> FrameLoader:
-        """Whole validation sequences, long ones first; in windows if stateful."""
+        """Return whole validation sequences, long ones first; if stateful, in windows."""
         return self._loader("val", self.batch_size, self.stateful, False)
 
     def test_dataloader(self) -> FrameLoader:
-        """Whole test sequences, long ones first; in windows if stateful."""
+        """Return whole test sequences, long ones first; if stateful, in windows."""
         return self._loader("test", self.batch_size, self.stateful, False)
 
     def predict_dataloader(self) -> FrameLoader:
-        """Whole test sequences, one at a time, in the order of ``sequences("test")``."""
+        """Return whole test sequences, one at a time, in the order of ``sequences("test")``."""
         return self._loader("test", 1, False, False)

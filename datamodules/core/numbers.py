@@ -1,4 +1,4 @@
-"""Numbers in text files: what counts as one."""
+"""Decide which words of a text file are numbers."""
 
 import math
 import re

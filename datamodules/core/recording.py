@@ -1,4 +1,4 @@
-"""What one file holds.
+"""Describe the content of one file.
 
 Conventions:
     Sequences are ``(T, D_raw)``, time first, in the units of their features.
@@ -10,7 +10,7 @@ from rnade_lightning.datamodules.core import Array
 
 
 class Recording(NamedTuple):
-    """What one file holds.
+    """The content of one file.
 
     Attributes:
         frames: Raw sequences ``(T, D_raw)``, by what is added to the file's name to name them.

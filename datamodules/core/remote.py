@@ -1,4 +1,4 @@
-"""Files in object storage: copied to the cache folder before they are read.
+"""Copy files from object storage to the cache folder before they are read.
 
 Conventions:
     A root is ``s3://bucket/walks`` and the like, all that fsspec knows. Copies lie below the same
@@ -64,7 +64,7 @@ def fetch(root: str, endings: tuple[str, ...], cache: Path) -> list[Path]:
 
 
 def _safe(below: str, name: str) -> list[str]:
-    """The steps of a path, which must not lead out of its folder."""
+    """Return the steps of a path, after a check that they stay inside its folder."""
     steps = [step for step in below.split("/") if step not in ("", ".")]
     if not steps or ".." in steps:
         raise DataError(f"{name}: no name for a file: rename it")

@@ -1,4 +1,4 @@
-"""Raw features to standardised ones, without those that carry nothing, and back.
+"""Standardise raw features without those that carry nothing, and turn them back.
 
 A feature that is constant, or a linear function of the features before it, has no density: the
 likelihood of a model that keeps it grows without bound. Such features are found on the training
@@ -41,7 +41,7 @@ _ROWS = 4096  # frames that are added to statistics at a time
 
 @dataclass(frozen=True)
 class Moments:
-    """Sufficient statistics of first and second order of a set of frames, which can be added.
+    """First and second moments of a set of frames, as sufficient statistics that can be added.
 
     With A = [1, X - shift] for the frames X, one a row, what is kept is the triangular R of A = QR,
     so ``R'R = A'A``. The R of a union is that of the stacked R: one pass over frames in any pieces.
@@ -64,7 +64,7 @@ class Moments:
 
     @classmethod
     def of(cls, frames: npt.ArrayLike) -> "Moments":
-        """Statistics of frames ``(T, D_raw)``, one at least."""
+        """Return the statistics of frames ``(T, D_raw)``, of which there is at least one."""
         raw = np.asarray(frames, dtype=np.float64)
         shift = raw.mean(axis=0)
         ones = np.ones((len(raw), 1))
@@ -78,29 +78,31 @@ class Moments:
 
     @property
     def mean(self) -> Array:
-        """Mean of each feature, ``(D_raw,)``."""
+        """Return the mean of each feature, ``(D_raw,)``."""
         return self.shift + self.factor[0, 1:] / self.factor[0, 0]
 
     @property
     def centred(self) -> Array:
-        """R of the frames about their mean, over the root of their number: ``R'R`` is the
+        """Return R of the frames about their mean, over the root of their number: ``R'R`` is the
         covariance."""
         return self.factor[1:, 1:] / np.sqrt(self.n)
 
     @property
     def std(self) -> Array:
-        """Standard deviation of each feature, ``(D_raw,)``."""
+        """Return the standard deviation of each feature, ``(D_raw,)``."""
         return np.linalg.norm(self.centred, axis=0)
 
 
 def _triangle(rows: Array) -> Array:
-    """R of a matrix: its numbers of columns, or of rows if those are fewer, by its columns."""
+    """Return R of the QR decomposition of a matrix, with as many rows as it has columns (or rows,
+    if fewer)."""
     factor: Any = np.linalg.qr(rows, mode="r")
     return np.asarray(factor, dtype=np.float64)
 
 
 def moments(sequences: Iterable[npt.ArrayLike], n_rows: int = _ROWS) -> Moments:
-    """Statistics of sequences ``(T, D_raw)``, in one pass that holds ``n_rows`` frames at a time.
+    """Return the statistics of sequences ``(T, D_raw)``, in one pass that holds ``n_rows`` frames
+    at a time.
 
     Args:
         sequences: Sequences, or frames on disk that slice like them.
@@ -157,7 +159,7 @@ class Standardiser:
         rank_tolerance: float = RANK_TOLERANCE,
         rescale: bool = True,
     ) -> "Standardiser":
-        """Fits statistics to raw training sequences, each ``(T, D_raw)``; see `of`."""
+        """Fit statistics to raw training sequences, each ``(T, D_raw)``; see `of`."""
         return cls.of(moments(frames), names, rank_tolerance, rescale)
 
     @classmethod
@@ -168,10 +170,10 @@ class Standardiser:
         rank_tolerance: float = RANK_TOLERANCE,
         rescale: bool = True,
     ) -> "Standardiser":
-        """The map for training frames with these statistics.
+        """Return the map for training frames with these statistics.
 
         Args:
-            statistics: Of the training frames.
+            statistics: Statistics of the training frames.
             names: Names of the raw features.
             rank_tolerance: Residual below which a feature depends on those before it.
             rescale: False leaves the features kept in their own units.
@@ -222,7 +224,8 @@ class Standardiser:
 
     @property
     def log_scale(self) -> float:
-        """Sum of log deviations: log p of raw frames is log p of standardised ones less this."""
+        """Return the sum of log deviations: log p of raw frames is log p of standardised ones less
+        this."""
         return float(np.log(self.std).sum())
 
     def report(self) -> str:
@@ -232,11 +235,11 @@ class Standardiser:
         kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
         return (
             f"{len(self.dropped)} of {len(self.names)} features carry nothing and are left out "
-            f"({kinds}); which ones: dropped in run.json, or in what prepare prints"
+            f"({kinds}); run.json and prepare list them under dropped"
         )
 
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
+        """Turn raw frames ``(..., D_raw)`` into standardised ones ``(..., D)``, float32."""
         frames = np.asarray(raw, dtype=np.float64)
         frames = (
             frames[..., self.kept] if len(self.kept) < len(self.names) else frames
@@ -245,7 +248,8 @@ class Standardiser:
         return torch.from_numpy(frames.astype(np.float32))
 
     def log_jacobian(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Log-Jacobian of raw frames ``(T, D_raw)``, float32 ``(T,)``; 0 if there is none."""
+        """Return the log-Jacobian of raw frames ``(T, D_raw)``, float32 ``(T,)``; 0 if there is
+        none."""
         frames = np.asarray(raw, dtype=np.float64)
         if LOG_JACOBIAN not in self.names:
             return torch.zeros(len(frames))
@@ -253,13 +257,13 @@ class Standardiser:
         return torch.from_numpy(column.astype(np.float32))
 
     def backward(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
-        """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64."""
+        """Turn standardised frames ``(..., D)`` into raw ones ``(..., D_raw)``, float64."""
         if isinstance(frames, torch.Tensor):
             frames = frames.detach().cpu().double().numpy()
         return np.asarray(frames, dtype=np.float64) @ self.basis.T + self.offset
 
     def state(self) -> dict[str, Any]:
-        """The map in plain types and tensors, for a checkpoint."""
+        """Return the map in plain types and tensors, for a checkpoint."""
         arrays = ("mean", "std", "basis", "offset")
         return {
             key: torch.from_numpy(value.copy()) if key in arrays else value
@@ -268,7 +272,7 @@ class Standardiser:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Standardiser":
-        """The inverse of `state`."""
+        """Return the map of a `state`."""
         plain: dict[str, Any] = {
             k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()
         }
@@ -293,12 +297,12 @@ class FrameSequence:
         return iter((self.name, self.frames))
 
     def start(self, n: int) -> "FrameSequence":
-        """Its first n frames."""
+        """Return the first n frames of the sequence."""
         return replace(self, frames=self.frames[:n], log_jacobian=self.log_jacobian[:n])
 
     @classmethod
     def of(cls, name: str, raw: npt.ArrayLike, standardiser: Standardiser) -> "FrameSequence":
-        """Raw frames ``(T, D_raw)``, standardised."""
+        """Return raw frames ``(T, D_raw)`` as standardised ones."""
         raw = np.asarray(raw, dtype=np.float64)
         return cls(name, standardiser.forward(raw), standardiser.log_jacobian(raw))
 

@@ -1,4 +1,4 @@
-"""The frame store: every file is read once, and its raw frames stay on disk, memory-mapped.
+"""Keep the frames of every file on disk, memory-mapped: each file is read once.
 
 A corpus larger than memory works: what is held of a file is where its frames lie. Below the cache
 folder:
@@ -13,11 +13,11 @@ folder:
 
 The key is a digest of the file's name, its content, and that of the files read beside it. The
 settings are the data module's class, the version that it declares of its reader, and the arguments
-that reading depends on. What a class without a version reads is kept for the process alone.
+that reading depends on. If a class declares no version, its frames are kept for the process alone.
 
 Each entry is made under a lock of its own, which dies with its process, and moves into place whole.
-So a run that was killed goes on after the last whole file, a changed file or setting makes new
-entries for just what it must, and processes that prepare at once share the work. All of it may be
+So a run that was killed goes on after the last whole file, a changed file or setting makes only the
+new entries that it needs, and processes that prepare at once share the work. All of it may be
 deleted at any time.
 """
 
@@ -95,7 +95,7 @@ class Frames:
 
 
 class Kept(NamedTuple):
-    """A recording whose frames lie on disk or, where there is no store, in memory."""
+    """A recording whose frames lie on disk or, if there is no store, in memory."""
 
     about: Recording  # without frames
     frames: dict[str, Array | Frames]
@@ -107,8 +107,8 @@ class FrameStore:
     Args:
         cache: Cache folder.
         kind: Name of the reader, for people.
-        settings: All that the result of reading depends on, beside the file; None where that is
-            not known: then every file is read anew, and the frames go with the store.
+        settings: Everything beside the file that the result of reading depends on. None where that
+            is not known: then every file is read anew, and the frames go with the store.
         read: Reads one file.
         beside: Endings of files in the folder of a file that are read with it.
     """
@@ -144,7 +144,7 @@ class FrameStore:
             self.fault = f"{cache}: cannot be written ({error.strerror or error})"
 
     def open(self, files: Sequence[Path], processes: int, bar: bool) -> list[Kept | DataError]:
-        """What each file holds, or why it cannot be read; files not in the store are read.
+        """Return the content of each file, or why it cannot be read. Read those not in the store.
 
         Args:
             files: Files to read.
@@ -168,7 +168,7 @@ class FrameStore:
         return [kept for path in files if (kept := found[path]) is not None]
 
     def moments(self, training: Sequence[Array | Frames]) -> Moments:
-        """Statistics of training frames, remembered for the next run."""
+        """Return the statistics of training frames, and keep them for the next run."""
         places = [
             (Path(frames.path).stem, frames.start, frames.stop)
             for frames in training
@@ -198,7 +198,7 @@ class FrameStore:
         return Kept(about, dict(recording.frames))
 
     def _read(self, path: Path) -> Recording:
-        """Reads a file; only finite numbers in frames of one width get through."""
+        """Read a file; refuse frames that are not finite numbers or not all of one width."""
         try:
             recording = self.read(path)
         except OSError as error:
@@ -207,7 +207,7 @@ class FrameStore:
         return recording
 
     def _known(self, path: Path) -> Kept | None:
-        """A file's entry, found without reading the file; None if that is not possible."""
+        """Return a file's entry without reading the file; None if that is not possible."""
         key = self._key(path, known_only=True)
         return self._entry(key) if key else None
 
@@ -221,7 +221,7 @@ class FrameStore:
         return digest("\n".join(parts))
 
     def _content(self, path: Path, known_only: bool) -> str | None:
-        """Digest of a file's content, remembered by path, size and times."""
+        """Return the digest of a file's content, remembered by path, size and times."""
         note = self.stamps / digest(os.path.abspath(path))
         try:
             stamp = _stamp(path)
@@ -242,7 +242,7 @@ class FrameStore:
         return content
 
     def _keep(self, path: Path) -> Kept | DataError:
-        """A file's entry, made if there is none."""
+        """Return a file's entry; make it if there is none."""
         try:
             key = self._key(path)
             assert key is not None
@@ -276,7 +276,7 @@ class FrameStore:
         return entry
 
     def _entry(self, key: str) -> Kept | None:
-        """An entry that is whole."""
+        """Return an entry if it is whole."""
         path = self.folder / f"{key}.npy"
         try:
             metadata = json.loads((path.with_suffix(".json")).read_text(encoding="utf-8"))
@@ -302,7 +302,7 @@ def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
 
 
 def digest(content: str | bytes) -> str:
-    """Thirty-two hexadecimal digits that stand for a content."""
+    """Return thirty-two hexadecimal digits that stand for a content."""
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -331,7 +331,7 @@ def _companions(path: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def _remove(folder: Path, pid: int) -> None:
-    """Remove the frames of one process, when that process ends and not a child of it."""
+    """Remove the frames of one process when that process ends, but not when a child of it does."""
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -350,7 +350,7 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Holds off other processes; where the file system has no locks, work may be done twice."""
+    """Hold off other processes. Where the file system has no locks, work may be done twice."""
     lock = filelock.FileLock(f"{path}.lock")
     try:
         lock.acquire()
@@ -365,7 +365,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def check_finite(path: Path, recording: Recording) -> None:
-    """Refuses frames that are not finite numbers, or not as wide as they have names.
+    """Refuse frames that are not finite numbers, or not as wide as they have names.
 
     Raises:
         DataError: Names the first of them.
@@ -384,7 +384,7 @@ def check_finite(path: Path, recording: Recording) -> None:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
     >>> with whole_file("walk.txt") as part:  # doctest: +SKIP
     ...     part.write_text("all of it")

@@ -1,4 +1,4 @@
-"""ASF skeletons and AMC motions (Acclaim), read.
+"""Read ASF skeletons and AMC motions (Acclaim).
 
 A bone of an ASF file has a direction and a length in the world's axes at rest, axes of its own, C,
 about which it turns, and the angles (dof) that an AMC file gives of it each frame. With M the turn
@@ -32,7 +32,8 @@ _ROOT_ORDER = ("tx", "ty", "tz", *_TURNS)
 
 
 def find_asf(path: Path) -> Path:
-    """The skeleton of an AMC file: the ASF file beside it whose name begins the motion's name.
+    """Return the path of an AMC file's skeleton: the ASF file beside it whose name begins the
+    motion's name.
 
     >>> find_asf(Path("walks/02_01.amc"))  # doctest: +SKIP
     PosixPath('walks/02.asf')
@@ -50,7 +51,7 @@ def find_asf(path: Path) -> Path:
 
 
 def read_amc(path: str | Path, fps: float) -> Motion:
-    """Reads a motion, with the skeleton that lies beside it.
+    """Read a motion, with the skeleton that lies beside it.
 
     Args:
         path: An ``.amc`` file.
@@ -80,7 +81,7 @@ def read_amc(path: str | Path, fps: float) -> Motion:
 
 
 def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
-    """The skeleton, the axes and angles of each bone, and whether angles are in degrees."""
+    """Return the skeleton, the axes and angles of each bone, and whether angles are in degrees."""
     sections = _sections(path)
     units = {words[0]: words[-1].lower() for _, words in sections.get("units", [])}
     if units.get("angle", "deg") not in ("deg", "rad"):
@@ -124,7 +125,7 @@ def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
 
 
 def _sections(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
-    """Lines as words, with their numbers, by the ``:name`` they stand below."""
+    """Return lines as words, with their numbers, by the ``:name`` they stand below."""
     sections: dict[str, list[tuple[int, list[str]]]] = {}
     current: list[tuple[int, list[str]]] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -143,7 +144,7 @@ def _sections(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
 def _blocks(
     path: Path, sections: dict[str, list[tuple[int, list[str]]]]
 ) -> list[tuple[int, dict[str, list[str]]]]:
-    """Each bone's lines by their first word, and the line where the bone begins."""
+    """Return each bone's lines by their first word, and the line where the bone begins."""
     blocks, content, first = [], None, 0
     for number, words in sections["bonedata"]:
         if words[0] == "begin" and content is None:
@@ -163,7 +164,8 @@ def _blocks(
 def _tree(
     path: Path, lines: list[tuple[int, list[str]]], bones: dict[str, Any]
 ) -> tuple[list[str], list[int]]:
-    """Bones with the root first and parents before children, and the index of each parent."""
+    """Return bones with the root first and parents before children, and the index of each
+    parent."""
     children: dict[str, list[str]] = {}
     known = {"root"}
     for number, (parent, *below) in lines:
@@ -194,7 +196,7 @@ def _tree(
 def _read_frames(
     path: Path, bones: dict[str, dict[str, Any]], degrees: bool
 ) -> tuple[dict[str, Array], bool]:
-    """Angles of each bone, ``(T, dof)``, and whether they are in degrees."""
+    """Return the angles of each bone, ``(T, dof)``, and whether they are in degrees."""
     lines = _text(path).split("\n")
     first = 0
     while first < len(lines) and not lines[first].strip().isdigit():
@@ -228,7 +230,7 @@ def _read_frames(
 
 
 def _fault(path: Path, lines: list[str], first: int, moving: dict[str, int]) -> DataError:
-    """What is wrong with a block of frames that could not be taken as a whole."""
+    """Return the fault in a block of frames that could not be read as a whole."""
     waiting: set[str] = set()
     frame: int | None = None
     for number, line in enumerate(lines[first:], start=first + 1):
@@ -270,7 +272,7 @@ def _vector(words: list[str], size: int = 3) -> Array:
 
 
 def _axes(words: list[str], degrees: bool) -> Rotation:
-    """Three angles and the order in which they are applied, such as ``0 0 20 XYZ``."""
+    """Return three angles and the order in which they are applied, such as ``0 0 20 XYZ``."""
     order = words[3].lower() if len(words) == 4 else ""
     if sorted(order) != ["x", "y", "z"]:
         raise ValueError(f"axis {' '.join(words)[:40]!r}")

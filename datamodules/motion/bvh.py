@@ -1,4 +1,4 @@
-"""BVH motion files, read and written.
+"""Read and write BVH motion files.
 
 A BVH file is a hierarchy of joints, a statement a line, followed by one line of numbers a frame:
 
@@ -35,7 +35,7 @@ _MOVES = 1e-6  # of that size; a joint below a root that stands still moves wher
 
 
 def read_bvh(path: str | Path) -> Motion:
-    """Reads a motion from a ``.bvh`` or ``.bvh.gz`` file.
+    """Read a motion from a ``.bvh`` or ``.bvh.gz`` file.
 
     A root that stands still above one joint that moves, as programs put it above the hips, is
     folded into that joint, which then is the root.
@@ -71,7 +71,7 @@ def read_bvh(path: str | Path) -> Motion:
 
 
 def _euler_order(path: Path, name: str, channels: list[str]) -> str:
-    """The axes of a joint's rotations, in order, then those that it does not turn about."""
+    """Return the axes of a joint's rotations, in order, then those that it does not turn about."""
     order = "".join(channel[0] for channel in channels if channel.endswith("rotation"))
     if len(set(channels)) != len(channels):
         raise DataError(f"{path}: joint {name} names a channel twice ({order}): repair it")
@@ -79,7 +79,8 @@ def _euler_order(path: Path, name: str, channels: list[str]) -> str:
 
 
 def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
-    """The motion without roots that stand still above the joint that moves; shifts ``places``."""
+    """Return the motion without roots that stand still above the joint that moves; shift
+    ``places``."""
     while _carries(motion, places):
         skeleton, root = motion.skeleton, Rotation.from_quat(motion.rotations[:, 0])
         positions, rotations = motion.positions, motion.rotations[:, 1:].copy()
@@ -105,7 +106,8 @@ def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
 
 
 def _carries(motion: Motion, places: dict[int, Array]) -> bool:
-    """Tell whether the root, and all down to a joint whose place is not fixed, stands still."""
+    """Return whether the root, and every joint down to one whose place is not fixed, stands
+    still."""
     skeleton, joint = motion.skeleton, 0
     if np.ptp(motion.positions, axis=0).max() > _CHANGES_PLACE * max(skeleton.size, 1e-9):
         return False
@@ -119,13 +121,13 @@ def _carries(motion: Motion, places: dict[int, Array]) -> bool:
 
 
 def _fault(skeleton: Skeleton, places: dict[int, Array], j: int, share: float) -> str | None:
-    """What keeps a joint from being at the end of a fixed bone; None if nothing does.
+    """Return why a joint is not at the end of a fixed bone; None if it is.
 
     Args:
         skeleton: The skeleton, with the offsets declared.
         places: Places of joints that have channels for them.
         j: The joint.
-        share: Share of the skeleton's size that is no fault.
+        share: Largest difference that is no fault, as a share of the skeleton's size.
     """
     if j not in places:
         return None
@@ -143,7 +145,8 @@ def _fault(skeleton: Skeleton, places: dict[int, Array], j: int, share: float) -
 
 
 def _with_bones(path: Path, skeleton: Skeleton, places: dict[int, Array]) -> Skeleton:
-    """The skeleton with offsets as position channels give them, which replace those declared."""
+    """Return the skeleton with the offsets that position channels give, in place of those
+    declared."""
     offsets = skeleton.offsets.copy()
     for j, place in places.items():
         if fault := _fault(skeleton, places, j, _CHANGES_PLACE):
@@ -153,7 +156,7 @@ def _with_bones(path: Path, skeleton: Skeleton, places: dict[int, Array]) -> Ske
 
 
 def write_bvh(path: str | Path, motion: Motion) -> None:
-    """Writes a motion as BVH: six channels for the root, three for every other joint.
+    """Write a motion as BVH: six channels for the root, three for every other joint.
 
     A path that ends in ``.gz`` is compressed, with no time stamp, so that equal motions make equal
     files.
@@ -175,7 +178,7 @@ def write_bvh(path: str | Path, motion: Motion) -> None:
 
 
 def _write_joint(lines: list[str], skeleton: Skeleton, joint: int, tab: str) -> list[int]:
-    """Appends a joint and all that hangs from it; returns the joints in the order written."""
+    """Append a joint and all that hangs from it; return the joints in the order written."""
     channels = "3" if joint else "6 Xposition Yposition Zposition"
     channels += "".join(f" {axis}rotation" for axis in skeleton.euler_orders[joint])
     lines += [f"{tab}{'JOINT' if joint else 'ROOT'} {skeleton.names[joint]}", f"{tab}{{"]

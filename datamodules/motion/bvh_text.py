@@ -1,4 +1,4 @@
-"""The text of a BVH file, as programs write it: joints, channels, and rows of numbers.
+"""Read the text of a BVH file, as programs write it: joints, channels, and rows of numbers.
 
 Keywords and channel names stand in any case, joints may have any number of channels, lines may end
 in comments (``#`` or ``//``), and the text may be UTF-8, UTF-16 or Latin. What the channels mean is
@@ -71,7 +71,7 @@ _FEW = 3  # frames by which a file may miss the number that it declares, or a tw
 
 @dataclass(frozen=True)
 class BvhText:
-    """What a BVH file says.
+    """The content of a BVH file.
 
     Attributes:
         names: Name of each joint, the root first.
@@ -174,7 +174,7 @@ _Hierarchy = tuple[
 
 
 def _hierarchy(path: Path, text: str) -> _Hierarchy:
-    """Names, parents, offsets, those of end sites, and channels of the joints; one pass."""
+    """Return names, parents, offsets, those of end sites, and channels of the joints; one pass."""
     names: list[str] = []
     parents, end_parents = [-1], []
     offsets: list[list[float]] = []
@@ -237,7 +237,7 @@ def _hierarchy(path: Path, text: str) -> _Hierarchy:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Number of the line and text of every statement; brackets stand for themselves."""
+    """Return the line number and text of every statement; a bracket is a statement of its own."""
     for number, line in enumerate(text.split("\n"), start=1):
         for part in re.split(r"([{}])", line):
             for statement in re.split(r"\s(?=(?:CHANNELS|OFFSET)\s+[-+.0-9])", part, flags=re.I):
@@ -246,7 +246,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -> Array:
-    """The block of numbers, ``(T, C)``; every fault is reported with its line."""
+    """Return the block of numbers, ``(T, C)``; every fault is reported with its line."""
     block = text[start:]
     lines = block.split("\n")
     first = text.count("\n", 0, start) + 1
@@ -313,6 +313,7 @@ def _check_last(path: Path, lines: list[str], first: int) -> None:
 
 
 def _digits(word: str) -> tuple[bool, int, int]:
-    """Whether a number has a point, digits after it, and characters of its exponent."""
+    """Return whether a number has a point, the digits after it, and the characters of its
+    exponent."""
     number, _, exponent = word.lower().partition("e")
     return "." in number, len(number.partition(".")[2]), len(exponent)

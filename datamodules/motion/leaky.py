@@ -1,9 +1,9 @@
-"""The split of the 2014 paper, leaks and all, to measure what it measured and for nothing else.
+"""Split data as the 2014 paper did, leaks and all, to measure what it measured and nothing else.
 
 Training windows come from the first 80 % of every sequence. A test window is drawn from a sequence
-chosen in proportion to its length, and starts in the last 20 %, or as late as a whole window
-allows: where that part is shorter than a window, and in two of the three sequences of MOCAP.mat it
-is, test windows begin among the training frames.
+chosen in proportion to its length. It starts in the last 20 %, or as late as a whole window allows.
+Where that part is shorter than a window, test windows begin among the training frames. So it is in
+two of the three sequences of MOCAP.mat.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ class LeakyMocapDataModule(MocapDataModule):
     Args:
         root: As in `MocapDataModule`.
         n_windows: Test windows, of as many frames as training windows.
-        **kwargs: See `MocapDataModule`; its fractions have no say.
+        **kwargs: See `MocapDataModule`; its fractions are not used.
     """
 
     reader_version = MocapDataModule.reader_version
@@ -58,5 +58,5 @@ class LeakyMocapDataModule(MocapDataModule):
 
     @staticmethod
     def _start(frames: Array | Frames) -> int:
-        """Of the part from which test windows are meant to come."""
+        """Return the first frame of the part from which test windows should come."""
         return len(frames) - round(_TEST * len(frames))

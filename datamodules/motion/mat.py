@@ -1,4 +1,4 @@
-"""MATLAB 5 files, read: the arrays of numbers among their variables.
+"""Read MATLAB 5 files: the arrays of numbers among their variables.
 
 Read here, with NumPy alone: SciPy's reader, against which it is tested, crashes the process on
 damaged files. A file is a header of 128 bytes and one element a variable, perhaps compressed. An
@@ -67,7 +67,7 @@ def read_paper_set(path: Path) -> Numbers:
 
 
 def read_mat(path: Path) -> dict[str, Array]:
-    """Arrays by the names of the variables.
+    """Return arrays by the names of the variables.
 
     Raises:
         DataError: Not a MATLAB 5 file, or not whole.

@@ -62,11 +62,11 @@ _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are fo
 
 
 class Format(NamedTuple):
-    """A format of files; to add one takes a reader in a file of its own and a line in `FORMATS`.
+    """A format of files. A new one takes a reader in a file of its own and a line in `FORMATS`.
 
     Attributes:
-        read: Reads a file; it is told the frame rate that files of the format do not say.
-        up: Vertical axis that is usual for it.
+        read: Reads a file. It is given the frame rate for formats whose files do not give it.
+        up: Usual vertical axis of the format.
     """
 
     read: Callable[[Path, float], Motion | Markers | Numbers]
@@ -90,24 +90,26 @@ class MocapDataModule(FrameDataModule):
     """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
 
     Args:
-        root: Folder, file or glob to read. Nothing means the motion shipped with the package.
+        root: Folder, file or glob to read. Without it, the motion shipped with the package.
         fps: Frames per second to resample to; rotations are resampled as rotations.
         skip_frames: Frames of the file to leave out at the start of every take; 1 for the CMU takes
             in BVH, which begin with an added T-pose.
-        up: Vertical axis of the files; that usual for the format if not given.
-        representation: What a frame of a skeleton holds: exponential maps, 6-D rotations, positions
-            of joints, or channels of the file. Nats of one are never compared with another's.
-        root_motion: The root's changes in its facing frame, or its place in the world. Channels of
-            the file have the place.
-        noise: Standard deviation of the Gaussian noise that standardised frames are given, in their
-            units (deviations of a feature, unless standardise is no). Must be above 0 for 6d and
-            positions, which obey constraints.
-        rename: New names of joints or markers by those of the file.
-        markers: Names of the markers to use, after renaming; all that have a label if not given.
-        max_gap: Longest gap of a marker, in frames of the file, that is filled in; where one is
-            longer the take is cut.
-        min_piece: Shortest piece of a cut take that is used, in frames; one not cut is whole.
-        amc_fps: Frames per second of .amc files, which do not say.
+        up: Vertical axis of the files. Without it, the usual one of the format.
+        representation: Features of a frame of a skeleton: exponential maps, 6-D rotations,
+            positions of joints, or channels of the file. Nats of different representations cannot
+            be compared.
+        root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
+            the world (position). Channels of the file always have the place.
+        noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
+            (deviations of a feature, unless standardise is false). It must be above 0 for 6d and
+            positions, whose features obey constraints.
+        rename: New names of joints or markers, by their names in the file.
+        markers: Names of the markers to use, after renaming. Without it, all that have a label.
+        max_gap: Longest gap of a marker, in frames of the file, that is filled in. A longer gap
+            cuts the take.
+        min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be
+            shorter.
+        amc_fps: Frames per second of .amc files, which do not give it.
         **kwargs: See `FrameDataModule`.
     """
 
@@ -159,7 +161,8 @@ class MocapDataModule(FrameDataModule):
         return recorded(path, content, ending, self.up or form.up)
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """Joints must be the same and hang together alike; bones may differ in length."""
+        """Return how a recording differs: joints must be the same and hang together alike; bones
+        may differ in length."""
         ours, theirs = (r.layout.get("skeleton") for r in (recording, reference))
         if (ours is None) != (theirs is None):
             return "one is motion of a skeleton and the other a MATLAB set or markers"
@@ -168,13 +171,13 @@ class MocapDataModule(FrameDataModule):
             missing = sorted(set(theirs["names"]) - set(ours["names"]))[:3] or "none"
             if ours["names"] != theirs["names"] or ours["parents"] != theirs["parents"]:
                 return (
-                    f"its skeleton is another (joints in excess {extra}, missing {missing};"
+                    f"it has another skeleton (joints in excess {extra}, missing {missing};"
                     " rename maps names)"
                 )
             ratio, reference_size = (Skeleton.from_state(s).size for s in (ours, theirs))
             if reference_size > 0 and not 0.5 < ratio / reference_size < 2:
                 ratio /= reference_size
-                return f"its skeleton is {ratio:.3g} times the size, as in other units of length"
+                return f"its skeleton is {ratio:.3g} times the size, maybe in other units of length"
         for what in ("up", "unit"):
             if recording.layout.get(what) != reference.layout.get(what):
                 return f"its {what} is {recording.layout.get(what)}, not {reference.layout[what]}"
@@ -221,7 +224,7 @@ class MocapDataModule(FrameDataModule):
         return written + self._play(stem, self._points(raw), bones_of(skeleton))
 
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
-        """Foot skate and joint limits of a motion, beside those of the test data.
+        """Return foot skate and joint limits of a motion, beside those of the test data.
 
         Args:
             frames: Standardised frames, ``(T, D)``.
@@ -334,7 +337,7 @@ class MocapDataModule(FrameDataModule):
         return Recording(found.sequences, found.names, found.fps, {})
 
     def _how(self) -> tuple[Any, ...]:
-        """What `decode` and `points_of` need beside the features."""
+        """Return the arguments of `decode` and `points_of` beside the features."""
         layout = self.layout
         skeleton = Skeleton.from_state(layout["skeleton"])
         up = layout.get("up", "y")
@@ -361,13 +364,13 @@ class MocapDataModule(FrameDataModule):
 
 @dataclass(frozen=True)
 class _Noisy(Standardiser):
-    """Gives frames noise, which depends on nothing but the frames and the seed."""
+    """Adds noise to frames, which depends on nothing but the frames and the seed."""
 
     noise: float = 0.0
     seed: int = 0
 
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Raw ``(..., D_raw)`` to standardised ``(..., D)`` with noise, float32."""
+        """Turn raw ``(..., D_raw)`` into standardised ``(..., D)`` frames with noise, float32."""
         frames = super().forward(raw)
         content = zlib.crc32(np.ascontiguousarray(raw).data)
         rng = np.random.default_rng([self.seed, content])
@@ -375,12 +378,12 @@ class _Noisy(Standardiser):
         return frames + torch.from_numpy(drawn.astype(np.float32))
 
     def state(self) -> dict[str, Any]:
-        """The map without the noise, which the data module's arguments declare."""
+        """Return the map without the noise, which is an argument of the data module."""
         state = super().state()
         return {key: state[key] for key in state if key not in ("noise", "seed")}
 
 
 def _check_size(path: Path, n_frames: int, source: float, target: float) -> None:
-    """Refuses a frame rate by which resampling would make a file enormous, as a damaged one may."""
+    """Refuse a frame rate that would make a file enormous by resampling, as a damaged one may."""
     if target > 50 * source and n_frames * target / source > 1e6:
         raise DataError(f"{path}: has {source:g} frames per second: resampled it would be too long")

@@ -1,13 +1,13 @@
-"""Sound: files to frames of samples, mel bands or cepstra, and back to files that can be played.
+"""Turn sound files into frames of samples, mel bands or cepstra, and back into files to play.
 
 Conventions:
     Samples have full scale 1. What a frame is, before it is standardised, is a class of `kinds`:
 
     - ``waveform``: ``frame_length`` samples in a row, ``(T, frame_length)``.
-    - ``residual``: what an adaptive linear predictor leaves of each sample; see `predictor`.
-    - ``innovation``: the residual over a scale that follows it; see `gain`.
-    - ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`.
-    - ``mfcc``: its orthonormal DCT, ``(T, n_mfcc)``.
+    - ``residual``: each sample minus its prediction by an adaptive linear predictor; see
+    `predictor`. - ``innovation``: the residual over a scale that follows it; see `gain`. -
+    ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`. - ``mfcc``: its
+    orthonormal DCT, ``(T, n_mfcc)``.
 
     How samples are made ready for frames stands in `preparation`.
 """
@@ -58,8 +58,8 @@ class AudioDataModule(FrameDataModule):
     Args:
         root: Folder, file or glob to read, or a manifest (.csv or .parquet with the column path and
             the optional columns split and group). Without it, speech-like sound is generated.
-        kind: What a frame is: waveform, residual, innovation, log_mel or mfcc, or the path of a
-            class of your own, such as my_package.MyKind.
+        kind: Kind of frame: waveform, residual, innovation, log_mel or mfcc, or the path of a class
+            of your own, such as my_package.MyKind.
         sample_rate: Samples per second to resample to. Without it, all files must have one rate.
         channel: Number of the channel to read, from 0, or "mix" for the mean of all channels.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
@@ -137,7 +137,7 @@ class AudioDataModule(FrameDataModule):
             return None
         return shared | {"kind_version": version}
 
-    # Which files, and in which split
+    # Files, and the split of each
 
     def setup(self, stage: str | None = None) -> None:
         """Download or generate files that are not there yet; then read, split and standardise."""
@@ -222,14 +222,14 @@ class AudioDataModule(FrameDataModule):
 
     @property
     def bit_depth(self) -> int | None:
-        """Bits of the files' integer samples, if frames are those samples and nothing else."""
+        """Return the bits of the files' integer samples, if frames are just those samples."""
         whole = self._kind.invertible and self.n_features == self._kind.samples_per_frame
         return self.layout["bits"] if whole else None
 
     @property
     def noise_scale(self) -> float:
-        """Standard deviation, in standardised units, that the noise of one step gives every sample
-        of a waveform of integers; 0 for other frames."""
+        """Return the standard deviation, in standardised units, that the noise of one step gives
+        every sample of a waveform of integers; 0 for other frames."""
         standardiser, reference = self._fitted()
         bits = reference.layout["bits"]
         if bits is None or not self.rescale:
@@ -259,7 +259,7 @@ class AudioDataModule(FrameDataModule):
     def references(
         self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
     ) -> dict[str, list[torch.Tensor]]:
-        """Return what a model of this kind of frames has to beat; see `Kind.references`."""
+        """Return further rivals of a model of this kind of frames; see `Kind.references`."""
         raw = ((self.destandardise(x.frames) for x in part) for part in (known, test))
         return {
             name: [torch.from_numpy(x) + self.log_scale for x in log_p]
@@ -279,7 +279,7 @@ class AudioDataModule(FrameDataModule):
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of `AudioDataModule` that cannot be met, whatever the files and the kind."""
+    """Refuse options of `AudioDataModule` that no files and no kind of frames can meet."""
     for name in _SIZES:
         if options[name] is not None and options[name] < 1:
             raise DataError(f"{name} must be 1 or more")

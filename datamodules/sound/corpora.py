@@ -1,4 +1,4 @@
-"""Which sound files make a corpus: a manifest of files, or a public data set to download.
+"""Find the sound files of a corpus: by a manifest, or in a public data set to download.
 
 Conventions:
     A manifest is a table with the column ``path`` (relative to the manifest's folder, or absolute).

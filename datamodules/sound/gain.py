@@ -1,4 +1,4 @@
-"""Residuals to innovations and back: a causal gain.
+"""Turn residuals into innovations and back, by a causal gain.
 
 The level of speech changes within milliseconds, and a unit that sums a frame's samples does not see
 it. So each residual is divided by a scale of the residuals before it. The scale comes from two

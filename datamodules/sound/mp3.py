@@ -1,4 +1,4 @@
-"""What MP3 decoders pass over in silence: missing frames, and lengths that they guess.
+"""Find faults that MP3 decoders pass over in silence: missing frames, and guessed lengths.
 
 libsndfile reads such files without an error and returns other sound than they hold:
 ``tests/datamodules/sound/test_mp3.py`` shows it (`test_the_decoder_alone_loses_sound_in_silence`).
@@ -23,7 +23,7 @@ _END_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
 def mp3_fault(data: bytes, n_read: int, declared: int) -> str | None:
-    """Return what is wrong with an MP3 file, None if nothing is.
+    """Return what is wrong with an MP3 file; None if nothing is.
 
     Args:
         data: bytes of the file.

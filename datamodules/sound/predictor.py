@@ -1,4 +1,4 @@
-"""Sound to the residual of an adaptive linear predictor, and back: recursive least squares (RLS).
+"""Turn sound into residuals of an adaptive linear predictor, and back: recursive least squares.
 
 The prediction of a sample is a function of the samples before it, so residuals are a triangular
 function of samples with ones on the diagonal: the Jacobian is 1, and a density of residuals is one

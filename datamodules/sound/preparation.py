@@ -1,4 +1,4 @@
-"""The samples of a sound file, prepared for frames: one channel, trimmed, resampled, dequantised.
+"""Prepare the samples of a file for frames: one channel, trimmed, resampled, dequantised.
 
 Conventions:
     Samples have full scale 1. An integer sample k of b bits becomes ``(k + u) 2**(1 - b)`` with u
@@ -47,7 +47,7 @@ class Signal(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """How the samples of a file are prepared; the options of `AudioDataModule` of these names."""
+    """Prepares the samples of a file, by the options of `AudioDataModule` with these names."""
 
     sample_rate: int | None
     channel: Literal["mix"] | int

@@ -1,4 +1,4 @@
-"""Sound files, read whole or refused.
+"""Read sound files whole, or refuse them.
 
 Conventions:
     Samples are float64 with full scale 1: the integer k of b bits is ``k / 2**(b - 1)``. A sound is
@@ -23,7 +23,7 @@ EXTENSIONS = (
 """Endings of files that libsndfile reads without being told rate and format."""
 
 SAMPLE_RATES = (1000, 768_000)
-"""Lowest and highest sample rate; others are taken for damage."""
+"""Lowest and highest sample rate; a file with another is refused as damaged."""
 
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "ALAC_16": 16, "ALAC_24": 24}
 _LOUDEST = 1e6  # times full scale; more is damage
@@ -39,7 +39,7 @@ _MISPLACED = re.compile(
 
 
 class Sound(NamedTuple):
-    """A sound file's content.
+    """The content of a sound file.
 
     Attributes:
         samples: ``(N, C)``.

@@ -1,4 +1,4 @@
-"""Sound to mel frames and cepstra, and back to sound.
+"""Turn sound into mel frames and cepstra, and back into sound.
 
 Conventions:
     Samples are ``(N,)``, full scale 1. Frames are ``(T, n_mels)`` or ``(T, n_mfcc)``, time first,
@@ -79,7 +79,8 @@ class Mel:
 
     @property
     def empty_filters(self) -> list[int]:
-        """Filters that lie between two bins of the Fourier transform and are always zero."""
+        """Return the filters that lie between two bins of the Fourier transform and are always
+        zero."""
         return torch.nonzero(self._filters.sum(0) == 0).flatten().tolist()
 
     def log_mel(self, samples: Array) -> Array:
@@ -145,7 +146,7 @@ class Mel:
 
     @cached_property
     def _filters(self) -> torch.Tensor:
-        """Mel filters ``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
+        """Return the mel filters ``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty filters, which `checked` refuses
             return torchaudio.functional.melscale_fbanks(

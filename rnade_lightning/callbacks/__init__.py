@@ -1,4 +1,4 @@
-"""What a run shows and keeps; see each file. A callback is one file and its line here.
+"""Callbacks: what a run shows and keeps. Each is one file, and one line here.
 
 A name imported as itself is part of the package, and is known by that name on the command line.
 """

@@ -1,4 +1,4 @@
-"""The table after ``test``: the model beside what it has to beat, on the same frames."""
+"""Print the table after ``test``: the model beside the baselines, on the same frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rnade_lightning.density import FrameDensity
 
 
 class Row(NamedTuple):
-    """Means over the scored test frames, standardised units."""
+    """One row: means over the scored test frames, in standardised units."""
 
     name: str
     log_prob: float  # nats per frame, higher is better
@@ -29,23 +29,24 @@ class Row(NamedTuple):
 
 
 class Comparison(pl.Callback):
-    """After ``test``, prints log p and one-step squared errors of the model, of copying the last
-    frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``. Of a
-    process that is known (the data module's ``process``) there is a row as well, and one without
-    errors of what else the kind of data has to beat (its ``references``: for sound, an adaptive
-    predictor). Integer sound has a column of bits per sample.
+    """Prints a table after ``test``, and writes it to ``comparison.csv`` and ``comparison.md``. It
+    has log p and the one-step squared errors of the model, of copying the last frame, and of a
+    vector autoregression (VAR) with full covariance. If the process behind the data is known (the
+    data module's ``process``), it has a row as well. Some kinds of data bring another rival (the
+    data module's ``references``), such as an adaptive predictor of sound. Its row has no errors.
+    For integer sound there is a column of bits per sample.
 
-    The baselines are fitted on the training and validation frames (they have nothing to select).
-    At most ``max_frames`` are used of the training and of the test part, whole sequences while they
-    last. Errors are squared, summed over features and averaged over frames; copy and VAR are given
-    their exact expected error of a draw.
+    The baselines are fitted on the training and validation frames (they have nothing to select). At
+    most ``max_frames`` frames of the training part and of the test part are used. Errors are
+    squared, summed over features and averaged over frames; copy and VAR are given their exact
+    expected error of a draw.
 
     Args:
         n_lags: p of the VAR.
         ridge: its ridge penalty.
         n_samples: draws of each frame for the model's error of samples.
-        n_mean: draws of each frame's prefix behind the model's predictive mean.
-        max_frames: frames of either part; the table says how many it is of.
+        n_mean: draws that estimate the model's predictive mean of each frame.
+        max_frames: most frames of either part; the table tells how many were used.
     """
 
     def __init__(
@@ -84,8 +85,8 @@ class Comparison(pl.Callback):
         units = data.units
         if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
             units += (
-                "; features are censored: the model's log p has probabilities of the bounds in it "
-                "and is not to be compared with the other rows'"
+                "; features are censored: the model's log p includes probabilities of the bounds "
+                "and cannot be compared with that of the other rows"
             )
         self._write(Path(log_dir), rows, n_frames, units)
         log_table(trainer, "comparison/table", *_columns(rows))
@@ -139,13 +140,13 @@ _HEADS = {
 
 
 def _columns(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Names and values of the columns that hold something."""
+    """Return the names and values of the columns that hold something."""
     n = len(Row._fields) - math.isnan(rows[0].bits_per_sample)
     return Row._fields[:n], [tuple(row[:n]) for row in rows]
 
 
 def _written(row: tuple[Any, ...]) -> list[str]:
-    """A row's cells; empty where there is no number, and bits with three digits."""
+    """Return the cells of a row. A missing number is empty, and bits have three digits."""
     digits = ("", ".2f", ".2f", ".2f", ".3f")
     return ["" if x != x else format(x, d) for x, d in zip(row, digits, strict=False)]
 
@@ -158,7 +159,7 @@ def _baseline_row(baseline: Baseline, test: list[Tensor], first: int) -> Row:
 
 
 def _process_rows(data: FrameDataModule, test: list[Tensor], first: int) -> list[Row]:
-    """The row of the process that made the data; none where it is not known."""
+    """Return the row of the process that made the data; none where it is not known."""
     known = [process for process in map(data.process, test) if process is not None]
     if not known:
         return []
@@ -170,7 +171,7 @@ def _process_rows(data: FrameDataModule, test: list[Tensor], first: int) -> list
 
 
 def _bits(data: FrameDataModule, log_prob: float) -> float:
-    """Bits per sample of integer sound; not a number for other data."""
+    """Return the bits per sample of integer sound; NaN for other data."""
     bits = data.bits_per_sample(log_prob)
     return math.nan if bits is None else bits
 

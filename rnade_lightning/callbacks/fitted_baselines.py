@@ -1,4 +1,4 @@
-"""The baselines of every table and picture, and the frames on which they and models are scored."""
+"""Fit the baselines of all tables and pictures, and choose the frames on which they are scored."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Baseline(NamedTuple):
     model: VAR
 
     def feature_log_prob(self, frames: Tensor, first: int) -> Tensor:
-        """Return log density of every feature of the frames from ``first`` on, ``(T - first, D)``,
-        nats."""
+        """Return the log density of every feature of the frames from ``first`` on, ``(T - first,
+        D)``, in nats."""
         return self.model.feature_log_prob(frames)[first - self.model.n_lags :]
 
     def log_prob(self, frames: Tensor, first: int) -> Tensor:
-        """Return log density of the frames from ``first`` on, ``(T - first,)``, nats."""
+        """Return the log density of the frames from ``first`` on, ``(T - first,)``, nats."""
         return self.model.log_prob(frames)[first - self.model.n_lags :]
 
     def squared_errors(self, frames: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -36,13 +36,12 @@ class Baseline(NamedTuple):
 
 
 class FittedBaselines:
-    """Copying the last frame and a vector autoregression (VAR), fitted on what is known of data.
+    """Copying the last frame and a vector autoregression (VAR), fitted to the known data.
 
     Args:
         n_lags: p of the VAR.
         ridge: its ridge penalty.
-        max_frames: frames to fit on, and frames of a part to score: whole sequences while they
-            last.
+        max_frames: most frames to fit to, and most frames of a part to score.
     """
 
     def __init__(self, n_lags: int, ridge: float, max_frames: int) -> None:
@@ -58,14 +57,14 @@ class FittedBaselines:
         return first_frames(data.sequences(split), self.max_frames, self.first_scored(data))  # type: ignore[arg-type]
 
     def known(self, data: FrameDataModule, split: str) -> list[FrameSequence]:
-        """Return the sequences known before a part: the training part, and for the test, as
-        baselines have nothing to select, the validation part too."""
+        """Return the sequences known before a part: those of the training part. For the test, they
+        include the validation part, since baselines have nothing to select."""
         parts = ("train",) if split == "val" else ("train", "val")
         sequences = (data.sequences(part) for part in parts)  # type: ignore[arg-type]
         return first_frames(itertools.chain.from_iterable(sequences), self.max_frames)
 
     def fitted(self, data: FrameDataModule, split: str) -> list[Baseline]:
-        """Return the baselines for a part, fitted once on what is known before it."""
+        """Return the baselines for a part, fitted once to the data known before it."""
         if split not in self._fitted:
             known = [sequence.frames for sequence in self.known(data, split)]
             var = VAR.fit(known, self.n_lags, self.ridge)

@@ -1,11 +1,12 @@
-"""Are the gradients right? Algorithm, autograd and central differences against each other.
+"""Check the gradients: algorithm, autograd and central differences against each other.
 
 Conventions:
     Everything in float64 on a copy on the CPU. A relative error is the norm of the difference over
     the larger of the gradient's norm and 1e-8, so that a gradient that is exactly zero (b_alpha at
     K = 1) is not an error. Central differences are taken in random directions, all entries of a
-    parameter moving at once by +-h and +-h/2, extrapolated to fourth order. Of several h that one
-    counts at which h and h/2 agree best: a kink of ReLU or Laplace between them makes them differ.
+    parameter moving at once by +-h and +-h/2, extrapolated to fourth order. Among several h, the
+    one at which h and h/2 agree best counts: a kink of ReLU or Laplace between them makes them
+    differ.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class GradientError(RuntimeError):
 
 
 class GradientRow(NamedTuple):
-    """One parameter's check; errors are relative, NaN where a method does not apply."""
+    """The check of one parameter. Errors are relative, and NaN where a method does not apply."""
 
     parameter: str
     norm: float
@@ -48,14 +49,14 @@ class GradientRow(NamedTuple):
 def gradient_table(
     model: SequenceDensity, frames: Tensor, mask: Tensor | None = None, seed: int = 0
 ) -> list[GradientRow]:
-    """Checks the gradient of every parameter of ``sum log_prob(frames)``.
+    """Check the gradient of every parameter of ``sum log_prob(frames)``.
 
     Args:
         model: any sequence model. Algorithm 2 applies to an RNN-RNADE with a plain cell; with a GRU
             or LSTM, Algorithm 1 is taken for RNADE and autograd through the cell.
         frames: ``(B, T, D)``; a few are enough.
         mask: ``(B, T)``, valid frames.
-        seed: of the random directions.
+        seed: seed of the random directions.
     """
     model = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(True)
     frames = frames.detach().to("cpu", torch.float64)
@@ -78,7 +79,7 @@ def gradient_table(
 
 
 def format_table(rows: list[GradientRow]) -> str:
-    """The table as text."""
+    """Return the table as text."""
     width = max(len(row.parameter) for row in rows)
     head = f"{'parameter':{width}}  {'norm':>9}  algorithm vs autograd  autograd vs difference"
     lines = [
@@ -91,27 +92,27 @@ def format_table(rows: list[GradientRow]) -> str:
 def require_correct(
     rows: list[GradientRow], algorithm_tolerance: float = 1e-9, difference_tolerance: float = 1e-5
 ) -> None:
-    """Raises `GradientError` with the name of the first parameter that fails."""
+    """Raise `GradientError` with the name of the first parameter that fails."""
     for row in rows:
         if not math.isfinite(row.norm):
             raise GradientError(f"the gradient of {row.parameter} is not finite")
         if row.algorithm > algorithm_tolerance:
             raise GradientError(
-                f"{row.parameter}: algorithm and autograd differ by {row.algorithm:.1e}, relative"
+                f"{row.parameter}: algorithm and autograd differ by {row.algorithm:.1e} (relative)"
             )
         if not row.difference <= difference_tolerance:
             raise GradientError(
                 f"{row.parameter}: autograd and central differences differ by "
-                f"{row.difference:.1e}, relative"
+                f"{row.difference:.1e} (relative)"
             )
 
 
 class GradientCheck(pl.Callback):
-    """Checks the gradients on a float64 copy of the model and a few frames of the batch; stops the
-    run, with the parameter's name, when they disagree or one is not finite. Every check is written
-    to the run folder's ``gradcheck/`` (``by_step.csv`` all of them, ``table.md`` the last) and
-    logged; at the trainer's logging steps, so are the norms of the gradients, by parameter, before
-    clipping (``grad_norm/<parameter>``).
+    """Checks the gradients on a float64 copy of the model and a few frames of the batch. If they
+    disagree or one is not finite, the run stops and names the parameter. Every check is written to
+    the run folder's ``gradcheck/`` (``by_step.csv`` has all of them, ``table.md`` the last) and
+    logged. At the trainer's logging steps, the norm of each parameter's gradient before clipping is
+    logged too (``grad_norm/<parameter>``).
 
     Args:
         every_n_steps: optimiser steps between two checks; the first comes before the first step.
@@ -230,8 +231,8 @@ def _against_differences(
     gradient: Tensor,
     generator: torch.Generator,
 ) -> float:
-    """Relative error of the gradient against central differences along random sign vectors. What
-    the rounding of log p hides counts as a relative error of 1e-5."""
+    """Return the relative error of the gradient against central differences along random signs. A
+    difference that the rounding of log p hides counts as a relative error of 1e-5."""
 
     def central(direction: Tensor, step: float) -> float:
         start = parameter.clone()

@@ -1,4 +1,4 @@
-r"""Where the likelihood comes from, what it has to beat, and whether it means anything.
+r"""Show where the likelihood comes from, what it has to beat, and whether it means anything.
 
 Conventions:
     log p in nats, standardised units. Where frames are a transformation of the data that stretches
@@ -46,7 +46,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Figures:
-    """What is told of some sequences.
+    """Figures of some sequences.
 
     Attributes:
         by_frame: log p ``(T,)`` of every frame, by sequence.
@@ -62,7 +62,7 @@ class Figures:
 
     @property
     def degenerate(self) -> Tensor:
-        """Which features are, ``(D,)``."""
+        """Return which features are degenerate, ``(D,)``."""
         width = 2 * max(self.floor, RESOLUTION)
         peak = -math.log(width * math.sqrt(2 * math.pi))
         return (self.scored > peak).double().mean(0) > 0.5
@@ -71,7 +71,7 @@ class Figures:
 def figures_of(
     model: Any, sequences: Sequence[FrameSequence], first: int, n_frames: int | None = None
 ) -> Figures:
-    """Log p and PIT of sequences ``(T, D)`` of which the frames from ``first`` on are scored.
+    """Return log p and PIT of sequences ``(T, D)``, for the frames from ``first`` on.
 
     Args:
         model: a sequence model.
@@ -107,7 +107,8 @@ def figures_of(
 
 
 def _terms(model: Any, history: Tensor, x: Tensor) -> Tensor:
-    """Log p by feature; spread evenly where a density has no such terms."""
+    """Return log p by feature; where a density has no such terms, an equal share for each
+    feature."""
     try:
         terms: Tensor = model.feature_log_prob_given(history, x)
     except NotImplementedError:
@@ -116,7 +117,7 @@ def _terms(model: Any, history: Tensor, x: Tensor) -> Tensor:
 
 
 def ks_distance(pit: Tensor) -> Tensor:
-    """Largest distance of the distribution of ``pit (N, ...)`` from the uniform one, ``(...)``.
+    """Return the largest distance of the distribution of ``pit (N, ...)`` from uniform, ``(...)``.
 
     >>> ks_distance(torch.tensor([0.25, 0.75]))
     tensor(0.2500)
@@ -128,11 +129,13 @@ def ks_distance(pit: Tensor) -> Tensor:
 
 
 class Likelihood(pl.Callback):
-    """At every validation, logs ``val/nll_raw`` (nats per frame in the data's own units) and for
-    integer sound ``val/bits_per_sample``. At every fifth, of some frames: KS distance of the PIT
-    (``val/ks``), the number of degenerate features (``val/n_degenerate``, with a warning that names
-    them, once), the floor in use, log p of a few sequences by name (``val/log_p/<sequence>``), and
-    what copying the last frame and a VAR reach (``val/nll_copy_last``, ``val/nll_var``), each flat.
+    """Logs the likelihood, and writes tables and pictures of it. At every validation it logs
+    ``val/nll_raw`` (nats per frame in the data's own units) and, for integer sound,
+    ``val/bits_per_sample``. At every fifth validation it looks at some frames and logs: the KS
+    distance of the PIT (``val/ks``), the number of degenerate features (``val/n_degenerate``, with
+    one warning that names them), the floor in use, and log p of a few sequences by name
+    (``val/log_p/<sequence>``). It also logs, as flat lines, the nats of copying the last frame and
+    of a vector autoregression, VAR (``val/nll_copy_last``, ``val/nll_var``).
 
     After ``test``, and on a schedule, it writes into the run folder's ``likelihood/``: log p of
     every frame and of every feature beside the baselines as CSV, and a picture of both with the
@@ -142,9 +145,9 @@ class Likelihood(pl.Callback):
         n_sequences: longest sequences that are followed by name and drawn.
         every_n_epochs: epochs between two full sets of validation figures; 0 for none.
         every_n_validations: validations between two looks at some of their frames.
-        n_val_frames: frames of such a look, spread over those sequences.
-        max_frames: frames of a full set, and frames that the baselines are fitted on: of the
-            training part, and for the test of the validation part too.
+        n_val_frames: frames of such a look, spread over the sequences.
+        max_frames: most frames of a full set, and most frames to fit the baselines to. Those are of
+            the training part and, for the test, of the validation part too.
         n_lags: p of the VAR.
         ridge: its ridge penalty.
     """
@@ -259,7 +262,7 @@ class Likelihood(pl.Callback):
         log_media(trainer, "likelihood", [picture])
 
     def _numbers(self, found: Figures, data: FrameDataModule) -> dict[str, float]:
-        """KS distance, degenerate features and floor; warns of the features, once."""
+        """Return KS distance, degenerate features and floor; warn of the features, once."""
         collapsed = [
             n for n, d in zip(data.feature_names, found.degenerate.tolist(), strict=True) if d
         ]
@@ -280,7 +283,7 @@ class Likelihood(pl.Callback):
     def _reached(
         self, data: FrameDataModule, split: str, sequences: Sequence[FrameSequence], first: int
     ) -> dict[str, float]:
-        """Nats per frame of the baselines on the scored frames."""
+        """Return the nats per frame of the baselines on the scored frames."""
         if not sequences:
             return {}
         added = torch.cat([x.log_jacobian[first:] for x in sequences])
@@ -292,14 +295,14 @@ class Likelihood(pl.Callback):
 
 
 def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[FrameSequence]:
-    """The longest of the first hundred sequences, cut to an equal share of the frames."""
+    """Return the longest of the first hundred sequences, cut to an equal share of the frames."""
     some = itertools.islice(data.sequences(split), 100)  # type: ignore[arg-type]
     longest = sorted(some, key=lambda sequence: -len(sequence.frames))[:n]
     return [sequence.start(max(n_frames // len(longest), 1)) for sequence in longest]
 
 
 def _from_the_end(log_p: Tensor, whole: Array) -> Array:
-    """A baseline's log p beside the model's; not a number where it has no past."""
+    """Return a baseline's log p beside the model's; NaN where it has no past."""
     return np.concatenate([np.full(len(whole) - len(log_p), np.nan), log_p.numpy()])
 
 

@@ -1,4 +1,4 @@
-"""Exact resumption: the random states are part of the checkpoint."""
+"""Resume exactly: the random states are part of the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 class RandomState(pl.Callback):
     """Saves the random states of Python, NumPy and torch in every checkpoint, and sets them again
-    before training goes on. With the order of an epoch a function of its seed and number (the data
-    module's part), a run that was killed and resumed ends in the weights of one that was not."""
+    before training goes on. The data module's order of an epoch depends on its seed and number
+    only. So a run that was killed and resumed ends with the same weights as one that was not."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""What a run was made of: data, code, environment; and which W&B run it belongs to."""
+"""Write what a run was made of: data, code, environment, and the W&B run it belongs to."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class RunCard(pl.Callback):
 
 
 def code_version() -> dict[str, str | None]:
-    """The package's version, and the commit of the checkout that it is run from, if it is one;
-    ``-dirty`` marks changes since."""
+    """Return the package's version, and the commit of the checkout that it runs from, if there is
+    one. ``-dirty`` marks changes since that commit."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str | None:
@@ -78,7 +78,7 @@ def code_version() -> dict[str, str | None]:
 
 
 def environment() -> dict[str, str | int]:
-    """Versions and hardware that a result may depend on."""
+    """Return the versions and the hardware that a result may depend on."""
     found: dict[str, str | int] = {
         "python": platform.python_version(),
         "platform": platform.platform(),

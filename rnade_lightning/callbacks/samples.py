@@ -1,4 +1,4 @@
-"""Generated sequences, as files that a person can play, and a page that shows them beside truth."""
+"""Write generated sequences as files to play, and a page that shows them beside true ones."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class _Drawn(NamedTuple):
 
 
 class Samples(pl.Callback):
-    """Writes, into the run folder's ``samples/``: free-running samples, and of held-out sequences
-    the continuation, the sequence itself, and the predictive mean of every frame given those before
-    it. On a schedule during ``fit`` (validation data) and after ``test`` (test data). Each time
-    ``samples/index.html`` shows them all, newest first; the files and their metrics go to the
-    loggers too. Draws come from a generator of its own.
+    """Writes into the run folder's ``samples/``: samples from nothing, and three files for each
+    held-out sequence: its continuation, the sequence itself, and the predictive mean of every frame
+    given those before it. It does so on a schedule during ``fit`` (validation data) and after
+    ``test`` (test data). Each time ``samples/index.html`` shows them all, newest first. The files
+    and their metrics go to the loggers too. Draws come from a generator of its own.
 
     Args:
         every_n_epochs: epochs between two sets during ``fit``; 0 for none.
         n_frames: frames of each sample.
-        n_prefix: frames of the held-out sequence that a continuation is given, at most half of it.
+        n_prefix: first frames of the held-out sequence, from which a continuation starts; at most
+            half of it.
         n_samples: free-running samples.
         n_sequences: held-out sequences to continue, longest first.
-        n_mean: draws of each frame's prefix behind the predictive mean.
-        seed: of the draws.
+        n_mean: draws that estimate the predictive mean of each frame.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ def _numbered(kind: str, i: int) -> str:
 
 
 def _metrics_table(metrics: dict[str, dict[str, float]]) -> Table:
-    """A row a sequence, and one for the data where a metric is known of them."""
+    """Return one row a sequence, and one for the data where a metric of them is known."""
     keys = list(dict.fromkeys(key for numbers in metrics.values() for key in numbers))
     columns = [key for key in keys if not key.endswith("_of_data")]
     rows: list[list[Any]] = [
@@ -166,7 +167,7 @@ def _metrics_table(metrics: dict[str, dict[str, float]]) -> Table:
 
 
 def _comparison(run: Path) -> list[Table]:
-    """The table of the comparison after ``test``, if there is one in the run folder."""
+    """Return the table of the comparison after ``test``, if the run folder has one."""
     path = run / "comparison.csv"
     if not path.is_file():
         return []

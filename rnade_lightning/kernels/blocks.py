@@ -1,5 +1,5 @@
-r"""log p of frames and its gradient in torch operations, on any device: Algorithm 1 over blocks of
-features.
+r"""Compute log p of frames and its gradient in torch operations, on any device: Algorithm 1 over
+blocks of features.
 
 Inside a block of features the running sums $a_d$ are one cumulative sum, all outputs one
 batched product, and the densities one elementwise pass: about 20 operations a block of 16 features
@@ -29,7 +29,7 @@ N_NUMBERS = 1 << 24
 
 
 def log_prob(problem: Problem) -> Tensor:
-    """Log density ``(N,)`` of the frames of a `Problem`."""
+    """Return the log density ``(N,)`` of the frames of a `Problem`."""
     out = [problem.x.new_zeros(0)]
     for part in _parts(problem):
         log_p, a = problem.x.new_zeros(part.stop - part.start), _start(problem, part)
@@ -43,8 +43,7 @@ def log_prob(problem: Problem) -> Tensor:
 
 
 def gradients(problem: Problem, weight: Tensor) -> list[Tensor]:
-    """Gradients of ``sum_n weight_n log p(x_n)``, in the order of
-    `Gradients`."""
+    """Return the gradients of ``sum_n weight_n log p(x_n)``, in the order of `Gradients`."""
     total = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in problem[:9]]
     for part in _parts(problem):
         starts, a = [], _start(problem, part)
@@ -60,7 +59,7 @@ def gradients(problem: Problem, weight: Tensor) -> list[Tensor]:
 
 
 class _Block(NamedTuple):
-    """What the features of a block are predicted to be."""
+    """The mixtures that are predicted for the features of a block."""
 
     a: Tensor  # (d, n, H)
     a_next: Tensor  # (n, H), behind the block
@@ -123,7 +122,7 @@ def _block_gradients(
     p: Problem, weight: Tensor, part: slice, features: slice, a: Tensor, delta: Tensor,
     total: list[Tensor],
 ) -> Tensor:  # fmt: skip
-    """Adds the block's gradients to ``total``; returns delta in front of the block."""
+    """Add the block's gradients to ``total``; return delta in front of the block."""
     d_x, d_y, d_u, d_W, _, d_rho, d_P, d_b, d_biases = total
     H, K, w = p.W.shape[1], p.K, weight[:, None]
     block = _block(p, part, features, a)

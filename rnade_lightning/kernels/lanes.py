@@ -1,4 +1,4 @@
-r"""What the compiled paths are made of: exponentials and small products over lanes of frames.
+r"""Compile exponentials and small products over lanes of frames, for all compiled paths.
 
 Conventions:
     A block of frames lies in lanes: ``(rows, n)``, a row a unit or a feature, frames side by side
@@ -44,7 +44,7 @@ def subroutine(function: Callable[..., Any]) -> Any:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that releases the interpreter's lock; kept on disk where that can be."""
+    """Compile a function that releases the interpreter's lock; keep it on disk where possible."""
     try:
         done: Any = njit(cache=True, **_FAST)(function)
     except RuntimeError:  # no folder that can be written to
@@ -55,7 +55,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 class _Announce(event.Listener):
-    """Say once that code is being compiled: the first use on a machine takes a while."""
+    """Says once that code is being compiled: the first use on a machine takes a while."""
 
     said = os.environ.get("LOCAL_RANK", "0") != "0"
 
@@ -77,12 +77,12 @@ _LN2_HIGH64, _LN2_LOW64 = 6.93145751953125e-1, 1.42860682030941723212e-6
 
 
 def exp(x: Any) -> Any:
-    """e^x of a scalar; compiled code only."""
+    """Return e^x of a scalar; compiled code only."""
     raise NotImplementedError
 
 
 def log(x: Any) -> Any:
-    """Natural logarithm of a positive, normal scalar; compiled code only."""
+    """Return natural logarithm of a positive, normal scalar; compiled code only."""
     raise NotImplementedError
 
 
@@ -174,7 +174,7 @@ def _log(x):  # type: ignore[no-untyped-def]
 
 @subroutine
 def add_product(out, P, s):  # type: ignore[no-untyped-def]
-    """out (C, n) += P (C, M) s (M, n)."""
+    """Add a product: out (C, n) += P (C, M) s (M, n)."""
     for k in range(0, P.shape[0], 3):
         for m in range(0, P.shape[1], 4):
             a0, a1, a2, a3 = P[k, m], P[k, m + 1], P[k, m + 2], P[k, m + 3]
@@ -189,7 +189,7 @@ def add_product(out, P, s):  # type: ignore[no-untyped-def]
 
 @subroutine
 def add_transposed_product(out, P, z):  # type: ignore[no-untyped-def]
-    """out (M, n) += P' (M, C) z (C, n)."""
+    """Add a transposed product: out (M, n) += P' (M, C) z (C, n)."""
     for m in range(0, P.shape[1], 4):
         for k in range(0, P.shape[0], 3):
             a0, a1, a2, a3 = P[k, m], P[k, m + 1], P[k, m + 2], P[k, m + 3]
@@ -205,7 +205,7 @@ def add_transposed_product(out, P, z):  # type: ignore[no-untyped-def]
 
 @subroutine
 def add_outer(P, z, s):  # type: ignore[no-untyped-def]
-    """P (C, M) += z (C, n) s' (n, M), the gradient of the weights."""
+    """Add the gradient of the weights: P (C, M) += z (C, n) s' (n, M)."""
     zero = P.dtype.type(0)
     for m in range(0, P.shape[1], 4):
         for k in range(0, P.shape[0], 3):

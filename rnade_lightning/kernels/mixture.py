@@ -17,7 +17,7 @@ _HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
 
 @subroutine
 def to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
-    """Frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
+    """Copy frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
     n_rows = min(lanes.shape[1], rows.shape[0] - first)
     for n in range(n_rows):
         for m in range(rows.shape[1]):
@@ -35,7 +35,7 @@ def from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
 
 @subroutine
 def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
-    """a += sign x_d W_d."""
+    """Move a on by a feature: a += sign x_d W_d."""
     for i in range(a.shape[0]):
         w_i = sign * w[i]
         for n in range(a.shape[1]):
@@ -44,7 +44,7 @@ def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
 
 @subroutine
 def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
-    """h = s(rho a)."""
+    """Compute the hidden units, h = s(rho a)."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
     for i in range(a.shape[0]):
         if relu:
@@ -58,7 +58,7 @@ def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
 
 @subroutine
 def outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
-    """z = P_u u + b; the state reaches the outputs from ``first`` to ``last``."""
+    """Compute z = P_u u + b; the state reaches the outputs from ``first`` to ``last``."""
     for k in range(z.shape[0]):
         z[k] = b[k]
     if u.shape[0]:
@@ -67,7 +67,7 @@ def outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
 
 @subroutine
 def floored_log_scales(z, floor, K):  # type: ignore[no-untyped-def]
-    """The outputs of sigma become log(f + exp z)."""
+    """Replace the outputs of sigma by log(f + exp z)."""
     for k in range(2 * K, 3 * K):
         for n in range(z.shape[1]):
             v = z[k, n]
@@ -76,7 +76,7 @@ def floored_log_scales(z, floor, K):  # type: ignore[no-untyped-def]
 
 @subroutine
 def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
-    """q_k become exp(q_k - max q), ``total`` their sum, ``top`` the maximum."""
+    """Replace q_k by exp(q_k - max q); ``total`` becomes their sum, ``top`` the maximum."""
     for n in range(q.shape[1]):
         top[n] = q[0, n]
         total[n] = 0
@@ -93,8 +93,8 @@ def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
 def mixture(  # type: ignore[no-untyped-def]
     z, x, y, q, row, K, floor, low, high, laplace, log_p, weight, derive
 ):
-    """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
-    weight log p(y_d) by them, and ``row[0]`` into its gradient by y. Frames whose ``x`` lies on a
+    """Add log p(y_d) to ``log_p (n,)``. With ``derive``, replace the outputs z by the gradient of
+    weight log p(y_d) by them, and ``row[0]`` by its gradient by y. Frames whose ``x`` lies on a
     bound are censored there."""
     one, half, bounded = z.dtype.type(1), z.dtype.type(0.5), low > -np.inf
     log_2, constant = z.dtype.type(_LOG_2), z.dtype.type(_HALF_LOG_2PI)
@@ -145,8 +145,8 @@ def mixture(  # type: ignore[no-untyped-def]
 
 @subroutine
 def censored(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-untyped-def]
-    """Of a Laplace component at r = (y - mu) / sigma, log density and its derivatives by
-    mu / sigma and log sigma; ``below`` or ``above`` the support of log F(r) or log F(-r), the log
+    """Return the log density of a Laplace component at r = (y - mu) / sigma and its derivatives by
+    mu / sigma and log sigma; ``below`` or ``above`` the support, log F(r) or log F(-r), the log
     probability. All are computed and one chosen, which keeps lanes together."""
     size, t = abs(r), -r if above else r
     half_exp = half * exp(-size)
@@ -164,7 +164,7 @@ def censored(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-u
 
 @subroutine
 def through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore[no-untyped-def]
-    """From the gradient by h_d to those by W_d, x_d (through the later features) and rho_d, which
+    """Turn the gradient by h_d into those by W_d, x_d (through the later features) and rho_d, which
     is returned; delta goes on to a_d."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
     d_rho = zero

@@ -1,4 +1,4 @@
-"""What holds for all callbacks together."""
+"""All callbacks together keep their promises."""
 
 from __future__ import annotations
 

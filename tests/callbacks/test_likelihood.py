@@ -1,4 +1,4 @@
-"""What is told of the likelihood is right."""
+"""The figures of the likelihood are right."""
 
 from __future__ import annotations
 

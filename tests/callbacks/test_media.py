@@ -1,4 +1,4 @@
-"""What loggers hold: W&B, read back from its offline file, and TensorBoard."""
+"""Loggers hold what they are given: W&B, read back from its offline file, and TensorBoard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``predict`` leaves."""
+"""``predict`` leaves its files."""
 
 from __future__ import annotations
 

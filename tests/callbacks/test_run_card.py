@@ -1,4 +1,4 @@
-"""What a run was made of, and which W&B run it belongs to."""
+"""The run card tells what a run was made of, and the W&B run it belongs to."""
 
 from __future__ import annotations
 

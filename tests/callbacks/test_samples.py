@@ -1,4 +1,4 @@
-"""What a run generates is written beside truth, from draws of its own."""
+"""Generated sequences are written beside true ones, from draws of their own."""
 
 from __future__ import annotations
 

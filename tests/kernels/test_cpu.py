@@ -20,7 +20,7 @@ from rnade_lightning.kernels import blocks, cpu
 
 @pytest.fixture(params=["cpu", "blocks"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Either implementation, in the place of the one that the device would choose."""
+    """Return either implementation, in place of the one that the device would choose."""
     chosen = {"cpu": cpu, "blocks": blocks}[request.param]
     monkeypatch.setattr(cpu, "_kernel", lambda problem: chosen)
     return chosen

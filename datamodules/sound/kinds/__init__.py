@@ -31,7 +31,7 @@ from rnade_lightning.datamodules.sound.spectra import Mel, deltas
 
 
 class Kind(ABC):
-    """What a frame of sound is.
+    """A kind of sound frames.
 
     ``__init__`` takes the options it needs of `AudioDataModule`, each by its name.
     """
@@ -54,17 +54,17 @@ class Kind(ABC):
     @property
     @abstractmethod
     def feature_names(self) -> list[str]:
-        """Names of the features of a frame, ``D_raw`` of them."""
+        """Return the names of the features of a frame, ``D_raw`` of them."""
 
     @property
     @abstractmethod
     def samples_per_frame(self) -> int:
-        """Samples from one frame to the next."""
+        """Return the samples from one frame to the next."""
 
     @property
     @abstractmethod
     def min_samples(self) -> int:
-        """Samples of the shortest sound that gives a frame."""
+        """Return the samples of the shortest sound that gives a frame."""
 
     @abstractmethod
     def to_frames(self, samples: Array, rate: int) -> Array:
@@ -75,8 +75,8 @@ class Kind(ABC):
         """Return the samples ``(N,)`` of frames ``(T, D_raw)``, exact or close to them."""
 
     def noise_scale(self, step: float, std: Array) -> float:
-        """Return the standard deviation that the noise of one step gives every standardised
-        feature, whatever is known of it; 0 where there is no such noise.
+        """Return the standard deviation that the noise of one step gives every standardised feature
+        given all else; 0 where there is no such noise.
 
         Args:
             step: difference of neighbouring integer samples, as samples.
@@ -85,7 +85,7 @@ class Kind(ABC):
         return 0.0
 
     def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
-        """Return what a model of these frames has to beat: by name, the log density ``(T,)`` of
+        """Return further rivals of a model of these frames: by name, the log density ``(T,)`` of
         the frames of every test sound, in nats, under a predictor fitted to the known sounds.
 
         Args:
@@ -102,7 +102,7 @@ def kind_names() -> list[str]:
 
 @dataclass(frozen=True)
 class SampleFrames(Kind):
-    """Frames of so many samples in a row, or of a one-to-one function of all samples.
+    """Frames of some number of samples in a row, or of a one-to-one function of all samples.
 
     What is left over at the end of a sound is not used.
 
@@ -174,7 +174,7 @@ class SpectralFrames(Kind):
     @property
     @abstractmethod
     def static_names(self) -> list[str]:
-        """Names of the features without their slopes."""
+        """Return the names of the features without their slopes."""
 
     @abstractmethod
     def from_log_mel(self, log_mel: Array) -> Array:

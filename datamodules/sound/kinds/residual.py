@@ -1,4 +1,4 @@
-"""Frames of what an adaptive linear predictor leaves of samples; see `predictor`.
+"""Frames of the residuals of an adaptive linear predictor of samples; see `predictor`.
 
 The predictor's Jacobian is 1, so a density of residuals is one of samples.
 """

@@ -30,7 +30,7 @@ def test_plain_frames_go_in_and_out(kind: str, tmp_path: Path) -> None:
     assert png.stat().st_size > 0
     np.testing.assert_allclose(data.score_input(npz).frames.numpy(), first[:20], atol=1e-6)
     if kind == "npz":
-        with pytest.raises(DataError, match=r"a\.npz: says 50 frames per second: set fps"):
+        with pytest.raises(DataError, match=r"a\.npz: has 50 frames per second: set fps"):
             ArrayDataModule(str(path), fps=30).setup()
 
 

@@ -1,4 +1,4 @@
-"""Which files there are, where they go, and what is refused."""
+"""Files are found, shared out to splits, or refused."""
 
 import warnings
 from pathlib import Path

@@ -43,7 +43,7 @@ def test_shipped_motion_is_small_continuous_and_acknowledged(shipped: MocapDataM
 
 
 def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) -> None:
-    """Frames stay on disk: another layout under the same version would meet older ones there."""
+    """Frames stay on disk, so another layout under the same version would meet older ones there."""
     layout = shipped.layout
     skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
     known = {3: {"format", "up", "skeleton"}}
@@ -194,7 +194,7 @@ def test_a_still_take_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (("JOINT Leg", "JOINT Arm"), r"skeleton is another \(joints in excess \['Arm'\], missing"),
+        (("JOINT Leg", "JOINT Arm"), r"another skeleton \(joints in excess \['Arm'\], missing"),
         (("-4", "-400"), "100 times the size"),
     ],
 )

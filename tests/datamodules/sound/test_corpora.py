@@ -1,4 +1,4 @@
-"""Which files make a corpus: manifests in CSV and Parquet, and public data sets."""
+"""A corpus is made of files: manifests in CSV and Parquet, and public data sets."""
 
 import csv
 import sys

@@ -13,7 +13,7 @@ ORDER, FORGETTING = 24, 0.994  # the data module's
 
 
 def log_scales(residuals: np.ndarray) -> np.ndarray:
-    """Of the module's equations, a step at a time."""
+    """Return the log scales by the module's equations, one step at a time."""
     floor, reference = STEP / np.sqrt(12), 2.0**-10
     averages, found = {0.8: reference, 0.98: reference}, []
     for r in residuals:
@@ -66,7 +66,7 @@ def test_any_numbers_give_numbers_both_ways(name: str) -> None:
 
 
 def test_draws_come_back_to_one_level() -> None:
-    """After a burst and after silence alike."""
+    """They do so after a burst and after silence alike."""
     noise = np.random.default_rng(0).standard_normal((2, RATE))
     noise[0, :500] *= 100
     noise[1, :500] = 0

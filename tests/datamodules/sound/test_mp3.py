@@ -13,7 +13,7 @@ from rnade_lightning.datamodules.sound.soundfiles import read_sound
 
 
 def mp3(path: Path, mode: str, n: int = 32_000) -> tuple[Path, bytes, int]:
-    """Noise that comes and goes, the file's bytes, and the end of its first frame."""
+    """Return noise that comes and goes, the file's bytes, and the end of its first frame."""
     rng = np.random.default_rng(0)
     sound = 0.3 * np.cos(np.arange(n) / 3000) ** 8 * rng.normal(size=n)
     soundfile.write(path, sound, RATE, format="MP3", bitrate_mode=mode, compression_level=0.5)
@@ -56,7 +56,7 @@ def test_an_mp3_that_decoders_read_in_part_is_refused(
 def test_the_decoder_alone_loses_sound_in_silence(
     mode: str, change: Callable[[bytes, int], bytes], match: str, tmp_path: Path
 ) -> None:
-    """Why `mp3_fault` is needed: libsndfile reads the same files without an error."""
+    """The decoder reads the faulty files without an error: this is why `mp3_fault` is needed."""
     path, data, first = mp3(tmp_path / "a.mp3", mode)
     whole = soundfile.read(path)[0]
     path.write_bytes(change(data, first))

@@ -12,8 +12,8 @@ ORDER, FORGETTING = 24, 0.994  # the data module's
 
 
 def least_squares(x: np.ndarray, order: int, forgetting: float) -> np.ndarray:
-    """Residuals by solving, before every sample, for the weights w that minimise the sum of
-    ``forgetting**age (x_t - w'h_t)**2``, the ridge coming in one weight at a time."""
+    """Return residuals by solving, before every sample, for the weights w that minimise the sum of
+    ``forgetting**age (x_t - w'h_t)**2``, with the ridge added one weight at a time."""
     ridge, padded = 1e-6, np.concatenate([np.zeros(order), x])
     A, b, e = ridge * np.eye(order), np.zeros(order), np.zeros(len(x))
     for t in range(len(x)):
@@ -93,7 +93,7 @@ def test_any_sound_gives_numbers_both_ways(name: str) -> None:
 
 @pytest.mark.parametrize("scale", [1e-5, 1e-3, 0.1, 10.0])
 def test_noise_stays_as_loud_as_it_is(scale: float) -> None:
-    """Nothing to predict: what a model might draw comes out at nearly its own level."""
+    """Noise cannot be predicted: what a model might draw comes out at nearly its own level."""
     noise = scale * np.random.default_rng(0).standard_normal(5 * RATE)
     for out in (synthesise(noise, ORDER, FORGETTING), analyse(noise, ORDER, FORGETTING)):
         assert 0.9 < np.std(out) / scale < 1.6

@@ -26,7 +26,7 @@ def module(root: Path, **kwargs: object) -> AudioDataModule:
 
 
 def log_scales(residuals: np.ndarray) -> np.ndarray:
-    """Of the module's equations, a step at a time."""
+    """Return the log scales by the module's equations, one step at a time."""
     floor, reference = STEP / np.sqrt(12), 2.0**-10
     averages, found = {0.8: reference, 0.98: reference}, []
     for r in residuals:
@@ -81,7 +81,7 @@ def test_frames_from_the_beginning_are_the_sound_they_are(
 
 
 def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], dict[str, Any], Any]:
-    """What a short training tells, the table after its test by name, and its trainer."""
+    """Return the figures of a short training, the table after its test by name, and its trainer."""
     torch.manual_seed(0)
     model = RNNRNADEModule(data.n_features, 4, 5, 2)
     trainer = pl.Trainer(
@@ -137,8 +137,8 @@ def test_the_predictor_alone_is_a_row_of_the_table(
     tmp_path: Path,
     kind: str,
 ) -> None:
-    """Its bits do not depend on what the frames of the model are, and are about those of the
-    source, a Gaussian of 1000 steps; the model's own row and the others tell bits too."""
+    """Its bits do not depend on the kind of the model's frames. They are about those of the source,
+    a Gaussian of 1000 steps. The model's own row and the others have bits too."""
     data = module(linear_corpus, kind=kind, warmup=3, predictor_order=2, forgetting=0.999)
     table = after_test(data, tmp_path)[1]
     bits = {name: float(row["bits_per_sample"]) for name, row in table.items()}

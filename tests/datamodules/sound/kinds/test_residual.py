@@ -16,8 +16,8 @@ def module(root: Path, **kwargs: object) -> AudioDataModule:
 
 
 def test_bits_per_sample_are_the_entropy_rate(linear_corpus: Path) -> None:
-    """A Gaussian of the source's noise on its residuals takes what the noise takes; on the samples
-    themselves a Gaussian takes more."""
+    """A Gaussian on the residuals takes the bits of the source's noise. A Gaussian on the samples
+    themselves takes more."""
     rate = 0.5 * np.log2(2 * np.pi * np.e * 1000**2)
     bits = {}
     for kind in ("residual", "waveform"):
