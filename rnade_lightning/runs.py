@@ -244,8 +244,8 @@ def _is(logger: Any, pattern: re.Pattern[str]) -> bool:
 def _name_of(options: Any) -> str:
     """The name of a run: that of its experiment's file, else of its kind of data.
 
-    A file of options is an experiment if it says something of the data; the ``config.yaml`` of a run
-    folder has a name in it.
+    A file of options is an experiment if it says something of the data; the ``config.yaml`` of a
+    run folder has a name in it.
     """
     for config in reversed(options.get("config") or []):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -37,7 +38,7 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self.pending: int | None = None
-        self._waiting, self._owner = False, 0
+        self._waiting, self._owner, self._came = False, 0, 0.0
         self._before: dict[int, Any] = {}  # handlers by signal, as they were found
 
     @contextmanager
@@ -76,6 +77,11 @@ class SignalWatch:
         if self.pending is not None:
             raise Interrupted(self.pending)
 
+    @property
+    def waited(self) -> float:
+        """Seconds since the signal that waits came; 0 for none."""
+        return time.monotonic() - self._came if self.pending is not None else 0.0
+
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:  # a process that was forked, such as a loader's worker
             signal.signal(signum, signal.SIG_DFL)
@@ -83,7 +89,8 @@ class SignalWatch:
             return
         impatient = signum == signal.SIGINT and self.pending == signal.SIGINT
         if self._waiting and not impatient:
-            self.pending = self.pending or signum
+            if self.pending is None:
+                self.pending, self._came = signum, time.monotonic()
             return
         raise Interrupted(signum)
 

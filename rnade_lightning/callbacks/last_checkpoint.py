@@ -23,6 +23,11 @@ Moment = Literal["between epochs", "inside an epoch", "at a cut end"]
 where training ends inside an epoch."""
 
 
+PATIENCE = 10.0
+"""Seconds that a signal waits for the end of a validation; after it, the state of the last step is
+not kept, and the one before it is good. Schedulers give a process 30 seconds."""
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``, the state with the best value of a metric. `LastCheckpoint` has it
     written, together with its own.
@@ -236,9 +241,9 @@ class LastCheckpoint(pl.Callback):
         self._forced = trainer.should_stop and inside
 
     def on_validation_batch_start(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            if _wanted(trainer):  # it may be long, and the last state kept is good
-                watch.go_on()
+        in_fit = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if in_fit and _wanted(trainer, PATIENCE):  # the last state kept is good
+            watch.go_on()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated = not trainer.sanity_checking
@@ -279,9 +284,9 @@ def _loader_states(trainer: pl.Trainer) -> list[dict[str, Any]] | None:
     return [loader.state_dict() for loader in loaders]
 
 
-def _wanted(trainer: pl.Trainer) -> bool:
-    """Whether a signal waits, on any rank."""
-    waits = watch.pending is not None
+def _wanted(trainer: pl.Trainer, seconds: float = 0.0) -> bool:
+    """Whether a signal waits, for longer than some seconds, on any rank."""
+    waits = watch.waited > seconds
     if trainer.world_size == 1:
         return waits
     any_: bool = trainer.strategy.reduce_boolean_decision(waits, all=False)
