@@ -169,6 +169,12 @@ class Likelihood(pl.Callback):
         self._flat: dict[str, float] = {}  # what the baselines reach on them
         self._warned = False
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"n_validations": self._n_validations, "warned": self._warned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._n_validations, self._warned = state_dict["n_validations"], state_dict["warned"]
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         nll = trainer.callback_metrics.get("val/nll")
         if nll is None or trainer.sanity_checking:
