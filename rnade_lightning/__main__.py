@@ -44,9 +44,18 @@ from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.messages import cause, listed, near, one_line, quiet
+from rnade_lightning.ranks import GRACE
 from rnade_lightning.run_files import WholeCheckpoints
 from rnade_lightning.run_folders import good_beside, slurm_job
-from rnade_lightning.runs import Run, SaveConfig, as_typed, current, lost_process, requeue
+from rnade_lightning.runs import (
+    Run,
+    SaveConfig,
+    WatchedRanks,
+    as_typed,
+    current,
+    lost_process,
+    requeue,
+)
 from rnade_lightning.signals import Interrupted, watch
 
 COMMANDS = {
@@ -162,7 +171,7 @@ class CLI(LightningCLI):
         own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
         if bar and not own and not sys.stdout.isatty():
             callbacks.append(EpochLines())
-        kwargs["callbacks"] = callbacks
+        kwargs["callbacks"] = [*callbacks, WatchedRanks(self.run)]
         plugins = self._get(self.config_init, "trainer.plugins") or []
         plugins = [*plugins] if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -249,7 +258,13 @@ def main(args: Sequence[str] | None = None) -> None:
         if (said_of_it := lost_process(error)) is None:
             raise
         run = current.get()
-        _end_by(ValueError(said_of_it + (f". {run.how_to_go_on()}" if run and run.last else "")))
+        if run and run.watcher:
+            run.watcher.join(2 * GRACE)  # it knows more, and ends this process
+        print(
+            f"error: {said_of_it}" + (f"; {run.how_to_go_on()}" if run and run.last else ""),
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def _run(argv: list[str]) -> None:

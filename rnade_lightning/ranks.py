@@ -14,6 +14,8 @@ from typing import TypeVar
 import torch.distributed as dist
 
 T = TypeVar("T")
+GRACE = 3.0
+"""Seconds that this process has to end by itself, by the error that a child has ended by."""
 
 
 def of_every_rank(value: T) -> list[T]:
@@ -38,23 +40,30 @@ def of_this_rank(values: Sequence[T]) -> T | None:
     return values[rank] if len(values) == n else None
 
 
-def end_with_any(children: Sequence[subprocess.Popen[bytes]], said: Callable[[], str]) -> None:
+def end_with_any(
+    children: Sequence[subprocess.Popen[bytes]], said: Callable[[], str]
+) -> threading.Thread:
     """End this process with a line and status 1 within some seconds after a child of it was lost,
     the other children with it. Without, it would wait for the lost one.
 
     Args:
         children: the processes.
         said: returns what is to be said after the child's status.
+
+    Returns:
+        The thread that looks after them.
     """
 
     def look() -> None:
+        seen = 0.0  # since when one has ended with a status of its own, as where all meet an error
         while True:
             time.sleep(0.5)
             statuses = [child.poll() for child in children]
             if all(status == 0 for status in statuses):
                 return
+            seen += 0.5 if any(statuses) else 0.0
             for rank, status in enumerate(statuses, 1):
-                if status:
+                if status and (status < 0 or seen > GRACE):
                     how = signal.Signals(-status).name if status < 0 else f"status {status}"
                     line = f"error: the process of rank {rank} has ended ({how}); {said()}"
                     print(line, file=sys.stderr, flush=True)
@@ -62,4 +71,6 @@ def end_with_any(children: Sequence[subprocess.Popen[bytes]], said: Callable[[],
                         child.kill()
                     os._exit(1)
 
-    threading.Thread(target=look, daemon=True, name="ranks").start()
+    thread = threading.Thread(target=look, daemon=True, name="ranks")
+    thread.start()
+    return thread

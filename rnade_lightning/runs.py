@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,6 +20,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from rnade_lightning.class_paths import public_path
 from rnade_lightning.command_parser import PROG, on_rank_zero
+from rnade_lightning.ranks import end_with_any
 from rnade_lightning.run_files import MetricsFile, going_without, replace_file
 from rnade_lightning.run_folders import (
     claim,
@@ -50,6 +52,7 @@ class Run:
     Attributes:
         resumes: whether the run goes on from a checkpoint in its folder.
         n_rows: rows of its metrics that are kept, None for all.
+        watcher: looks after the processes that this one started, if it did.
         folder: the run folder; None before it is known, and where loggers choose their own.
     """
 
@@ -58,6 +61,7 @@ class Run:
         self.n_rows: int | None = None
         self.folder: Path | None = None
         self.resumes = False
+        self.watcher: threading.Thread | None = None
         self._runs: Path | None = None  # folder of all runs of its name, where ours chooses
         if options.trainer.fast_dev_run:
             return
@@ -197,6 +201,23 @@ class SaveConfig(SaveConfigCallback):
         text = self.parser.dump(self._typed, skip_none=False)
         with going_without(self.config_filename):
             replace_file(path, lambda file: file.write(text.encode()))
+
+
+class WatchedRanks(pl.Callback):
+    """Ends the run in a line where a process that this one has started is lost.
+
+    Args:
+        run: tells how to go on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._watched = run, False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        children = getattr(trainer.strategy.launcher, "procs", None)
+        if children and not self._watched:
+            self._watched = True
+            self._run.watcher = end_with_any(children, self._run.how_to_go_on)
 
 
 def as_typed(options: Any) -> Any:

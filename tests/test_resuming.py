@@ -121,7 +121,7 @@ main(sys.argv[1:])
 
 def signalled(signum: int, hook: str, at: str, *command: str, **env: str) -> Any:
     """Run a command that sends itself a signal at a hook."""
-    paths = os.pathsep.join(sys.path[:1] + [str(Path(__file__).parent), str(Path.cwd())])
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     return subprocess.run(
         [sys.executable, "-c", SIGNALLED, *command], capture_output=True, text=True, timeout=300,
         env=os.environ | {"SIGNUM": str(int(signum)), "HOOK": hook, "AT": at, **env,

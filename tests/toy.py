@@ -90,7 +90,7 @@ class KillAt(pl.Callback):
 
 
 class CutAt(pl.Callback):
-    """Ends training by an error before the given step, as suddenly as a kill, but in this process."""
+    """Ends training by an error before the given step, as suddenly as a kill, in this process."""
 
     def __init__(self, step: int) -> None:
         self.step = step

@@ -172,7 +172,7 @@ class LastCheckpoint(pl.Callback):
                 if isinstance(callback, BestCheckpoint) and (moment == "between epochs" or judged):
                     callback.keep(trainer, pl_module)
             try:
-                trainer.save_checkpoint(self._path)
+                trainer.save_checkpoint(self._path, weights_only=False)
                 failed = ""
             except OSError as error:
                 trainer.strategy.barrier("Trainer.save_checkpoint")  # the others are there
