@@ -7,10 +7,10 @@ import argparse
 import json
 import operator
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,122 +21,49 @@ import torch
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
-from rnade_lightning.callbacks import EpochLines, GradientError
+from rnade_lightning.callbacks import EpochLines, GradientError, LastCheckpoint, TimeLimit
 from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
-from rnade_lightning.class_paths import locate, public_path, trusting
-from rnade_lightning.components import component_class
+from rnade_lightning.class_paths import public_path, trusting
+from rnade_lightning.command_parser import (
+    FROM_DATA,
+    FROM_OPTIMIZER,
+    PACKAGE,
+    PROG,
+    Parser,
+    given,
+    on_rank_zero,
+    refuse,
+)
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
-from rnade_lightning.lightning_module import SequenceModule, density_class
-from rnade_lightning.messages import cause, explain, listed, near, one_line, quiet
+from rnade_lightning.lightning_module import SequenceModule
+from rnade_lightning.messages import cause, listed, near, one_line, quiet
+from rnade_lightning.ranks import GRACE
+from rnade_lightning.run_files import WholeCheckpoints
+from rnade_lightning.run_folders import good_beside, slurm_job
+from rnade_lightning.runs import (
+    Run,
+    SaveConfig,
+    WatchedRanks,
+    as_typed,
+    current,
+    lost_process,
+    requeue,
+)
+from rnade_lightning.signals import Interrupted, watch
 
-PACKAGE = "rnade_lightning"
-PROG = f"python -m {PACKAGE}"
 COMMANDS = {
     c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
 }
 
-FROM_DATA = ("n_features", "noise_scale")
-"""Arguments of a model that the data tell."""
-FROM_OPTIMIZER = ("lr",)
-"""Arguments of a model that the optimiser's options tell."""
-
 DEFAULT_EXPERIMENT = "motion.yaml"
 """What is run where no data are named."""
-
-TRAINER_HELP = """
-Training (a selection; all options of Lightning's Trainer are accepted):
-  --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
-  --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.num_nodes N, --trainer.strategy ddp
-  --trainer.precision bf16-mixed, --trainer.gradient_clip_val X, --trainer.enable_progress_bar false
-  --optimizer CLASS, --optimizer.lr X, --lr_scheduler CLASS
-  --seed_everything N   seed of the weights and of everything drawn
-
-Other:
-  --config FILE         YAML file of options; several are merged in their order
-  --test_after_fit false
-                        leave the test part alone, while options are being chosen
-  --ckpt_path FILE      checkpoint to go on from, or to test
-  --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
-  --model CLASS, --data CLASS
-                        another class, by its name; its options: --model.help, --data.help CLASS
-  --print_config        every option there is, as it would be used
-"""
-
-
-BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
-    "component": component_class,
-    "density": density_class,
-}
-"""Options of a model that name a class, and how it is found."""
-BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
-"""What is chosen by class: the option and the base of all classes."""
-
-
-_given: ContextVar[Sequence[str]] = ContextVar("given", default=())
-"""The options of the command that is run, from which a message takes their paths."""
-
-
-class Parser(LightningArgumentParser):
-    """Tells what is wrong with an option in one line, without the page of usage. Help fits one
-    page: the options of the model and of the data at their defaults, and the trainer's common
-    ones."""
-
-    def add_subclass_arguments(
-        self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Leave out the options of a model that the optimiser's options set."""
-        if baseclass is SequenceModule:
-            kwargs["skip"] = set(FROM_OPTIMIZER)
-        return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
-
-    def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Replace the short name of a class by its path: jsonargparse refuses a short name that has
-        arguments beside it."""
-        for options in (obj, namespace or {}):
-            for name, find in BY_SHORT_NAME.items():
-                spec = options.get(name)
-                if isinstance(spec, dict) and "." not in spec.get("class_path", "."):
-                    options[name] = spec | {"class_path": public_path(find(spec["class_path"]))}
-        return super().parse_object(obj, namespace, *args, **kwargs)
-
-    def get_defaults(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the default classes of model and data without their options, so that another class
-        does not inherit them."""
-        found = super().get_defaults(*args, **kwargs)
-        for key in BASES:
-            if found.get(key) is not None:
-                found[key].pop("init_args", None)
-        return found
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        try:
-            chosen = self.get_defaults()
-            kinds: dict[str, type] = {
-                key: locate(chosen[key].class_path, base) for key, base in BASES.items()
-            }
-        except (AttributeError, KeyError):  # not a command that runs an experiment
-            return super().format_help(*args, **kwargs)
-        command = self.prog.split()[-1]
-        page = LightningArgumentParser(
-            prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
-        )
-        for key, kind in kinds.items():
-            page.add_class_arguments(kind, key, skip={*FROM_DATA, *FROM_OPTIMIZER})
-        return page.format_help() + TRAINER_HELP
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        said = explain(message, self.get_defaults, _given.get())
-        key = said.split(" ")[0].rstrip(":").rpartition(".")[2]
-        if "no such option" in said and key in FROM_OPTIMIZER:
-            said = said.split("; did you mean")[0]
-            said += f"; give it to the optimiser, as --optimizer.{key}"
-        _refuse(said)
 
 
 class Trainer(pl.Trainer):
@@ -175,12 +102,27 @@ class CLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         self._wandb_id, self._trust = None, None
-        ckpt_path = self.config[command].get("ckpt_path")
-        if not ckpt_path:
-            return
-        checkpoint = load_checkpoint(ckpt_path)
+        self.run = Run([command, *given.get()], self.config[command])
+        current.set(self.run)
+        if self.config[command].get("ckpt_path"):
+            self._take_model(parser, command, self.config[command].ckpt_path)
+        self.save_config_kwargs = {"typed": as_typed(self.config[command])}
+        self.run.arrange(self.config[command])
+        if command == "fit" and slurm_job():
+            watch.add(signal.SIGUSR1)
+
+    def _take_model(self, parser: LightningArgumentParser, command: str, ckpt_path: str) -> None:
+        """Take the model's class and options from a checkpoint."""
+        try:
+            checkpoint = load_checkpoint(ckpt_path)
+        except ValueError as error:
+            beside = good_beside(ckpt_path) if "readable" in str(error) else None
+            if beside is None:
+                raise
+            raise ValueError(f"{error}: --ckpt_path {beside} lies beside it") from None
         if command == "fit":  # the run goes on, in W&B too
             self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
+            self.run.n_rows = checkpoint.get("metrics_rows")
         trust = self.config[command].trust
         named = _packages(self.config[command].get("model"))  # by the user, and so trusted
         self._trust = [*([trust] if isinstance(trust, str) else trust), *named]
@@ -217,18 +159,35 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         chosen = self._get(self.config_init, "trainer.callbacks") or []
-        callbacks: list[pl.Callback] = chosen if isinstance(chosen, list) else [chosen]
+        callbacks: list[pl.Callback] = [*chosen] if isinstance(chosen, list) else [chosen]
         # If one of ours is given twice, the last counts: callbacks+=Samples sets its options.
         ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
-        callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]
+        callbacks = [c for c in callbacks if ours.get(type(c), c) is c]
+        callbacks.sort(key=lambda c: not isinstance(c, LastCheckpoint))
+        if limit := self._get(self.config_init, "trainer.max_time"):
+            callbacks.append(TimeLimit(limit))
+            kwargs["max_time"] = None
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
         own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
         if bar and not own and not sys.stdout.isatty():
-            kwargs["callbacks"] = [*callbacks, EpochLines()]
+            callbacks.append(EpochLines())
+        kwargs["callbacks"] = [*callbacks, WatchedRanks(self.run)]
+        plugins = self._get(self.config_init, "trainer.plugins") or []
+        plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        own_cluster = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+        if SLURMEnvironment.detect() and not own_cluster:
+            plugins.append(SLURMEnvironment(auto_requeue=False))  # ours: at the end of a step
+        kwargs["plugins"] = plugins
+        loggers = self._get(self.config_init, "trainer.logger")
+        folder = self.run.start(loggers if isinstance(loggers, list) else [loggers])
+        if folder is not None:
+            kwargs["default_root_dir"] = str(folder)
         trainer = super().instantiate_trainer(**kwargs)
         for logger in trainer.loggers:
             logs = self.config.subcommand != "prepare"  # which leaves no run folder
-            if isinstance(logger, WandbLogger) and logs and _on_rank_zero():
+            if isinstance(logger, WandbLogger) and logs and on_rank_zero():
                 # W&B's files go into the run folder, whose name is known now
                 folder = str(trainer.loggers[0].log_dir)
                 Path(folder).mkdir(parents=True, exist_ok=True)
@@ -242,8 +201,9 @@ class CLI(LightningCLI):
         if self.trainer.interrupted or not self.config.fit.test_after_fit:
             return
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
+        last = None if best or self.run.last is None else str(self.run.last)  # as averaged weights
         self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path="best" if best else None
+            self.model, datamodule=self.datamodule, ckpt_path="best" if best else last
         )
         self._say_where()
 
@@ -273,23 +233,19 @@ def main(args: Sequence[str] | None = None) -> None:
         os.environ[name] = os.environ.get(name) or value  # empty is as unset
     quiet()
     argv = list(sys.argv[1:] if args is None else args)
-    _given.set(argv[1:])
+    given.set(argv[1:])
+    current.set(None)
     try:
-        known = [*CLI.subcommands(), *COMMANDS]
-        if argv and not argv[0].startswith("-") and argv[0] not in known:
-            _refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
-        if argv and argv[0] in COMMANDS:
-            jsonargparse.auto_cli(
-                COMMANDS[argv[0]],
-                args=argv[1:],
-                as_positional=False,
-                parser_class=Parser,
-                prog=f"{PROG} {argv[0]}",
-                description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
-            )
-        else:
-            _lightning(argv)
-            _finish_wandb()
+        with watch.handled():
+            _run(argv)
+    except Interrupted as stop:
+        run = current.get()
+        requeued = stop.signum == signal.SIGUSR1
+        if on_rank_zero():
+            said = [requeue(stop)] if requeued else []
+            said += [run.said_of(stop) if run is not None else f"stopped by {stop}"]
+            print("\n".join(said), file=sys.stderr, flush=True)
+        sys.exit(stop.status if on_rank_zero() else 0)
     except (
         ValueError,
         OSError,
@@ -297,13 +253,47 @@ def main(args: Sequence[str] | None = None) -> None:
         GradientError,
         MisconfigurationException,
     ) as error:
-        if os.environ.get("RNADE_TRACEBACK"):
+        _end_by(error)
+    except RuntimeError as error:
+        if (said_of_it := lost_process(error)) is None:
             raise
-        if _on_rank_zero():
-            told = cause(error)
-            said = str(told) if isinstance(told, DataError) else one_line(str(told))
-            print(f"error: {said or type(told).__name__}", file=sys.stderr)
+        run = current.get()
+        if run and run.watcher:
+            run.watcher.join(2 * GRACE)  # it knows more, and ends this process
+        print(
+            f"error: {said_of_it}" + (f"; {run.how_to_go_on()}" if run and run.last else ""),
+            file=sys.stderr,
+        )
         sys.exit(1)
+
+
+def _run(argv: list[str]) -> None:
+    known = [*CLI.subcommands(), *COMMANDS]
+    if argv and not argv[0].startswith("-") and argv[0] not in known:
+        refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
+    if argv and argv[0] in COMMANDS:
+        jsonargparse.auto_cli(
+            COMMANDS[argv[0]],
+            args=argv[1:],
+            as_positional=False,
+            parser_class=Parser,
+            prog=f"{PROG} {argv[0]}",
+            description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
+        )
+    else:
+        _lightning(argv)
+        _finish_wandb()
+
+
+def _end_by(error: Exception) -> NoReturn:
+    """End the process with the one line of an error; raise it where a traceback is asked for."""
+    if os.environ.get("RNADE_TRACEBACK"):
+        raise error
+    if on_rank_zero():
+        told = cause(error)
+        said = str(told) if isinstance(told, DataError) else one_line(str(told))
+        print(f"error: {said or type(told).__name__}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _lightning(argv: list[str]) -> None:
@@ -311,7 +301,7 @@ def _lightning(argv: list[str]) -> None:
     defaults = {"default_config_files": [str(configs / "base.yaml")]}
     if argv and argv[0] in CLI.subcommands() and not _names_data(argv[1:]):
         argv = [argv[0], f"--config={configs / DEFAULT_EXPERIMENT}", *argv[1:]]
-        if _on_rank_zero():
+        if on_rank_zero():
             print(f"no data are named: {argv[0]} takes configs/{DEFAULT_EXPERIMENT}, "
                   "the shipped motion", file=sys.stderr)  # fmt: skip
     CLI(
@@ -321,7 +311,7 @@ def _lightning(argv: list[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         trainer_class=Trainer,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=SaveConfig,
         load_from_checkpoint_support=False,  # hyperparameters are what the class was given
         parser_class=Parser,
         parser_kwargs={command: defaults for command in CLI.subcommands()}
@@ -368,17 +358,6 @@ def _finish_wandb() -> None:
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
-
-
-def _refuse(said: str) -> NoReturn:
-    """End the process with one line on its options."""
-    if _on_rank_zero():
-        print(f"error: {said} (options: --help)", file=sys.stderr)
-    sys.exit(2)
-
-
-def _on_rank_zero() -> bool:
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from rnade_lightning import densities
 from rnade_lightning.class_paths import locate, public_path, trusting
@@ -22,6 +23,7 @@ from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.hyperparameters import accepted, arguments_of, plain
 from rnade_lightning.loaders import Batch, as_batch
+from rnade_lightning.ranks import of_every_rank, of_this_rank
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 
@@ -51,6 +53,7 @@ class SequenceModule(pl.LightningModule):
         self.lr = lr
         self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
+        self._train_nll = MeanMetric()  # of the epoch so far, which a checkpoint inside it keeps
 
     @classmethod
     def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
@@ -127,9 +130,13 @@ class SequenceModule(pl.LightningModule):
         if "log_jacobian" in batch:
             log_p = log_p + batch["log_jacobian"]
         nll = -(log_p * scored).sum() / n_frames.clamp(min=1)
+        if stage == "train":
+            if self._train_nll.dtype != torch.get_default_dtype():
+                self._train_nll.set_dtype(torch.get_default_dtype())
+            self._train_nll.update(nll.detach(), n_frames)
         self.log(
             f"{stage}/nll",
-            nll,
+            self._train_nll if stage == "train" else nll,
             on_step=False,
             on_epoch=True,
             prog_bar=True,
@@ -198,6 +205,11 @@ class SequenceModule(pl.LightningModule):
                 f"{self.model.n_features}; give the data it was trained on"
             )
         self._states = dict(checkpoint["states"])
+        if so_far := of_this_rank(checkpoint.get("epoch_so_far", [])):
+            self._states = so_far["states"]
+            self._clipped = [torch.tensor(clipped) for clipped in so_far["clipped"]]
+            for name, value in so_far["nll"].items():
+                setattr(self._train_nll, name, value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to load the checkpoint: the paths of its classes, and the features."""
@@ -205,6 +217,11 @@ class SequenceModule(pl.LightningModule):
         checkpoint["data_class"] = self._data_class()
         checkpoint["n_features"] = self.model.n_features
         checkpoint["states"] = self._states
+        checkpoint["epoch_so_far"] = of_every_rank({
+            "states": self._states,
+            "clipped": [bool(clipped) for clipped in self._clipped],
+            "nll": dict(self._train_nll.metric_state),
+        })  # fmt: skip
 
     def _data_class(self) -> str | None:
         """Return the path of the data's class; None for plain loaders, and without a trainer."""
@@ -250,6 +267,9 @@ class RNNRNADEModule(SequenceModule):
         if noise_scale > self.model.floor:
             self.model.rnade.floor = noise_scale
             self.save_hyperparameters({"floor": noise_scale})
+
+    def on_train_start(self) -> None:
+        self.on_train_epoch_start()  # which Lightning leaves out where it goes on inside an epoch
 
     def on_train_epoch_start(self) -> None:
         self.model.conditioned_on_state = self.current_epoch >= self.pretrain_epochs

@@ -135,6 +135,7 @@ def quiet() -> None:
         ".*does not have many workers.*",
         ".*configure_optimizers. will be overridden.*",
         ".*LightningCLI's args parameter is intended.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
         ".*Experiment logs directory .* exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",

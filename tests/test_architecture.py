@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "rnade_lightning"
 LEVELS = [  # a file imports from its own level and those before it; a folder stands for its files
-    ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py"],
+    ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py", "ranks.py", "signals.py"],
+    ["run_folders.py", "run_files.py"],
     ["datamodules/core"],
     ["datamodules/motion", "datamodules/sound", "datamodules/simulated"],
     ["datamodules/__init__.py"],
@@ -25,7 +26,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["lightning_module.py"],
     ["checkpoints.py"],
     ["callbacks"],
-    ["commands.py", "dashboard.py"],
+    ["commands.py", "dashboard.py", "command_parser.py"],
+    ["runs.py"],
     ["__main__.py"],
 ]
 MODEL = ["density.py", "gradients.py", "distribution.py", "rnade.py", "rnn_rnade.py"]

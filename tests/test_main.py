@@ -33,7 +33,7 @@ def test_a_run_leaves_what_it_promises(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the default loggers: CSV and W&B
     main(["fit", *SMALL, f"--data.root={root}", "--trainer.max_epochs=2"])
-    folder = tmp_path / "runs" / "motion" / "version_0"
+    folder = tmp_path / "runs" / "toy" / "version_0"  # of ToyDataModule
     for name in (
         "metrics.csv", "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
         "comparison.csv", "comparison.md", "likelihood/by_frame.csv", "likelihood/by_feature.csv",
@@ -47,7 +47,7 @@ def test_a_run_leaves_what_it_promises(
     printed = capsys.readouterr().out
     assert "VAR(3)" in printed
     assert "copy the last frame" in printed
-    assert "runs/motion/version_0" in printed
+    assert "runs/toy/version_0" in printed
     keys = set().union(*(row.keys() for row in read_metrics(folder)))
     assert {"train/nll", "val/nll", "val/nll_raw", "test/nll", "grad_norm/total"} <= keys
     assert {"gradcheck/algorithm", "gradcheck/difference"} <= keys

@@ -89,6 +89,30 @@ class KillAt(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class CutAt(pl.Callback):
+    """Ends training by an error before the given step, as suddenly as a kill, in this process."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            raise ValueError("cut")
+
+
+class SlowAt(pl.Callback):
+    """Takes very long, it says, for the given step: time limits are over after it."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step + 1:
+            for callback in trainer.callbacks:
+                if isinstance(callback, pl.callbacks.Timer):
+                    callback.load_state_dict({"time_elapsed": {"train": 1e6}})
+
+
 class SpoilAt(pl.Callback):
     """Makes a parameter infinite before the given step."""
 

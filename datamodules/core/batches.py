@@ -18,6 +18,7 @@ Conventions:
 """
 
 import heapq
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -320,7 +321,10 @@ class FrameLoader(DataLoader[Item]):
             (seed,) = np.random.SeedSequence(entropy).generate_state(1)
             self.generator.manual_seed(int(seed))  # workers', not the global one
         self.n_done = done
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        if not isinstance(self.sampler, ResumableSampler):  # Lightning's, such as to overfit
+            batches = itertools.islice(batches, done, None)
+        for batch in batches:
             self.n_done += 1
             yield batch
 

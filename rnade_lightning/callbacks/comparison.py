@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from rnade_lightning.callbacks.fitted_baselines import Baseline, FittedBaselines
 from rnade_lightning.callbacks.media import log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.density import FrameDensity
+from rnade_lightning.run_files import going_without, write_csv, write_text
 
 
 class Row(NamedTuple):
@@ -115,10 +115,8 @@ class Comparison(pl.Callback):
         )
 
     def _write(self, folder: Path, rows: list[Row], n_frames: int, units: str) -> None:
-        with open(folder / "comparison.csv", "w", newline="") as file:
-            names, values = _columns(rows)
-            filled = [["" if x != x else x for x in row] for row in values]
-            csv.writer(file).writerows([names, *filled])
+        names, values = _columns(rows)
+        filled = [["" if x != x else x for x in row] for row in values]
         head = ["model", *(_HEADS[key] for key in names[1:])]
         table = [head, ["---", *["---:"] * (len(head) - 1)], *map(_written, values)]
         lines = [f"| {' | '.join(cells)} |" for cells in table]
@@ -127,8 +125,10 @@ class Comparison(pl.Callback):
             f"errors are squared, summed over features. Model: {self.n_samples} draws a frame, "
             f"mean of {self.n_mean}."
         )
-        (folder / "comparison.md").write_text("\n".join([*lines, "", note, ""]))
         print("\n" + "\n".join(_aligned(rows)) + "\n" + note)
+        with going_without("the table"):
+            write_csv(folder / "comparison.csv", [names, *filled])
+            write_text(folder / "comparison.md", "\n".join([*lines, "", note, ""]))
 
 
 _HEADS = {

@@ -27,6 +27,9 @@ class EpochLines(ProgressBar):
         """Print nothing, as on every rank but the first."""
         self._enabled = False
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.monotonic()  # also where a run goes on inside an epoch
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.monotonic()
 

@@ -16,7 +16,6 @@ Conventions:
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from rnade_lightning.callbacks.fitted_baselines import FittedBaselines
 from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
 from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.run_files import going_without, replace_file, write_csv
 
 Array = npt.NDArray[np.float64]
 
@@ -172,6 +172,12 @@ class Likelihood(pl.Callback):
         self._flat: dict[str, float] = {}  # what the baselines reach on them
         self._warned = False
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"n_validations": self._n_validations, "warned": self._warned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._n_validations, self._warned = state_dict["n_validations"], state_dict["warned"]
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         nll = trainer.callback_metrics.get("val/nll")
         if nll is None or trainer.sanity_checking:
@@ -210,6 +216,10 @@ class Likelihood(pl.Callback):
         self._report(trainer, pl_module, "test", "")
 
     def _report(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
+        with going_without("the likelihood by frame and feature"):
+            self._write(trainer, pl_module, split, stem)
+
+    def _write(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or log_dir is None:
             return
@@ -233,7 +243,7 @@ class Likelihood(pl.Callback):
             rivals = [of[i].sum(-1) + stretch[-len(of[i]) :] for of in of_baselines]
             by_frame[name] = np.column_stack([log_p, *(_from_the_end(r, log_p) for r in rivals)])
         rows = [(name, t, *v) for name, values in by_frame.items() for t, v in enumerate(values)]
-        _write_csv(folder / f"{stem}by_frame.csv", header, rows)
+        write_csv(folder / f"{stem}by_frame.csv", [header, *rows])
         drawn = sorted(by_frame, key=lambda name: -len(by_frame[name]))[: self.n_sequences]
         some = [row for row in rows if row[0] in drawn and row[1] < CHUNK]
         log_table(trainer, "likelihood/by_frame", header, some)
@@ -246,7 +256,7 @@ class Likelihood(pl.Callback):
         by_feature = found.scored.double().mean(0).tolist()
         columns = (data.feature_names, by_feature, *means, ks, found.degenerate.tolist())
         features = [FeatureRow(*row) for row in zip(*columns, strict=True)]
-        _write_csv(folder / f"{stem}by_feature.csv", FeatureRow._fields, features)
+        write_csv(folder / f"{stem}by_feature.csv", [FeatureRow._fields, *features])
         log_table(trainer, "likelihood/by_feature", FeatureRow._fields, features)
 
         picture = folder / f"{stem}likelihood.png"
@@ -258,7 +268,7 @@ class Likelihood(pl.Callback):
         pit = None if found.pit is None else found.pit.flatten().double().cpu().numpy()
         drawn_log_p = {name: by_frame[name][:, 0] for name in drawn}
         figure = draw_likelihood(drawn_log_p, levels, features, pit, numbers.get("ks", math.nan))
-        figure.savefig(picture, dpi=110)
+        replace_file(picture, lambda file: figure.savefig(file, dpi=110, format="png"))
         log_media(trainer, "likelihood", [picture])
 
     def _numbers(self, found: Figures, data: FrameDataModule) -> dict[str, float]:
@@ -304,8 +314,3 @@ def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[F
 def _from_the_end(log_p: Tensor, whole: Array) -> Array:
     """Return a baseline's log p beside the model's; NaN where it has no past."""
     return np.concatenate([np.full(len(whole) - len(log_p), np.nan), log_p.numpy()])
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])

@@ -14,6 +14,8 @@ import torch
 import yaml
 from pytorch_lightning.loggers import WandbLogger
 
+from rnade_lightning.run_files import going_without, write_text
+
 
 class RunCard(pl.Callback):
     """Writes ``run.json`` into the run folder before training starts: the card of the data, the
@@ -53,8 +55,9 @@ class RunCard(pl.Callback):
                 logger.log_hyperparams(card | config)
                 self._wandb_id = logger.version
         card["wandb_id"] = self._wandb_id
-        Path(log_dir).mkdir(parents=True, exist_ok=True)
-        Path(log_dir, "run.json").write_text(json.dumps(card, indent=2, default=str) + "\n")
+        with going_without("run.json"):
+            text = json.dumps(card, indent=2, default=str)
+            write_text(Path(log_dir, "run.json"), text + "\n")
 
 
 def code_version() -> dict[str, str | None]:

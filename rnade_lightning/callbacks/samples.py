@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
 from rnade_lightning.callbacks.media import log_media, log_numbers
+from rnade_lightning.run_files import going_without, write_text
 
 
 class _Drawn(NamedTuple):
@@ -64,14 +65,18 @@ class Samples(pl.Callback):
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             title = f"Epoch {epoch}, step {trainer.global_step}, validation data"
-            self._write(trainer, pl_module, "val", f"epoch{epoch:04d}", title)
+            self._show(trainer, pl_module, "val", f"epoch{epoch:04d}", title)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         title = "Test data"
         if trainer.ckpt_path:
             found = torch.load(str(trainer.ckpt_path), map_location="cpu", weights_only=True)
             title += f", weights of epoch {found['epoch'] + 1}, step {found['global_step']}"
-        self._write(trainer, pl_module, "test", "test", title)
+        self._show(trainer, pl_module, "test", "test", title)
+
+    def _show(self, *what: Any) -> None:
+        with going_without("generated sequences"):
+            self._write(*what)
 
     def _write(
         self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str, title: str
@@ -99,7 +104,7 @@ class Samples(pl.Callback):
                 log_p = model.log_prob(drawn.frames[None]).mean().item()
             metrics[drawn.kind] = {"log_prob": log_p} | data.metrics(frames)
         model.train(was_training)
-        (folder / f"{stem}_metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write_text(folder / f"{stem}_metrics.json", json.dumps(metrics, indent=2) + "\n")
         log_numbers(trainer, {
             f"samples/{kind}/{key}": value
             for kind, numbers in metrics.items()
