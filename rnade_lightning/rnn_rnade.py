@@ -301,7 +301,7 @@ class RNNRNADE(RecurrentModel):
         floor: smallest scale of a component, in the units of frames; part of density and sampler.
         linear: a linear path inside the frame, from the earlier features to the means.
         scale_mean_gradient: let the means of narrow components move slower (the authors'
-            heuristic); see `RNADE`.
+            heuristic), on the torch path.
         censor_at: bounds at which features are censored, in the units of frames: for features that
             often lie exactly on a bound, such as black pixels. The linear path from past frames
             then moves the means.
