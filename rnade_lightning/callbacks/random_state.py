@@ -15,8 +15,9 @@ from rnade_lightning.ranks import of_every_rank, of_this_rank
 
 class RandomState(pl.Callback):
     """Saves the random states of Python, NumPy and torch, of every rank, in every checkpoint, and
-    sets them again before training goes on. The data module's order of an epoch depends on its seed and number
-    only. So a run that was killed and resumed ends with the same weights as one that was not."""
+    sets them again before training goes on. The data module's order of an epoch depends on its seed
+    and number only. So a run that was killed and resumed ends with the same weights as one that was
+    not."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
