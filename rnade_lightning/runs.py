@@ -115,7 +115,8 @@ class Run:
             return
         self.folder, self.resumes = folder, True
         if on_rank_zero():
-            print(f"goes on in {folder}", file=sys.stderr)
+            how = "goes on in" if self.command == "fit" else "adds to"
+            print(f"{how} {folder}", file=sys.stderr)
 
     def arrange(self, options: Any) -> None:
         """Set the loggers' options as this run needs them; what was typed is to be kept before."""
