@@ -1,9 +1,10 @@
 """Kills runs at every kind of point and goes on with them: ``python tests/kills.py``.
 
-A point is ``<event>:<what>:<n>``: the n-th time that a hook of the callbacks is reached (``hook``),
-that a file is opened to be written (``open``), or that it takes its place (``rename``). The process
-is killed there as by ``kill -9``. What goes on has to end as the run that was never killed: the same
-selected and final weights, bit for bit, the same rows of metrics, the same table.
+A point is ``<event>:<what>:<n>``: the n-th time that a hook of the callbacks is reached, by the last
+of them (``hook``) or the first (``early``), that a file is opened to be written (``open``), or that
+it takes its place (``rename``). The process is killed there as by ``kill -9``. What goes on has to
+end as the run that was never killed: the same selected and final weights, bit for bit, the same rows
+of metrics, the same table.
 """
 
 import os
@@ -29,7 +30,8 @@ POINTS = (
     "rename:last.ckpt:4",
     "open:metrics.csv:2",
     "rename:metrics.csv:2",
-    "hook:on_train_epoch_start:2",
+    "early:on_train_epoch_start:2",
+    "hook:on_train_epoch_start:3",
     "hook:on_train_batch_start:9",
     "open:best.ckpt:2",
     "hook:on_train_end:1",
@@ -45,7 +47,7 @@ CHAIN = ("hook:on_train_batch_end:3", "open:last.ckpt:4", "hook:on_validation_en
 """Points of one run, one after another."""
 
 DRIVER = """
-import os, signal, sys
+import functools, os, signal, sys
 
 event, what, left = os.environ.get("KILL_AT", "none:none:0").split(":")
 left = int(left)
@@ -71,12 +73,16 @@ from rnade_lightning.__main__ import main
 class Counted(pl.Callback):
     pass
 
-if event == "hook":
-    setattr(Counted, what, lambda self, *args, **kwargs: seen("hook", what))
+if event in ("hook", "early"):
+    setattr(Counted, what, lambda self, *args, **kwargs: seen(event, what))
     before = pl.Trainer.__init__
+
+    @functools.wraps(before)  # with its options
     def init(self, *args, **kwargs):
-        kwargs["callbacks"] = [*kwargs["callbacks"], Counted()]
+        at = 0 if event == "early" else len(kwargs["callbacks"])
+        kwargs["callbacks"].insert(at, Counted())
         before(self, *args, **kwargs)
+
     pl.Trainer.__init__ = init
 sys.addaudithook(audit)
 main(sys.argv[1:])
