@@ -24,6 +24,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
@@ -55,6 +56,7 @@ from rnade_lightning.runs import (
     current,
     lost_process,
     requeue,
+    wandb_cannot_write,
 )
 from rnade_lightning.signals import Interrupted, watch
 
@@ -101,7 +103,8 @@ class CLI(LightningCLI):
         """Parse arguments; take the model's class and options from a checkpoint that they name."""
         super().parse_arguments(parser, args)
         command = self.config.subcommand
-        self._wandb_id, self._trust = None, None
+        self._wandb_id: str | None = None
+        self._trust: list[str] | None = None
         self.run = Run([command, *given.get()], self.config[command])
         current.set(self.run)
         if self.config[command].get("ckpt_path"):
@@ -171,7 +174,7 @@ class CLI(LightningCLI):
         own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
         if bar and not own and not sys.stdout.isatty():
             callbacks.append(EpochLines())
-        kwargs["callbacks"] = [*callbacks, WatchedRanks(self.run)]
+        self.callbacks = kwargs["callbacks"] = [*callbacks, WatchedRanks(self.run)]
         plugins = self._get(self.config_init, "trainer.plugins") or []
         plugins = [*plugins] if isinstance(plugins, list) else [plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
@@ -180,31 +183,48 @@ class CLI(LightningCLI):
         if SLURMEnvironment.detect() and not own_cluster:
             plugins.append(SLURMEnvironment(auto_requeue=False))  # ours: at the end of a step
         kwargs["plugins"] = plugins
-        loggers = self._get(self.config_init, "trainer.logger")
-        folder = self.run.start(loggers if isinstance(loggers, list) else [loggers])
+        found = self._get(self.config_init, "trainer.logger")
+        loggers = found if isinstance(found, list) else [found] if found else []
+        folder = self.run.start(loggers)
         if folder is not None:
             kwargs["default_root_dir"] = str(folder)
+        to_wandb = [logger for logger in loggers if isinstance(logger, WandbLogger)]
+        if folder and to_wandb and on_rank_zero() and (why := wandb_cannot_write(folder)):
+            kwargs["logger"] = [logger for logger in loggers if logger not in to_wandb]
+            rank_zero_warn(f"{folder}: {why}; the run goes on without W&B")
         trainer = super().instantiate_trainer(**kwargs)
+        if self.run.folder is None and loggers and trainer.loggers[0].log_dir:  # its own choice
+            self.run.folder = Path(trainer.loggers[0].log_dir)
         for logger in trainer.loggers:
-            logs = self.config.subcommand != "prepare"  # which leaves no run folder
-            if isinstance(logger, WandbLogger) and logs and on_rank_zero():
+            if isinstance(logger, WandbLogger) and on_rank_zero():
                 # W&B's files go into the run folder, whose name is known now
-                folder = str(trainer.loggers[0].log_dir)
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                logger._save_dir = logger._wandb_init["dir"] = folder
+                place = str(trainer.loggers[0].log_dir)
+                Path(place).mkdir(parents=True, exist_ok=True)
+                logger._save_dir = logger._wandb_init["dir"] = place
                 logger._wandb_init.pop("anonymous", None)  # W&B warns of it, though it is unset
                 if self._wandb_id and not (logger.version or os.environ.get("WANDB_RUN_ID")):
                     logger._id = logger._wandb_init["id"] = self._wandb_id
         return trainer
 
     def after_fit(self) -> None:
-        if self.trainer.interrupted or not self.config.fit.test_after_fit:
+        keeper = [c for c in self.callbacks if isinstance(c, LastCheckpoint)]
+        if self.trainer.interrupted:
             return
+        if self.config.fit.test_after_fit:
+            self._test(trained=not keeper or keeper[0].has_trained)
+        if keeper and keeper[0].failed:
+            raise ValueError(
+                f"the weights could not be kept at the end: {keeper[0].failed}; make room, and go "
+                "on from the last checkpoint, if there is one, or train again"
+            )
+
+    def _test(self, trained: bool) -> None:
+        """Test the best weights, else the last ones."""
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
-        last = None if best or self.run.last is None else str(self.run.last)  # as averaged weights
-        self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path="best" if best else last
-        )
+        weights = "best" if best else None  # the last ones, as training left them
+        if not best and not trained and self.run.last:
+            weights = str(self.run.last)  # which may be averaged; those to train on are not
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=weights)
         self._say_where()
 
     def after_test(self) -> None:

@@ -24,24 +24,50 @@ FROM_DATA = ("n_features", "noise_scale")
 FROM_OPTIMIZER = ("lr",)
 """Arguments of a model that the optimiser's options tell."""
 
-TRAINER_HELP = """
+TRAINING_HELP = """
 Training (a selection; all options of Lightning's Trainer are accepted):
   --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
   --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.num_nodes N, --trainer.strategy ddp
   --trainer.precision bf16-mixed, --trainer.gradient_clip_val X, --trainer.enable_progress_bar false
+  --trainer.default_root_dir FOLDER
+                        the run folder is made below it, in place of the current folder
   --optimizer CLASS, --optimizer.lr X, --lr_scheduler CLASS
   --seed_everything N   seed of the weights and of everything drawn
 
 Other:
-  --config FILE         YAML file of options; several are merged in their order
+  --ckpt_path FILE      last.ckpt of a run to go on with; it goes on in its folder
   --test_after_fit false
                         leave the test part alone, while options are being chosen
-  --ckpt_path FILE      checkpoint to go on from, or to test
+"""
+TRAINED_HELP = """
+Devices (a selection; all options of Lightning's Trainer are accepted):
+  --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.strategy ddp
+  --trainer.default_root_dir FOLDER
+                        the run folder is made below it, in place of the current folder
+
+Other:
+  --ckpt_path FILE      checkpoint of the model; its options come from it
+"""
+MODEL_HELP = """\
   --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
-  --model CLASS, --data CLASS
-                        another class, by its name; its options: --model.help, --data.help CLASS
+  --model CLASS         another class of model, by its name; its options: --model.help CLASS
+"""
+DATA_HELP = """\
+  --data CLASS          another kind of data, by its name; its options: --data.help CLASS
+  --config FILE         YAML file of options; several are merged in their order
   --print_config        every option there is, as it would be used
 """
+HELP = {
+    "fit": TRAINING_HELP + MODEL_HELP + DATA_HELP,
+    "prepare": "\nOther:\n" + DATA_HELP,
+    "predict": TRAINED_HELP.replace(
+        "the run folder is made below it, in place of the current folder",
+        "where predictions go if the checkpoint lies in no run folder",
+    )
+    + MODEL_HELP
+    + DATA_HELP,
+}
+"""What the help of a command says after the options of the data; `TRAINED_HELP` for the others."""
 
 
 BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
@@ -102,8 +128,10 @@ class Parser(LightningArgumentParser):
             prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
         )
         for key, kind in kinds.items():
+            if key == "model" and command != "fit":  # a checkpoint tells
+                continue
             page.add_class_arguments(kind, key, skip={*FROM_DATA, *FROM_OPTIMIZER})
-        return page.format_help() + TRAINER_HELP
+        return page.format_help() + HELP.get(command, TRAINED_HELP + MODEL_HELP + DATA_HELP)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         said = explain(message, self.get_defaults, given.get())

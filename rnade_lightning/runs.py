@@ -75,7 +75,7 @@ class Run:
             self._go_on_in(folder_of(str(options.ckpt_path)))
 
     def _name(self, options: Any) -> None:
-        """Name the run where no name was given, and put what is relative below the root."""
+        """Name the run where no name was given; find the folder of the runs of that name."""
         root = options.trainer.default_root_dir
         found = options.trainer.logger
         loggers = found if isinstance(found, list) else [found] if found else []
@@ -85,13 +85,11 @@ class Run:
                 return
             if "name" in given and given.name in UNNAMED and not _is(logger, WANDB_LOGGER):
                 given.name = _name_of(options)
-            if root and given.get("save_dir") and "://" not in str(given.save_dir):
-                given.save_dir = str(Path(root, given.save_dir))
         if not loggers:
             self._runs = Path(root or ".", "runs", _name_of(options))
         elif _is(loggers[0], CSV_LOGGER):
             given = loggers[0].init_args
-            self._runs = Path(given.save_dir, given.name or "")
+            self._runs = Path(root or "", given.save_dir, given.name or "")
             if given.version is not None:
                 version = given.version
                 self.folder = self._runs / (
@@ -117,23 +115,23 @@ class Run:
             return
         self.folder, self.resumes = folder, True
         if on_rank_zero():
-            print(f"goes on in {folder}", file=sys.stderr)
+            how = "goes on in" if self.command == "fit" else "adds to"
+            print(f"{how} {folder}", file=sys.stderr)
 
     def arrange(self, options: Any) -> None:
         """Set the loggers' options as this run needs them; what was typed is to be kept before."""
         found = options.trainer.logger
         loggers = found if isinstance(found, list) else [found] if found else []
+        root = options.trainer.default_root_dir
         for i, logger in enumerate(loggers):
+            given = getattr(logger, "init_args", None) or {}
+            if root and given.get("save_dir") and "://" not in str(given["save_dir"]):
+                given["save_dir"] = str(Path(root, given["save_dir"]))
             if _is(logger, CSV_LOGGER):
                 logger.class_path = public_path(MetricsFile)
-            elif (
-                i == 0 and self.resumes and "version" in (getattr(logger, "init_args", None) or ())
-            ):
-                assert self.folder is not None
-                logger.init_args.update(
-                    save_dir=str(self.folder.parent.parent), name=self.folder.parent.name,
-                    version=self.folder.name,
-                )  # fmt: skip
+            elif i == 0 and self.folder and "version" in given:
+                given["save_dir"] = str(self.folder.parent.parent)
+                given["name"], given["version"] = self.folder.parent.name, self.folder.name
         if self.command == "predict" and isinstance(found, list):  # it logs nothing
             options.trainer.logger = [x for x in found if not _is(x, WANDB_LOGGER)]
 
@@ -218,6 +216,39 @@ class WatchedRanks(pl.Callback):
         if children and not self._watched:
             self._watched = True
             self._run.watcher = end_with_any(children, self._run.how_to_go_on)
+
+
+WANDB_FOLDERS = {
+    "WANDB_DATA_DIR": ("XDG_DATA_HOME", "~/.local/share"),
+    "WANDB_CACHE_DIR": ("XDG_CACHE_HOME", "~/.cache"),
+    "WANDB_CONFIG_DIR": ("XDG_CONFIG_HOME", "~/.config"),
+}
+"""Variables that say where W&B writes beside the run folder, and where it does without them."""
+WANDB_BYTES = 2**18
+"""Bytes that there must be room for, for W&B to begin."""
+
+
+def wandb_cannot_write(folder: Path) -> str:
+    """Return why W&B cannot write into a run folder, nothing where it can; what it writes into the
+    user's home goes into the run folder where the home cannot be written."""
+    trial = folder / ".wandb"
+    try:
+        trial.write_bytes(bytes(WANDB_BYTES))
+    except OSError as error:
+        return str(error.strerror)
+    finally:
+        trial.unlink(missing_ok=True)
+    for variable, (xdg, usual) in WANDB_FOLDERS.items():
+        place = Path(os.environ.get(xdg) or usual).expanduser() / "wandb"
+        if os.environ.get(variable) is None:
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                writable = os.access(place, os.W_OK)
+            except OSError:
+                writable = False
+            if not writable:
+                os.environ[variable] = str((folder / "wandb").absolute())
+    return ""
 
 
 def as_typed(options: Any) -> Any:

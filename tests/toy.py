@@ -79,13 +79,13 @@ class NoisyModule(RNNRNADEModule):
 
 
 class KillAt(pl.Callback):
-    """Kills the process, as a power cut would, before the given step."""
+    """Kills the process of a rank, as a power cut would, before the given step."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, rank: int = 0) -> None:
+        self.step, self.rank = step, rank
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

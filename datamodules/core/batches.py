@@ -321,7 +321,7 @@ class FrameLoader(DataLoader[Item]):
             (seed,) = np.random.SeedSequence(entropy).generate_state(1)
             self.generator.manual_seed(int(seed))  # workers', not the global one
         self.n_done = done
-        batches = super().__iter__()
+        batches: Iterator[Any] = super().__iter__()
         if not isinstance(self.sampler, ResumableSampler):  # Lightning's, such as to overfit
             batches = itertools.islice(batches, done, None)
         for batch in batches:

@@ -12,7 +12,6 @@ Conventions:
 from __future__ import annotations
 
 import copy
-import csv
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from rnade_lightning.gradients import STATES, rnade_gradients, rnn_rnade_gradien
 from rnade_lightning.loaders import as_batch
 from rnade_lightning.rnade import RNADE
 from rnade_lightning.rnn_rnade import RNNRNADE, RecurrentModel
+from rnade_lightning.run_files import going_without, write_csv, write_text
 
 NAMES = ("alpha", "mu", "sigma")
 STEPS = (1e-4, 1e-6, 1e-8)
@@ -153,12 +153,11 @@ class GradientCheck(pl.Callback):
         self._steps += [(trainer.global_step, *row) for row in rows]
         if log_dir is not None:
             folder = Path(log_dir, "gradcheck")
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / "by_step.csv", "w", newline="") as file:
-                csv.writer(file).writerows([("step", *GradientRow._fields), *self._steps])
             note = f"Step {trainer.global_step}. Relative errors; algorithm: against autograd; "
             note += "difference: autograd against central differences.\n"
-            (folder / "table.md").write_text(f"{markdown(GradientRow._fields, rows)}\n\n{note}")
+            with going_without("the table of gradients"):
+                write_csv(folder / "by_step.csv", [("step", *GradientRow._fields), *self._steps])
+                write_text(folder / "table.md", f"{markdown(GradientRow._fields, rows)}\n\n{note}")
         require_correct(rows, *self.tolerances)
 
     def on_before_optimizer_step(

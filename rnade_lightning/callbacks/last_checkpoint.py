@@ -120,6 +120,8 @@ class LastCheckpoint(pl.Callback):
 
     def __init__(self, every_n_steps: int = 1000) -> None:
         self.every_n_steps = every_n_steps
+        self.has_trained = False  # whether training began, in this process
+        self.failed = ""  # why the last state could not be written
         self._path: Path | None = None
         self._moment: Moment | None = None  # of the state that is being kept
         self._resumed: Moment | None = None
@@ -179,8 +181,10 @@ class LastCheckpoint(pl.Callback):
                 failed = f"{self._path}: {error.strerror}"
         finally:
             self._moment = None
-        if failed:  # on the first rank, which writes
-            rank_zero_warn(f"cannot write {failed}; the run goes on, the one before it is good")
+        self.failed = failed  # on the first rank, which writes
+        if failed:
+            good = "the one before it is good" if self._path.is_file() else "there is none yet"
+            rank_zero_warn(f"cannot write {failed}; the run goes on, {good}")
 
     # When
 
@@ -195,6 +199,7 @@ class LastCheckpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         watch.wait()
+        self.has_trained = True
         resumed, self._resumed = self._resumed, None
         self._n_batches = 0
         if trainer.ckpt_path is None:

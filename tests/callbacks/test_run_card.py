@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,13 @@ def test_config_holds_options_data_code_and_environment(folder: Path, run: Wandb
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(
     folder: Path, run: WandbRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = folder / "toy" / "version_0" / "checkpoints" / "last.ckpt"
     runs = folder.parent / "resumed"
+    shutil.copytree(folder, runs, symlinks=True)  # a run goes on in its folder
+    last = runs / "toy" / "version_0" / "checkpoints" / "last.ckpt"
     more = (f"--ckpt_path={last}", "--trainer.max_epochs=3")
     monkeypatch.setenv("WANDB_DATA_DIR", str(folder.parent / "staging"))
     process("fit", *arguments(runs, *more, log_model=True))
-    (resumed,) = offline_runs(runs)
+    _, resumed = offline_runs(runs)
     assert resumed.id == run.id
     assert min(resumed.steps("val/nll")) > max(run.steps("val/nll"))
     # and the checkpoint is an artifact on request
