@@ -8,24 +8,23 @@ Conventions:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from rnade_lightning import densities
-from rnade_lightning.class_paths import locate, public_path, trusting
+from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
-from rnade_lightning.hyperparameters import accepted, arguments_of, plain
 from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.stored_module import StoredModule
 
 
-class SequenceModule(pl.LightningModule):
+class SequenceModule(StoredModule):
     """Trains a `SequenceDensity` by maximum likelihood.
 
     A subclass calls ``super().__init__`` and sets ``self.model``. Its own arguments, as far as they
@@ -35,52 +34,10 @@ class SequenceModule(pl.LightningModule):
         lr: learning rate; on the command line it is that of ``--optimizer``.
     """
 
-    model: SequenceDensity
-    _made_with: dict[str, Any]
-    model_class: ClassVar[type | None] = None
-    """The class to which ``__init__`` hands its ``**kwargs``, set beside that ``__init__``."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        module = super().__new__(cls)
-        module._made_with = arguments_of(cls, args, kwargs, "model_class")
-        return module
-
     def __init__(self, lr: float = 1e-3) -> None:
         super().__init__()
-        self.save_hyperparameters(plain(self._made_with))
         self.lr = lr
-        self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
-
-    @classmethod
-    def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
-        """Return a module that is not trained, with the hyperparameters of a checkpoint.
-
-        Raises:
-            ValueError: they are not enough to make the class.
-        """
-        try:
-            return cls(**accepted(cls, hyperparameters))
-        except TypeError as error:
-            raise ValueError(
-                f"{public_path(cls)} cannot be made from the checkpoint: {error}; it keeps "
-                "arguments that are plain values only"
-            ) from error
-
-    @classmethod
-    def load_from_checkpoint(
-        cls, checkpoint_path: Any, *args: Any, trust: str | Sequence[str] = (), **kwargs: Any
-    ) -> Self:
-        """Lightning's, which imports what the checkpoint alone names from trusted packages only.
-
-        Args:
-            checkpoint_path: path or file of the checkpoint.
-            *args: see Lightning.
-            trust: packages outside this one whose classes the checkpoint may name.
-            **kwargs: see Lightning.
-        """
-        with trusting(trust):
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log density of every frame, ``(B, T)``."""
@@ -181,37 +138,6 @@ class SequenceModule(pl.LightningModule):
         if self._clipped:
             self.log("grad_norm/clipped", torch.stack(self._clipped).float().mean())
             self._clipped.clear()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the checkpoint of another kind of data, or of another number of features."""
-        theirs, ours = checkpoint["data_class"], self._data_class()
-        if theirs and ours and theirs != ours:
-            raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on data of {theirs}, not of "
-                f"{ours}; give --data {theirs}"
-            )
-        if checkpoint["n_features"] != self.model.n_features:
-            raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on "
-                f"{checkpoint['n_features']} features a frame, the data have "
-                f"{self.model.n_features}; give the data it was trained on"
-            )
-        self._states = dict(checkpoint["states"])
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what tells how to load the checkpoint: classes by their path, the features."""
-        checkpoint["module_class"] = public_path(type(self))
-        checkpoint["data_class"] = self._data_class()
-        checkpoint["n_features"] = self.model.n_features
-        checkpoint["states"] = self._states
-
-    def _data_class(self) -> str | None:
-        """Path of the class of the data; None for plain loaders, and without a trainer."""
-        try:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-        except RuntimeError:  # Lightning's: there is no trainer
-            return None
-        return None if data is None else public_path(type(data))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
