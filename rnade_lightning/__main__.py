@@ -9,7 +9,6 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from importlib.resources import files
 from pathlib import Path
@@ -27,13 +26,14 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
 from rnade_lightning.callbacks import EpochLines, GradientError
-from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
+from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import locate, public_path, trusting
 from rnade_lightning.components import component_class
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule, density_class
-from rnade_lightning.messages import cause, explain, listed, near, one_line, quiet
+from rnade_lightning.messages import cause, explain, given_paths, listed, near, one_line, quiet
+from rnade_lightning.starting import start_of
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
@@ -62,6 +62,7 @@ Other:
   --test_after_fit false
                         leave the test part alone, while options are being chosen
   --ckpt_path FILE      checkpoint to go on from, or to test
+  --weights_from FILE   checkpoint from whose weights fit starts a new run
   --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
   --model CLASS, --data CLASS
                         another class, by its name; its options: --model.help, --data.help CLASS
@@ -162,9 +163,14 @@ class CLI(LightningCLI):
                 "data", f"model.init_args.{name}", operator.attrgetter(name), apply_on="instantiate"
             )
         parser.add_instantiator(self._make_model, SequenceModule)
+        parser.add_instantiator(self._make_data, FrameDataModule)
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="test the best weights after fit"
         )
+        parser.add_argument(
+            "--weights_from", type=str | None, default=None,
+            help="checkpoint, or folder of save_pretrained, from whose weights fit starts anew",
+        )  # fmt: skip
         parser.add_argument(
             "--trust", type=Trust, default=[], help="packages whose classes a checkpoint may name"
         )
@@ -173,39 +179,42 @@ class CLI(LightningCLI):
         """Also takes the model's class and options from the checkpoint, if one is named."""
         super().parse_arguments(parser, args)
         command = self.config.subcommand
-        self._wandb_id, self._trust = None, None
-        ckpt_path = self.config[command].get("ckpt_path")
-        if not ckpt_path:
+        options, goes_on = self.config[command], command == "fit"
+        trust = options.get("trust") or []
+        named = _packages(options.get("model"))  # by the user, and so trusted
+        trust = [*([trust] if isinstance(trust, str) else trust), *named]
+        given = list(given_paths(_given.get(), with_files=goes_on))
+        self._wandb_id, self._start = None, start_of(options, goes_on, trust, given)
+        if self._start is None:
             return
-        checkpoint = load_checkpoint(ckpt_path)
-        if command == "fit":  # the run goes on, in W&B too
-            self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
-        trust = self.config[command].trust
-        named = _packages(self.config[command].get("model"))  # by the user, and so trusted
-        self._trust = [*([trust] if isinstance(trust, str) else trust), *named]
-        kind = module_class(checkpoint, self._trust)
-        told = (*FROM_DATA, *FROM_OPTIMIZER)  # those of the data at hand: a misfit is seen
-        options = accepted(kind, hyperparameters(checkpoint))
-        model = {
-            "class_path": public_path(kind),
-            "init_args": {name: value for name, value in options.items() if name not in told},
-        }
+        if goes_on and self._start.by_trainer:  # the run goes on, in W&B too
+            states = self._start.checkpoint.get("callbacks", {})
+            self._wandb_id = states.get("RunCard", {}).get("wandb_id")
         self.config[command].pop("model")  # of which nothing is to be left
-        self.config = parser.parse_object({command: {"model": model}}, self.config)
+        self.config = parser.parse_object({command: {"model": self._start.model}}, self.config)
+
+    def _make_data(self, kind: type[FrameDataModule], *args: Any, **kwargs: Any) -> FrameDataModule:
+        """Make the data module, scaled as the weights that a new run starts from need it."""
+        data = kind(*args, **kwargs)
+        return self._start.scale(data) if self._start else data
 
     def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
         """Make the model, which is told what the optimiser's options are."""
         given = self.config[self.config.subcommand].optimizer.init_args
         told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
+        told |= self._start.told if self._start else {}
         return kind(*args, **(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
         """Lightning's, which imports what a checkpoint alone names from trusted packages only."""
-        context: AbstractContextManager[Any] = nullcontext()
-        if self._trust is not None:
-            context = trusting(self._trust)
-        with context:
+        if (start := self._start) is None:
             super().instantiate_classes()
+            return
+        with trusting(start.trust):
+            super().instantiate_classes()
+        start.load(self.model)
+        if not start.by_trainer:
+            self.config_init[self.config.subcommand]["ckpt_path"] = None
 
     def _parse_ckpt_path(self) -> None:
         """Done in `parse_arguments`, with clear errors."""

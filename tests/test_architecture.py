@@ -28,7 +28,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["lightning_module.py"],
     ["checkpoints.py"],
     ["callbacks"],
-    ["commands.py", "dashboard.py"],
+    ["commands.py", "dashboard.py", "starting.py"],
     ["__main__.py"],
 ]
 MODEL = ["density.py", "gradients.py", "distribution.py", "rnade.py", "rnn_rnade.py"]
