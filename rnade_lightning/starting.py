@@ -5,7 +5,8 @@
     --weights_from C   fit starts a new run from C's weights, on frames scaled as C's were
 
 In both, the model's class and options are those of C. With ``--ckpt_path``, an option of the model
-that says otherwise is refused; with ``--weights_from`` it is taken in place of C's.
+that says otherwise is refused; with ``--weights_from`` it is taken in place of C's. A run that
+started from weights goes on with ``--ckpt_path`` as any other, whatever its configuration names.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Start(NamedTuple):
             ValueError: it is of another class than the checkpoint's.
         """
         theirs, ours = self.checkpoint["data_class"], public_path(type(data))
-        if self.by_trainer or theirs is None:
+        if theirs is None:
             return data
         if theirs != ours:
             raise ValueError(
@@ -100,10 +101,8 @@ def start_of(
     ckpt_path, weights = options.get("ckpt_path"), options.get("weights_from")
     if not ckpt_path and not weights:
         return None
-    if ckpt_path and weights:
-        raise ValueError(
-            "--ckpt_path goes on with a run and --weights_from starts a new one; give one of them"
-        )
+    if weights and not goes_on:
+        raise ValueError(f"--weights_from starts a run of fit; give --ckpt_path {weights}")
     checkpoint = load_checkpoint(ckpt_path or weights)
     kind = module_class(checkpoint, trust)
     load_model(checkpoint, trust)  # all of it is checked before anything is made
@@ -129,7 +128,7 @@ def start_of(
                 f"--model.{name} is {value!r}, and {known[name]!r} in {origin_of(checkpoint)}, "
                 f"which is of another model; leave the option out{remedy}"
             )
-    if weights:
+    if not ckpt_path:
         known |= {name: value for name, value in chosen.items() if name in known}
     model = {"class_path": public_path(kind), "init_args": known}
     return Start(checkpoint, list(trust), bool(ckpt_path) and has_state, model)

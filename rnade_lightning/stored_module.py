@@ -174,9 +174,13 @@ class StoredModule(pl.LightningModule):
             ValueError: an argument or a statistic cannot be written.
         """
         content: dict[str, Any] = {}
-        self._describe(content, data or self._trainer_data())
-        content[ARGUMENTS] = plain(self.hparams)
-        pretrained.write(content | {"states": {}, "state_dict": self.state_dict()}, folder)
+        self._describe(content)
+        content |= {ARGUMENTS: plain(self.hparams), "states": {}} | self._data
+        if (data := data or self._trainer_data()) is not None:
+            path, arguments = public_path(type(data)), plain(data.hparams)
+            content |= {"data_class": path, DATA_ARGUMENTS: arguments}
+            content[data_key(content)] = data.state_dict()
+        pretrained.write(content | {"state_dict": self.state_dict()}, folder)
 
     @classmethod
     def _kind_in(cls, checkpoint: Checkpoint, trust: Trust) -> type[Self]:
@@ -199,7 +203,7 @@ class StoredModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what tells how to load the checkpoint: format, classes by their path, features."""
-        self._describe(checkpoint, None)
+        self._describe(checkpoint)
         data = self._trainer_data()
         checkpoint["data_class"] = None if data is None else public_path(type(data))
         if data is not None:
@@ -246,16 +250,11 @@ class StoredModule(pl.LightningModule):
                     f"it is {here.get(name)!r}; {remedy}"
                 )
 
-    def _describe(self, checkpoint: dict[str, Any], data: FrameDataModule | None) -> None:
-        """Add what tells how to make this module, and its data if there are any, again."""
+    def _describe(self, checkpoint: dict[str, Any]) -> None:
+        """Add which form a checkpoint has, and of which module it is."""
         checkpoint["format"], checkpoint["package_version"] = FORMAT, package_version()
         checkpoint["module_class"] = public_path(type(self))
         checkpoint["n_features"] = self.model.n_features
-        checkpoint |= self._data
-        if data is not None:
-            path, arguments = public_path(type(data)), plain(data.hparams)
-            checkpoint |= {"data_class": path, DATA_ARGUMENTS: arguments}
-            checkpoint[data_key(checkpoint)] = data.state_dict()
 
     def _in_trainer(self) -> bool:
         try:
