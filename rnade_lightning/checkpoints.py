@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -111,17 +112,23 @@ def combine_checkpoints(checkpoints: Sequence[Checkpoint], trust: Trust = ()) ->
     for member, model in zip(together.model.members, models, strict=True):
         member.load_state_dict(model.state_dict())
     of_training = ("current_model_state", "averaging_state")  # of one member, by `AveragedWeights`
-    content = {key: value for key, value in first.items() if key not in of_training} | {
-        "format": FORMAT,
-        "package_version": package_version(),
-        "module_class": public_path(EnsembleModule),
-        ARGUMENTS: dict(together.hparams),
-        "state_dict": together.state_dict(),
-        "states": {},
-        "callbacks": {},
-        "optimizer_states": [],
-        "lr_schedulers": [],
-    }
+    of_lightning = {"pytorch-lightning_version": pl.__version__, "epoch": 0, "global_step": 0}
+    kept = {key: value for key, value in first.items() if key not in of_training}
+    content = (
+        of_lightning
+        | kept
+        | {
+            "format": FORMAT,
+            "package_version": package_version(),
+            "module_class": public_path(EnsembleModule),
+            ARGUMENTS: dict(together.hparams),
+            "state_dict": together.state_dict(),
+            "states": {},
+            "callbacks": {},
+            "optimizer_states": [],
+            "lr_schedulers": [],
+        }
+    )
     return Checkpoint(content | data_parts(first), "of the ensemble")
 
 

@@ -20,9 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from rnade_lightning.datamodules.core.store import whole_file
@@ -43,12 +41,14 @@ def write(checkpoint: Mapping[str, Any], folder: str | Path) -> None:
         ValueError: the checkpoint holds other values, which a JSON does not keep.
         OSError: the folder cannot be written.
     """
+    from safetensors.torch import save
+
     folder = Path(folder)
     tensors = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in checkpoint["state_dict"].items()
     }
-    weights = safetensors.torch.save(tensors)
+    weights = save(tensors)
     digest = hashlib.sha256(weights).hexdigest()
     name = _WEIGHTS.format(digest[:12])
     content = {
@@ -71,6 +71,9 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: not such a folder, or a damaged one.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     path = folder / CONFIG
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -90,7 +93,7 @@ def read(folder: Path) -> dict[str, Any]:
         weights = (folder / name).read_bytes()
         if hashlib.sha256(weights).hexdigest() != digest:
             raise ValueError(f"{folder / name} is not the file that {CONFIG} names")
-        tensors = safetensors.torch.load(weights)
+        tensors = load(weights)
         return {key: _decoded(value) for key, value in content.items()} | {"state_dict": tensors}
     except (OSError, ValueError, TypeError, RuntimeError, RecursionError, SafetensorError) as error:
         raise ValueError(

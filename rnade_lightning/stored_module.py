@@ -222,6 +222,9 @@ class StoredModule(pl.LightningModule):
                 f"{ours}; give --data {theirs}"
             )
         if checkpoint["n_features"] != self.model.n_features:
+            if not self._in_trainer():
+                told = f"its n_features is {checkpoint['n_features']}, its model's"
+                raise refusal(checkpoint, f"{told} {self.model.n_features}")
             raise ValueError(
                 f"the checkpoint does not fit the data: it was trained on "
                 f"{checkpoint['n_features']} features a frame, the data have "
