@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,8 +28,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
 from rnade_lightning.callbacks import EpochLines, GradientError, LastCheckpoint, TimeLimit
-from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
-from rnade_lightning.class_paths import public_path, trusting
+from rnade_lightning.checkpoints import Trust
+from rnade_lightning.class_paths import trusting
 from rnade_lightning.command_parser import (
     FROM_DATA,
     FROM_OPTIMIZER,
@@ -44,7 +43,7 @@ from rnade_lightning.command_parser import (
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
-from rnade_lightning.messages import cause, listed, near, one_line, quiet
+from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
 from rnade_lightning.ranks import GRACE
 from rnade_lightning.run_files import WholeCheckpoints
 from rnade_lightning.run_folders import good_beside, slurm_job
@@ -59,6 +58,7 @@ from rnade_lightning.runs import (
     wandb_cannot_write,
 )
 from rnade_lightning.signals import Interrupted, watch
+from rnade_lightning.starting import Start, start_of
 
 COMMANDS = {
     c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
@@ -92,9 +92,14 @@ class CLI(LightningCLI):
                 "data", f"model.init_args.{name}", operator.attrgetter(name), apply_on="instantiate"
             )
         parser.add_instantiator(self._make_model, SequenceModule)
+        parser.add_instantiator(self._make_data, FrameDataModule)
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="test the best weights after fit"
         )
+        parser.add_argument(
+            "--weights_from", type=str | None, default=None,
+            help="checkpoint, or folder of save_pretrained, from whose weights fit starts anew",
+        )  # fmt: skip
         parser.add_argument(
             "--trust", type=Trust, default=[], help="packages whose classes a checkpoint may name"
         )
@@ -104,54 +109,61 @@ class CLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config.subcommand
         self._wandb_id: str | None = None
-        self._trust: list[str] | None = None
         self.run = Run([command, *given.get()], self.config[command])
         current.set(self.run)
-        if self.config[command].get("ckpt_path"):
-            self._take_model(parser, command, self.config[command].ckpt_path)
+        self._start = self._take_model(parser, command)
         self.save_config_kwargs = {"typed": as_typed(self.config[command])}
         self.run.arrange(self.config[command])
         if command == "fit" and slurm_job():
             watch.add(signal.SIGUSR1)
 
-    def _take_model(self, parser: LightningArgumentParser, command: str, ckpt_path: str) -> None:
-        """Take the model's class and options from a checkpoint."""
+    def _take_model(self, parser: LightningArgumentParser, command: str) -> Start | None:
+        """Take the model's class and options from the checkpoint that the command names."""
+        options, goes_on = self.config[command], command == "fit"
+        trust = options.get("trust") or []
+        named = _packages(options.get("model"))  # by the user, and so trusted
+        trust = [*([trust] if isinstance(trust, str) else trust), *named]
+        paths = list(given_paths(given.get(), with_files=goes_on))
         try:
-            checkpoint = load_checkpoint(ckpt_path)
+            start = start_of(options, goes_on, trust, paths)
         except ValueError as error:
-            beside = good_beside(ckpt_path) if "readable" in str(error) else None
+            ckpt_path = options.get("ckpt_path")
+            beside = good_beside(ckpt_path) if ckpt_path and "readable" in str(error) else None
             if beside is None:
                 raise
             raise ValueError(f"{error}: --ckpt_path {beside} lies beside it") from None
-        if command == "fit":  # the run goes on, in W&B too
-            self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
-            self.run.n_rows = checkpoint.get("metrics_rows")
-        trust = self.config[command].trust
-        named = _packages(self.config[command].get("model"))  # by the user, and so trusted
-        self._trust = [*([trust] if isinstance(trust, str) else trust), *named]
-        kind = module_class(checkpoint, self._trust)
-        told = (*FROM_DATA, *FROM_OPTIMIZER)  # those of the data at hand: a misfit is seen
-        options = accepted(kind, hyperparameters(checkpoint))
-        model = {
-            "class_path": public_path(kind),
-            "init_args": {name: value for name, value in options.items() if name not in told},
-        }
+        if start is None:
+            return None
+        if goes_on and start.by_trainer:  # the run goes on, in W&B too
+            states = start.checkpoint.get("callbacks", {})
+            self._wandb_id = states.get("RunCard", {}).get("wandb_id")
+            self.run.n_rows = start.checkpoint.get("metrics_rows")
         self.config[command].pop("model")  # of which nothing is to be left
-        self.config = parser.parse_object({command: {"model": model}}, self.config)
+        self.config = parser.parse_object({command: {"model": start.model}}, self.config)
+        return start
+
+    def _make_data(self, kind: type[FrameDataModule], *args: Any, **kwargs: Any) -> FrameDataModule:
+        """Make the data module, scaled as the weights that a new run starts from need it."""
+        data = kind(*args, **kwargs)
+        return self._start.scale(data) if self._start else data
 
     def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
         """Make the model, and tell it the learning rate of the optimiser's options."""
         given = self.config[self.config.subcommand].optimizer.init_args
         told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
+        told |= self._start.told if self._start else {}
         return kind(*args, **(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
         """Instantiate as Lightning does; import a checkpoint's classes from trusted packages."""
-        context: AbstractContextManager[Any] = nullcontext()
-        if self._trust is not None:
-            context = trusting(self._trust)
-        with context:
+        if (start := self._start) is None:
             super().instantiate_classes()
+            return
+        with trusting(start.trust):
+            super().instantiate_classes()
+        start.load(self.model)
+        if not start.by_trainer:
+            self.config_init[self.config.subcommand]["ckpt_path"] = None
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: `parse_arguments` has read the checkpoint, with clear errors."""

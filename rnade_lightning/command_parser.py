@@ -49,6 +49,7 @@ Other:
   --ckpt_path FILE      checkpoint of the model; its options come from it
 """
 MODEL_HELP = """\
+  --weights_from FILE   checkpoint from whose weights fit starts a new run
   --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
   --model CLASS         another class of model, by its name; its options: --model.help CLASS
 """

@@ -126,7 +126,7 @@ def combine(
     """
     combined = combine_checkpoints([load_checkpoint(path) for path in ckpt_paths], trust)
     with whole_file(out) as partial:
-        torch.save(combined, partial)
+        torch.save(dict(combined), partial)
     print(out)
 
 

@@ -8,26 +8,25 @@ Conventions:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
 from rnade_lightning import densities
-from rnade_lightning.class_paths import locate, public_path, trusting
+from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
-from rnade_lightning.hyperparameters import accepted, arguments_of, plain
 from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.ranks import of_every_rank, of_this_rank
 from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.stored_module import StoredModule
 
 
-class SequenceModule(pl.LightningModule):
+class SequenceModule(StoredModule):
     """Trains a `SequenceDensity` by maximum likelihood.
 
     A subclass calls ``super().__init__`` and sets ``self.model``. Its own arguments, as far as they
@@ -37,53 +36,11 @@ class SequenceModule(pl.LightningModule):
         lr: learning rate; on the command line it is that of ``--optimizer``.
     """
 
-    model: SequenceDensity
-    _made_with: dict[str, Any]
-    model_class: ClassVar[type | None] = None
-    """The class to which ``__init__`` hands its ``**kwargs``, set beside that ``__init__``."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        module = super().__new__(cls)
-        module._made_with = arguments_of(cls, args, kwargs, "model_class")
-        return module
-
     def __init__(self, lr: float = 1e-3) -> None:
         super().__init__()
-        self.save_hyperparameters(plain(self._made_with))
         self.lr = lr
-        self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
         self._train_nll = MeanMetric()  # of the epoch so far, which a checkpoint inside it keeps
-
-    @classmethod
-    def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
-        """Return a module that is not trained, made with the hyperparameters of a checkpoint.
-
-        Raises:
-            ValueError: they are not enough to make the class.
-        """
-        try:
-            return cls(**accepted(cls, hyperparameters))
-        except TypeError as error:
-            raise ValueError(
-                f"{public_path(cls)} cannot be made from the checkpoint: {error}; it keeps "
-                "arguments that are plain values only"
-            ) from error
-
-    @classmethod
-    def load_from_checkpoint(
-        cls, checkpoint_path: Any, *args: Any, trust: str | Sequence[str] = (), **kwargs: Any
-    ) -> Self:
-        """Load as Lightning does; import what only the checkpoint names from trusted packages only.
-
-        Args:
-            checkpoint_path: path or file of the checkpoint.
-            *args: see Lightning.
-            trust: packages outside this one whose classes the checkpoint may name.
-            **kwargs: see Lightning.
-        """
-        with trusting(trust):
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the log density of every frame, ``(B, T)``."""
@@ -191,20 +148,8 @@ class SequenceModule(pl.LightningModule):
             self._clipped.clear()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another kind of data, or of another number of features."""
-        theirs, ours = checkpoint["data_class"], self._data_class()
-        if theirs and ours and theirs != ours:
-            raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on data of {theirs}, not of "
-                f"{ours}; give --data {theirs}"
-            )
-        if checkpoint["n_features"] != self.model.n_features:
-            raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on "
-                f"{checkpoint['n_features']} features a frame, the data have "
-                f"{self.model.n_features}; give the data it was trained on"
-            )
-        self._states = dict(checkpoint["states"])
+        """Take up the epoch where a checkpoint inside it has left it."""
+        super().on_load_checkpoint(checkpoint)
         if so_far := of_this_rank(checkpoint.get("epoch_so_far", [])):
             self._states = so_far["states"]
             self._clipped = [torch.tensor(clipped) for clipped in so_far["clipped"]]
@@ -212,24 +157,13 @@ class SequenceModule(pl.LightningModule):
                 setattr(self._train_nll, name, value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to load the checkpoint: the paths of its classes, and the features."""
-        checkpoint["module_class"] = public_path(type(self))
-        checkpoint["data_class"] = self._data_class()
-        checkpoint["n_features"] = self.model.n_features
-        checkpoint["states"] = self._states
+        """Add what the epoch has collected so far."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["epoch_so_far"] = of_every_rank({
             "states": self._states,
             "clipped": [bool(clipped) for clipped in self._clipped],
             "nll": dict(self._train_nll.metric_state),
         })  # fmt: skip
-
-    def _data_class(self) -> str | None:
-        """Return the path of the data's class; None for plain loaders, and without a trainer."""
-        try:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-        except RuntimeError:  # Lightning's: there is no trainer
-            return None
-        return None if data is None else public_path(type(data))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""

@@ -146,14 +146,13 @@ def quiet() -> None:
     )
 
 
-def _whole(end: str, given: Sequence[str]) -> str:
-    """Return the path among those given that ends so; the end itself if there is none."""
-    paths = (path for path in _paths(given) if path == end or path.endswith(f".{end}"))
-    return next(paths, end)
+def given_paths(given: Sequence[str], with_files: bool = True) -> Iterator[str]:
+    """Return the paths of all options given, those in configuration files behind those typed.
 
-
-def _paths(given: Sequence[str]) -> Iterator[str]:
-    """Return the paths of all options given: those typed, then those in configuration files."""
+    Args:
+        given: options as typed.
+        with_files: whether those in configuration files count.
+    """
     configs = []
     for i, option in enumerate(given):
         name, equals, value = option.partition("=")
@@ -161,11 +160,17 @@ def _paths(given: Sequence[str]) -> Iterator[str]:
             configs.append(value if equals else "".join(given[i + 1 : i + 2]))
         elif name.startswith("--"):
             yield name.removeprefix("--").removesuffix("+")
-    for config in configs:
+    for config in configs if with_files else ():
         try:
             yield from _inside(yaml.safe_load(Path(config).read_text()), "")
         except (OSError, ValueError, yaml.YAMLError):  # told of by the parser
             continue
+
+
+def _whole(end: str, given: Sequence[str]) -> str:
+    """The path that was given and ends so; the end itself where none was."""
+    paths = (path for path in given_paths(given) if path == end or path.endswith(f".{end}"))
+    return next(paths, end)
 
 
 def _inside(value: Any, ahead: str) -> Iterator[str]:

@@ -269,3 +269,14 @@ def test_help_has_all_options_of_the_model(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     for name in ("n_hidden", "censor_at", "n_past", "dropout", "feature_order", "pretrain_epochs"):
         assert f"--model.{name}" in text
+
+
+def test_a_hostile_configuration_runs_nothing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "hostile.yaml"
+    file.write_text(f"data: {{root: !!python/object/apply:os.mkdir ['{mark}']}}\n")
+    refused(capsys, "fit", f"--config={file}", *options(root, tmp_path))
+    assert not mark.exists()
+    yaml.unsafe_load(file.read_text())  # the payload does work
+    assert mark.exists()

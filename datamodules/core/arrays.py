@@ -1,4 +1,4 @@
-"""Read frames as plain numbers, from NumPy and CSV files: any features that are ready to use.
+"""Read frames as plain numbers, from memory, NumPy and CSV files: features that are ready to use.
 
     .npy   one array (T, D)
     .npz   one sequence a name, each (T, D) with the same D; fps and feature_names
@@ -14,15 +14,21 @@ Conventions:
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import torch
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
 from rnade_lightning.datamodules.core.numbers import is_number
 from rnade_lightning.datamodules.core.pictures import write_plot
-from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.core.store import FrameStore, check_finite, whole_file
+
+if TYPE_CHECKING:
+    InMemory: TypeAlias = Any
+else:
+    InMemory = str  # options of the command line name files only
 
 MAX_BYTES = 8 * 2**30
 """What the arrays of one file may unpack to; a damaged header can ask for anything."""
@@ -31,10 +37,11 @@ _LABELS = ("fps", "feature_names")
 
 
 class ArrayDataModule(FrameDataModule):
-    """Frames of plain numbers from .npz, .npy and .csv files.
+    """Frames of plain numbers from .npz, .npy and .csv files, or from memory.
 
     Args:
-        root: Folder, file or glob to read.
+        root: Folder, file or glob to read; in Python also frames ``(T, D)`` or a list of them, each
+            an array, a tensor or a table (DataFrame). They are copied, and not kept in checkpoints.
         fps: Frames per second of the files. A file with another rate is refused, since numbers of
             unknown meaning cannot be resampled.
         **kwargs: See `FrameDataModule`.
@@ -43,11 +50,17 @@ class ArrayDataModule(FrameDataModule):
     extensions = (".npz", ".npy", ".csv")
     reader_version = 1
 
-    def __init__(self, root: str | None = None, fps: float = 30.0, **kwargs: Any) -> None:
+    def __init__(
+        self, root: str | InMemory | None = None, fps: float = 30.0, **kwargs: Any
+    ) -> None:
+        held = None
+        if root is not None and not isinstance(root, str | Path):
+            held, root = root, None  # as an argument it is not recorded
         super().__init__(root, **kwargs)
         self.fps = fps
         if not fps > 0:
             raise DataError("fps must be above 0")
+        self._held = None if held is None else recordings(held, fps)
 
     def read(self, path: Path) -> Recording:
         """Read all sequences of one file."""
@@ -58,9 +71,70 @@ class ArrayDataModule(FrameDataModule):
         names = names or [f"feature_{i}" for i in range(width)]
         return Recording(arrays, names, self.fps, {})
 
+    def _root(self) -> str | Path:
+        return super()._root() if self._held is None else "frames in memory"
+
+    def _files(self) -> list[Path]:
+        return super()._files() if self._held is None else list(self._held)
+
+    def _fitting(
+        self,
+        files: list[Path],
+        store: FrameStore,
+        bad: dict[Path, DataError],
+        reference: Recording | None,
+    ) -> tuple[dict[Path, Any], Recording | None]:
+        if self._held is None:
+            return super()._fitting(files, store, bad, reference)
+        origin = "the checkpoint"
+        for name, recording in self._held.items():
+            if reference is None:
+                reference, origin = recording._replace(frames={}), str(name)
+            try:
+                self._check_fit(name, recording, reference, origin)
+            except DataError as error:
+                bad[name] = error
+        return {name: recording.frames for name, recording in self._held.items()}, reference
+
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Write ``.npz`` and, as a picture, ``.png``."""
         return write_numbers(stem, raw, self.frame_rate, self._fitted()[1].feature_names)
+
+
+def recordings(held: Any, fps: float) -> dict[Path, Recording]:
+    """Return frames in memory, copied, by the name of each sequence: ``sequence_0`` and so on.
+
+    Args:
+        held: Frames ``(T, D)``, or a list or ``(N, T, D)`` of them; arrays, tensors or tables.
+        fps: Frames per second.
+
+    Raises:
+        DataError: They are not frames of finite numbers.
+    """
+    alone = hasattr(held, "columns") or getattr(held, "ndim", 0) == 2
+    found = {}
+    for i, one in enumerate([held] if alone else held):
+        name = Path(f"sequence_{i}")
+        columns = [str(column) for column in getattr(one, "columns", ())]
+        if isinstance(one, torch.Tensor):
+            one = one.detach().cpu()
+            one = (one if one.dtype == torch.float32 else one.double()).numpy()
+        frames = np.array(one.to_numpy() if hasattr(one, "to_numpy") else one)
+        if frames.dtype.kind not in "fiub" or frames.ndim != 2 or 0 in frames.shape:
+            raise DataError(
+                f"{name}: {type(one).__name__} of {frames.dtype} {frames.shape}, not numbers "
+                "(frames, features): give one such array or table, or a list of them"
+            )
+        names = columns or [f"feature_{d}" for d in range(frames.shape[1])]
+        if len(set(names)) != len(names):
+            raise DataError(f"{name}: two columns have one name: rename one of them")
+        if frames.dtype != np.float32:
+            frames = frames.astype(np.float64)
+        found[name] = Recording({"": frames}, names, fps, {})
+        check_finite(name, found[name])
+    if not found:
+        raise DataError("frames in memory: an empty list: give one array at least")
+    return found
 
 
 def write_numbers(stem: Path, raw: Array, fps: float, names: list[str]) -> list[Path]:

@@ -21,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.batches import FrameLoader, make_loader
 from rnade_lightning.datamodules.core.corpus import Corpus, Parts, find_files, name_of
+from rnade_lightning.datamodules.core.fingerprint import check_same, fingerprints
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.standardise import (
     RANK_TOLERANCE,
@@ -125,6 +127,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         self._reference: Recording | None = None  # without frames
         self._standardiser: Standardiser | None = None
         self._raw: Parts = {}
+        self._parts_known: dict[str, str] = {}  # of the files of a checkpoint
         self._left_out: dict[str, str] = {}
         self._n_files = 0
 
@@ -314,18 +317,25 @@ class FrameDataModule(LightningDataModule, Corpus):
             "standardiser": standardiser.state(),
             "frame_rate": reference.frame_rate,
             "layout": reference.layout,
+            "parts": fingerprints(self._raw) if self._raw else self._parts_known,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take a checkpoint's statistics in place of the statistics of the files.
 
         Raises:
-            DataError: The files already read have other features than the checkpoint's.
+            DataError: The files already read have other features than the checkpoint's, or a run
+                that goes on has other data.
         """
-        standardiser = Standardiser.from_state(state_dict["standardiser"])
-        reference = Recording(
-            {}, standardiser.names, state_dict["frame_rate"], state_dict["layout"]
-        )
+        try:
+            standardiser = Standardiser.from_state(state_dict["standardiser"])
+            rate, layout, known = (state_dict[k] for k in ("frame_rate", "layout", "parts"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"the statistics are those of another version ({error})") from error
+        if self._raw and self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_same(self._root(), self._raw, known)
+        self._parts_known = known
+        reference = Recording({}, standardiser.names, rate, layout)
         difference = self.mismatch(self._reference, reference) if self._reference else None
         if difference:
             raise DataError(

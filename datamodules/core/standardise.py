@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from scipy.linalg import solve_triangular
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 
 _CONSTANT = 1e-5
 """Standard deviation below which a feature is constant. Over 104 CMU takes at 30 frames per second
@@ -150,6 +150,16 @@ class Standardiser:
     basis: Array
     offset: Array
     dropped: dict[str, str]
+
+    def __post_init__(self) -> None:
+        n_raw, n = len(self.names), len(self.kept)
+        sizes = {"mean": (n,), "std": (n,), "basis": (n_raw, n), "offset": (n_raw,)}
+        for name, size in sizes.items():
+            found = getattr(self, name)
+            if np.shape(found) != size or not np.isfinite(found).all():
+                raise DataError(f"the statistics' {name} is not {size} finite numbers")
+        if not (self.std > 0).all() or not all(0 <= i < n_raw for i in self.kept):
+            raise DataError("the statistics hold a deviation of 0 or a feature that there is not")
 
     @classmethod
     def fit(
