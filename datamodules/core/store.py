@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ from tqdm.auto import tqdm
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.processes import read_in_processes
 from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.spool import ROWS, pieces_of
 from rnade_lightning.datamodules.core.standardise import Moments, moments
 
 FORMAT = 1
@@ -111,6 +113,7 @@ class FrameStore:
             not known: then every file is read anew, and the frames go with the store.
         read: Reads one file.
         beside: Endings of files in the folder of a file that are read with it.
+        name: What reading a file depends on of its path.
     """
 
     def __init__(
@@ -120,10 +123,11 @@ class FrameStore:
         settings: dict[str, Any] | None,
         read: Callable[[Path], Recording],
         beside: tuple[str, ...] = (),
+        name: Callable[[Path], str] = attrgetter("name"),
     ) -> None:
         fresh, about = settings is None, (settings or {}) | {"format": FORMAT}
         text = json.dumps(about, sort_keys=True, default=str, indent=1)
-        self.read, self.beside = read, beside
+        self.read, self.beside, self.name = read, beside, name
         self.folder = folder = cache / "frames" / f"{kind}-{digest(text)[:12]}"
         self.stamps = cache / "stamps"
         self.fault: str | None = None
@@ -160,11 +164,10 @@ class FrameStore:
                 if time.time() - part.lstat().st_mtime > _STALE:
                     part.unlink()
         if processes > 1 and len(todo) > 1 and sum(map(_size, todo)) > _PARALLEL:
-            made = _progress(read_in_processes(self._keep, todo, processes), len(todo), bar)
-            found.update(zip(todo, made, strict=True))
+            made: Iterable[Any] = read_in_processes(self._keep, todo, processes)
         else:
-            made = _progress(map(self._keep, todo), len(todo), bar)
-            found.update(zip(todo, made, strict=True))
+            made = map(self._keep, todo)
+        found.update(zip(todo, _progress(made, len(todo), bar), strict=True))
         return [kept for path in files if (kept := found[path]) is not None]
 
     def moments(self, training: Sequence[Array | Frames]) -> Moments:
@@ -212,7 +215,7 @@ class FrameStore:
         return self._entry(key) if key else None
 
     def _key(self, path: Path, known_only: bool = False) -> str | None:
-        parts = [path.name]
+        parts = [self.name(path)]
         for file in [path, *_companions(path, self.beside)]:
             content = self._content(file, known_only)
             if content is None:
@@ -253,7 +256,7 @@ class FrameStore:
 
     def _make(self, key: str, path: Path) -> Kept:
         recording, stamp = self._read(path), _stamp(path)
-        sequences = [np.asarray(frames) for frames in recording.frames.values()]
+        sequences = list(recording.frames.values())
         dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
         shape = sum(map(len, sequences)), len(recording.feature_names)
         target = self.folder / f"{key}.npy"
@@ -263,7 +266,8 @@ class FrameStore:
                 np.lib.format.write_array_header_1_0(file, header)
                 metadata = _metadata(recording, np.dtype(dtype).str, file.tell())
                 for frames in sequences:
-                    file.write(np.ascontiguousarray(frames, dtype).data)
+                    for piece in pieces_of(frames):
+                        file.write(np.ascontiguousarray(piece, dtype).data)
             if stamp != _stamp(path) or key != self._key(path):
                 raise DataError(f"{path}: changed while it was read: start again")
             with whole_file(target.with_suffix(".json")) as part:
@@ -374,12 +378,13 @@ def check_finite(path: Path, recording: Recording) -> None:
         if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
             width = len(recording.feature_names)
             raise DataError(f"{path}{suffix}: frames {frames.shape} are not (T, {width})")
-        with np.errstate(all="ignore"):
-            if np.isfinite(frames.sum()):  # one pass without a copy; an overflow is looked at
-                continue
-        for t, d in np.argwhere(~np.isfinite(frames))[:1]:
-            where = f"frame {t}, {recording.feature_names[d]}"
-            raise DataError(f"{path}: {where} is {frames[t, d]}: repair or remove the file")
+        for start, piece in zip(range(0, len(frames), ROWS), pieces_of(frames), strict=True):
+            with np.errstate(all="ignore"):
+                if np.isfinite(piece.sum()):  # one pass; an overflow is looked at
+                    continue
+            for t, d in np.argwhere(~np.isfinite(piece))[:1]:
+                where = f"frame {start + t}, {recording.feature_names[d]}"
+                raise DataError(f"{path}: {where} is {piece[t, d]}: repair or remove the file")
 
 
 @contextmanager

@@ -12,23 +12,21 @@ Conventions:
     How samples are made ready for frames stands in `preparation`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import librosa
 import numpy as np
-import soundfile
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from pytorch_lightning.utilities import rank_zero_warn
 
 from rnade_lightning.class_paths import find
 from rnade_lightning.datamodules import DataError, FrameDataModule, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.corpus import is_remote, name_of
 from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.spool import gathered
 from rnade_lightning.datamodules.sound import kinds
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
@@ -39,14 +37,14 @@ from rnade_lightning.datamodules.sound.corpora import (
     splits_of,
 )
 from rnade_lightning.datamodules.sound.kinds import Kind
-from rnade_lightning.datamodules.sound.preparation import GAINS, Preparation
-from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SAMPLE_RATES, read_sound
+from rnade_lightning.datamodules.sound.playback import write_picture, write_sound
+from rnade_lightning.datamodules.sound.preparation import GAINS, SIDES, Preparation, sound_card
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SAMPLE_RATES, SoundFile
 from rnade_lightning.datamodules.sound.speechlike import write_speechlike
 
 _FLOAT32_STEP = 2.0**-15
 """Smallest step of integer samples for which float32 is fine enough."""
 
-_FADE = 0.003  # seconds
 _SIZES = (
     "frame_length", "predictor_order", "n_fft", "win_length", "hop_length", "n_mels", "n_mfcc",
 )  # fmt: skip
@@ -61,7 +59,7 @@ class AudioDataModule(FrameDataModule):
         kind: What a frame is: waveform, residual, innovation, log_mel or mfcc, or the path of a
             class of your own, such as my_package.MyKind.
         sample_rate: Samples per second to resample to. Without it, all files must have one rate.
-        channel: Number of the channel to read, from 0, or "mix" for the mean of all channels.
+        channel: Channel to read: "left", "right", its number from 0, or "mix" for the mean of all.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
         trim_db: Cut silence at both ends; silence is this many dB below the loudest part.
         frame_length: Samples of a waveform, residual or innovation frame.
@@ -91,14 +89,14 @@ class AudioDataModule(FrameDataModule):
     """
 
     extensions = EXTENSIONS
-    reader_version: ClassVar[int | None] = 1
+    reader_version: ClassVar[int | None] = 2
 
     def __init__(
         self,
         root: str | None = None,
         kind: str = "waveform",
         sample_rate: int | None = None,
-        channel: Literal["mix"] | int = "mix",
+        channel: Literal["mix", "left", "right"] | int = "mix",
         normalise: Literal["peak", "rms"] | None = None,
         trim_db: float | None = None,
         frame_length: int = 200,
@@ -141,6 +139,8 @@ class AudioDataModule(FrameDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Download or generate files that are not there yet; then read, split and standardise."""
+        if self._raw:
+            return
         if self.dataset is not None:
             download(self.dataset, self._downloads)
         elif self.root is None:
@@ -149,6 +149,15 @@ class AudioDataModule(FrameDataModule):
             except OSError as error:
                 raise DataError(f"{self._root()}: cannot be written ({error}): give root") from None
         super().setup(stage)
+        assert self._reference is not None
+        common = {k: v for k, v in self._reference.layout.items() if k != "file"}
+        self._reference = self._reference._replace(layout=common)
+        if doubled := self.doubled():
+            rank_zero_warn(
+                f"{self._root()}: {len(doubled)} contents stand in several parts, the first as"
+                f" {' and '.join(doubled[0][:3])}: a likelihood of the test part is then not one of"
+                " unseen sound: remove the doubles, or keep them in one part by group"
+            )
         if self._kind.invertible and self.dropped:
             n_samples = self._kind.samples_per_frame
             raise DataError(
@@ -156,6 +165,23 @@ class AudioDataModule(FrameDataModule):
                 " say nothing that others do not: too little sound, or silent: add files or lower"
                 " frame_length"
             )
+
+    def doubled(self) -> list[list[str]]:
+        """Return the names of files that hold the same samples and are in different parts."""
+        part_of = {name: part for part, found in self._raw.items() for name, _ in found}
+        names: dict[str, list[str]] = {}
+        for path, layout in self._layouts.items():
+            name = name_of(path, self._root(), self.extensions)
+            if name in part_of:
+                names.setdefault(layout["file"]["content"], []).append(name)
+        return [same for same in names.values() if len({part_of[name] for name in same}) > 1]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the card of the data, with what the files hold as sound."""
+        card = super().describe()
+        held = [layout["file"] for layout in self._layouts.values()]
+        sound = {"kind": self.kind, "channel": self.hparams["channel"]} | sound_card(held)
+        return card | {"sound": sound, "doubled": self.doubled()}
 
     def group_of(self, path: Path) -> str:
         """Return the group of a file; all files of a group are in one split."""
@@ -188,19 +214,31 @@ class AudioDataModule(FrameDataModule):
 
     def read(self, path: Path) -> Recording:
         """Read a sound file as frames."""
-        signal, kind = self._prepare(path, read_sound(path)), self._kind
-        if len(signal.samples) < kind.min_samples:
-            raise DataError(
-                f"{path}: {len(signal.samples)} samples where a frame needs {kind.min_samples}:"
-                " remove the file"
-            )
-        frames: Any = kind.to_frames(signal.samples, signal.rate)
-        if not kind.invertible or signal.step >= _FLOAT32_STEP:
-            frames = frames.astype(np.float32)
+        signal, kind = self._prepare(SoundFile(path), self.name_read(path)), self._kind
+        narrow = not kind.invertible or signal.step >= _FLOAT32_STEP
+        try:
+            made = kind.pieces(at_least(kind.min_samples, signal.samples), signal.rate)
+            frames: Any = gathered(x.astype(np.float32 if narrow else np.float64) for x in made)
+        except DataError as error:
+            told = str(error)
+            raise error if told.startswith(str(path)) else DataError(f"{path}: {told}") from None
         bits = signal.bits if kind.invertible else None
-        layout = {"sample_rate": signal.rate, "bits": bits}
+        layout = {"sample_rate": signal.rate, "bits": bits, "file": signal.facts()}
         frame_rate = signal.rate / kind.samples_per_frame
         return Recording({"": frames}, kind.feature_names, frame_rate, layout)
+
+    def name_read(self, path: Path) -> str:
+        """Return the path of a file below the root, of which the noise of dequantising is a
+        function; of a file elsewhere its name."""
+        root = self._root()
+        if is_remote(root):
+            return name_of(path, root, ())
+        base = Path(str(root).removeprefix("file://")).expanduser()
+        if is_manifest(root) or base.is_file():
+            base = base.parent
+        while not base.is_dir() and base != base.parent:  # a glob
+            base = base.parent
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Return how a file differs from the others in sample rate, integers or features, if so."""
@@ -298,16 +336,36 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise DataError(
             f"n_mfcc {options['n_mfcc']} is more than n_mels {options['n_mels']}: lower it"
         )
-    if channel != "mix" and not (isinstance(channel, int) and channel >= 0):
-        raise DataError("channel must be mix, or a number from 0")
+    named = channel == "mix" or channel in SIDES
+    if not named and (not isinstance(channel, int) or isinstance(channel, bool) or channel < 0):
+        raise DataError("channel must be mix, left, right, or a number from 0")
     if options["normalise"] not in (None, *GAINS):
         raise DataError(f"normalise must be {' or '.join(GAINS)}, or left out")
-    if bit_depth is not None and not 2 <= bit_depth <= 24:
-        raise DataError("bit_depth must be between 2 and 24")
+    if bit_depth is not None and not 2 <= bit_depth <= 32:
+        raise DataError("bit_depth must be between 2 and 32")
     if trim_db is not None and not trim_db > 0:
         raise DataError("trim_db must be above 0")
     if dataset is not None and dataset not in PATTERNS:
         raise DataError(f"dataset {dataset} is none of {', '.join(sorted(PATTERNS))}")
+
+
+def at_least(n_samples: int, pieces: Iterable[Array]) -> Iterator[Array]:
+    """Yield the pieces ``(N,)`` of a sound.
+
+    Raises:
+        DataError: it has fewer samples.
+    """
+    n, held = 0, []
+    for piece in pieces:
+        n += len(piece)
+        held.append(piece)
+        if n >= n_samples:
+            yield from held
+            held = []
+    if held:
+        raise DataError(
+            f"{n} samples where a frame needs {n_samples}: remove the file or make frames shorter"
+        )
 
 
 def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
@@ -332,57 +390,3 @@ def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
     if unknown := [option for option, value in taken.items() if value is Parameter.empty]:
         raise DataError(f"kind {name} takes {unknown[0]}, which is no option: give it a default")
     return kind(**taken)
-
-
-def write_sound(path: Path, samples: Array, rate: int) -> Array:
-    """Write 16-bit PCM with faded edges; make quieter what would clip, and warn of it.
-
-    Args:
-        path: WAV file to write.
-        samples: ``(N,)``, full scale 1.
-        rate: samples per second.
-
-    Returns:
-        The samples written, ``(N,)``.
-    """
-    faded, n = samples.copy(), min(round(_FADE * rate), len(samples) // 2)
-    ramp = np.sin(0.5 * np.pi * (np.arange(n) + 0.5) / max(n, 1)) ** 2
-    faded[:n] *= ramp
-    faded[len(faded) - n :] *= ramp[::-1]
-    peak, full = float(np.abs(faded).max()), 1 - 2.0**-15
-    if peak > full:
-        faded *= full / peak
-    if peak > 1.01:  # less is not heard
-        rank_zero_warn(f"{path.name}: {20 * np.log10(peak):.1f} dB quieter, so as not to clip")
-    pcm = np.round(faded * 2.0**15).astype(np.int16)
-    soundfile.write(path, pcm, rate, subtype="PCM_16", format="WAV")
-    return faded
-
-
-def write_picture(path: Path, samples: Array, rate: int) -> None:
-    """Draw the waveform above its spectrogram (80 dB)."""
-    figure = Figure(figsize=(10, 5), dpi=100, layout="constrained")
-    wave, spectrum = figure.subplots(2, 1, sharex=True)
-    seconds = len(samples) / rate
-    step = max(len(samples) // 2000, 1)  # of the envelope: lowest and highest sample of each step
-    blocks = samples[: len(samples) // step * step].reshape(-1, step)
-    t = np.arange(len(blocks)) * step / rate
-    wave.fill_between(t, blocks.min(1), blocks.max(1), color="#1f77b4", linewidth=0.8)
-    wave.set(ylabel="amplitude", xlim=(0, seconds))
-    n_fft = 1 << max(round(np.log2(0.032 * rate)), 5)
-    padded = np.pad(samples, (0, max(n_fft - len(samples), 0)))
-    hop = max(n_fft // 4, len(padded) // 1500)
-    magnitude = np.abs(librosa.stft(padded, n_fft=n_fft, hop_length=hop, center=True))
-    level = librosa.amplitude_to_db(magnitude, ref=max(float(magnitude.max()), 1e-9), top_db=80)
-    image = spectrum.imshow(
-        level,
-        origin="lower",
-        aspect="auto",
-        extent=(0, seconds, 0, rate / 2000),
-        vmin=-80,
-        vmax=0,
-        cmap="magma",
-    )
-    spectrum.set(xlabel="time (seconds)", ylabel="frequency (kHz)")
-    figure.colorbar(image, ax=spectrum, label="dB")
-    FigureCanvasAgg(figure).print_png(path)

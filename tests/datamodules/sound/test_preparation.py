@@ -11,17 +11,61 @@ from sounds import RATE, audio_module, strongest, tone
 from rnade_lightning.datamodules import DataError
 
 
-def test_noise_is_a_function_of_the_content(tmp_path: Path) -> None:
-    frames = []
+def test_noise_is_a_function_of_the_name_and_the_place(tmp_path: Path) -> None:
+    """Of one content under two names the noise differs; wherever the root lies, and in whatever
+    format a file of that name is, it is the same."""
     samples = np.round(3000 * np.sin(0.1 * np.arange(8000))).astype(np.int16)
-    for name in ("a.wav", "elsewhere.flac"):
-        soundfile.write(tmp_path / name, samples, RATE)
-        frames.append(audio_module(None).read(tmp_path / name).frames[""])
-    np.testing.assert_array_equal(*frames)
-    noise = frames[0].reshape(-1).astype(float) * 2**15 - samples
-    assert np.abs(noise).max() <= 0.501
-    assert noise.std() == pytest.approx(1 / np.sqrt(12), abs=0.01)
-    assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.05
+    noise = {}
+    for name in ("one/a.wav", "one/b.wav", "two/a.wav", "one/c/a.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        soundfile.write(path, samples, RATE)
+        root = tmp_path / name.split("/")[0]
+        frames = audio_module(root).read(path).frames[""]
+        noise[name] = frames.reshape(-1).astype(float) * 2**15 - samples
+    np.testing.assert_array_equal(noise["one/a.wav"], noise["two/a.wav"])
+    alone = audio_module(tmp_path / "one" / "a.wav").read(tmp_path / "one" / "a.wav").frames[""]
+    assert np.array_equal(alone.reshape(-1).astype(float) * 2**15 - samples, noise["one/a.wav"])
+    for name in ("one/b.wav", "one/c/a.wav"):
+        assert abs(np.corrcoef(noise["one/a.wav"], noise[name])[0, 1]) < 0.05
+    longer = np.concatenate([samples, samples])
+    soundfile.write(tmp_path / "one" / "a.wav", longer, RATE)
+    frames = audio_module(tmp_path / "one").read(tmp_path / "one" / "a.wav").frames[""]
+    both = frames.reshape(-1).astype(float) * 2**15 - longer
+    np.testing.assert_array_equal(both[:8000], noise["one/a.wav"])
+    assert abs(np.corrcoef(both[:8000], both[8000:])[0, 1]) < 0.05
+    assert np.abs(both).max() <= 0.501
+    assert both.std() == pytest.approx(1 / np.sqrt(12), abs=0.01)
+    assert abs(np.corrcoef(both[1:], both[:-1])[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24])
+def test_samples_stay_in_the_cells_of_their_integers(tmp_path: Path, bits: int) -> None:
+    """Standardised in float32 and back they round to the file's integers, also loud ones."""
+    rng = np.random.default_rng(0)
+    half = 2 ** (bits - 1)
+    integers = rng.integers(-half, half, 16_000)
+    kind = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24"}[bits]
+    path = tmp_path / "a.wav"
+    soundfile.write(path, (integers << (32 - bits)).astype(np.int32), RATE, subtype=kind)
+    data = audio_module(path, split="tail", frame_length=20)
+    back = data.destandardise(data.score_input(path).frames).reshape(-1) * half
+    assert np.abs(back - integers).max() <= 0.505
+    assert (back - integers).std() > 0.1
+
+
+def test_one_content_in_two_parts_is_named(tmp_path: Path) -> None:
+    for i in range(6):
+        tone(tmp_path / f"{i}.wav", n=RATE + 10 * i)
+    module = {"frame_length": 20, "parts": {"val": ["1"], "test": ["2"]}}
+    data = audio_module(tmp_path, **module)
+    data.setup()
+    assert data.doubled() == []
+    (tmp_path / "2.wav").write_bytes((tmp_path / "0.wav").read_bytes())
+    data = audio_module(tmp_path, **module)
+    with pytest.warns(UserWarning, match="1 contents stand in several parts, the first as 0 and 2"):
+        data.setup()
+    assert data.describe()["doubled"] == [["0", "2"]]
 
 
 @pytest.mark.parametrize(("rate", "target"), [(44_100, 16_000), (8000, 16_000), (22_050, 8000)])
