@@ -73,7 +73,7 @@ class Corpus(ABC):
         return path.name
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """How a recording differs from the reference among those read or the checkpoint's, if it does."""
+        """How a recording differs from the reference of those read or the checkpoint's, if so."""
         ours, theirs = recording.feature_names, reference.feature_names
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"

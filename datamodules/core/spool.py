@@ -68,7 +68,7 @@ def gathered(pieces: Iterable[Array], most: int = _MOST) -> Array | Spooled:
         held.append(piece)
         size, n_frames = size + piece.nbytes, n_frames + len(piece)
         if size > most:
-            file = file or tempfile.TemporaryFile(buffering=0)
+            file = file or tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - frames own it
             _write(file, held)
             held, size = [piece[:0]], 0
     if file is None:

@@ -197,8 +197,7 @@ class FrameStore:
             recording = self._read(path)
         except DataError as error:
             return error
-        about = Recording({}, *_about(json.loads(_metadata(recording))))
-        return Kept(about, dict(recording.frames))
+        return Kept(Recording({}, *_about(json.loads(_metadata(recording)))), recording.frames)
 
     def _read(self, path: Path) -> Recording:
         """Reads a file; only finite numbers in frames of one width get through."""
@@ -256,10 +255,9 @@ class FrameStore:
 
     def _make(self, key: str, path: Path) -> Kept:
         recording, stamp = self._read(path), _stamp(path)
-        sequences = list(recording.frames.values())
+        sequences, target = list(recording.frames.values()), self.folder / f"{key}.npy"
         dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
         shape = sum(map(len, sequences)), len(recording.feature_names)
-        target = self.folder / f"{key}.npy"
         try:
             with whole_file(target) as part, part.open("wb") as file:
                 header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
@@ -273,21 +271,19 @@ class FrameStore:
             with whole_file(target.with_suffix(".json")) as part:
                 part.write_text(metadata, encoding="utf-8")
         except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{path}: cannot be kept in {self.folder} ({reason})") from error
-        entry = self._entry(key)
-        assert entry is not None
+            told = f"{path}: cannot be kept in {self.folder} ({error.strerror or error})"
+            raise DataError(told) from error
+        assert (entry := self._entry(key)) is not None
         return entry
 
     def _entry(self, key: str) -> Kept | None:
         """An entry that is whole."""
         path = self.folder / f"{key}.npy"
         try:
-            metadata = json.loads((path.with_suffix(".json")).read_text(encoding="utf-8"))
+            metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             about, dtype = Recording({}, *_about(metadata)), metadata["dtype"]
             n_features, frames, stop = len(about.feature_names), {}, 0
-            n_frames = sum(n for _, n in metadata["sequences"])
-            offset = metadata["offset"]
+            n_frames, offset = sum(n for _, n in metadata["sequences"]), metadata["offset"]
             size = offset + n_frames * n_features * np.dtype(dtype).itemsize
             if path.stat().st_size != size:
                 return None
@@ -376,8 +372,8 @@ def check_finite(path: Path, recording: Recording) -> None:
     """
     for suffix, frames in recording.frames.items():
         if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
-            width = len(recording.feature_names)
-            raise DataError(f"{path}{suffix}: frames {frames.shape} are not (T, {width})")
+            wanted = f"(T, {len(recording.feature_names)})"
+            raise DataError(f"{path}{suffix}: frames {frames.shape} are not {wanted}")
         for start, piece in zip(range(0, len(frames), ROWS), pieces_of(frames), strict=True):
             with np.errstate(all="ignore"):
                 if np.isfinite(piece.sum()):  # one pass; an overflow is looked at

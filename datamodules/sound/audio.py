@@ -12,42 +12,38 @@ Conventions:
     How samples are made ready for frames stands in `preparation`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from inspect import Parameter, signature
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from rnade_lightning.class_paths import find
 from rnade_lightning.datamodules import DataError, FrameDataModule, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.corpus import is_remote, name_of
+from rnade_lightning.datamodules.core.corpus import name_of
 from rnade_lightning.datamodules.core.frames import with_ending
 from rnade_lightning.datamodules.core.spool import gathered
-from rnade_lightning.datamodules.sound import kinds
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
     Entry,
+    doubles,
     download,
     is_manifest,
+    path_below,
     read_manifest,
     splits_of,
 )
-from rnade_lightning.datamodules.sound.kinds import Kind
+from rnade_lightning.datamodules.sound.options import check_options, make_kind
 from rnade_lightning.datamodules.sound.playback import write_picture, write_sound
-from rnade_lightning.datamodules.sound.preparation import GAINS, SIDES, Preparation, sound_card
-from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SAMPLE_RATES, SoundFile
+from rnade_lightning.datamodules.sound.preparation import Preparation, at_least, sound_card
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SoundFile
 from rnade_lightning.datamodules.sound.speechlike import write_speechlike
 
 _FLOAT32_STEP = 2.0**-15
 """Smallest step of integer samples for which float32 is fine enough."""
-
-_SIZES = (
-    "frame_length", "predictor_order", "n_fft", "win_length", "hop_length", "n_mels", "n_mfcc",
-)  # fmt: skip
 
 
 class AudioDataModule(FrameDataModule):
@@ -169,12 +165,11 @@ class AudioDataModule(FrameDataModule):
     def doubled(self) -> list[list[str]]:
         """Return the names of files that hold the same samples and are in different parts."""
         part_of = {name: part for part, found in self._raw.items() for name, _ in found}
-        names: dict[str, list[str]] = {}
-        for path, layout in self._layouts.items():
-            name = name_of(path, self._root(), self.extensions)
-            if name in part_of:
-                names.setdefault(layout["file"]["content"], []).append(name)
-        return [same for same in names.values() if len({part_of[name] for name in same}) > 1]
+        contents = {
+            name_of(path, self._root(), self.extensions): layout["file"]["content"]
+            for path, layout in self._layouts.items()
+        }
+        return doubles(part_of, contents)
 
     def describe(self) -> dict[str, Any]:
         """Return the card of the data, with what the files hold as sound."""
@@ -230,15 +225,7 @@ class AudioDataModule(FrameDataModule):
     def name_read(self, path: Path) -> str:
         """Return the path of a file below the root, of which the noise of dequantising is a
         function; of a file elsewhere its name."""
-        root = self._root()
-        if is_remote(root):
-            return name_of(path, root, ())
-        base = Path(str(root).removeprefix("file://")).expanduser()
-        if is_manifest(root) or base.is_file():
-            base = base.parent
-        while not base.is_dir() and base != base.parent:  # a glob
-            base = base.parent
-        return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+        return path_below(self._root(), path)
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Return how a file differs from the others in sample rate, integers or features, if so."""
@@ -294,6 +281,40 @@ class AudioDataModule(FrameDataModule):
         nats = -(log_prob - self.log_scale) / self._kind.samples_per_frame
         return float(nats / np.log(2) + bits - 1)
 
+    least_seconds = 3.0
+
+    @property
+    def plays_one_step(self) -> bool:  # type: ignore[override]
+        """False where sound is turned back from its beginning: the mean of what no predictor
+        tells, played, is noise."""
+        return not self._kind.from_start
+
+    def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
+        found = self._kind.log_jacobian(self.destandardise(frames))
+        return torch.from_numpy(found.astype(np.float32))
+
+    def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
+        """Refuse a code length below 0 by more than four standard errors.
+
+        Args:
+            name: of the sequence.
+            log_prob: log p of its frames, with the log-Jacobian, ``(T,)``.
+
+        Raises:
+            DataError: its bits per sample cannot be: the model knows the noise of dequantising.
+        """
+        log_p = np.asarray(log_prob, np.float64)
+        mean = float(log_p.mean()) if len(log_p) else 0.0
+        bits = self.bits_per_sample(mean)
+        error = 4 * log_p.std() / np.sqrt(max(len(log_p), 1)) / np.log(2)
+        if bits is not None and bits < -error / self._kind.samples_per_frame:
+            raise DataError(
+                f"{name}: {bits:.3f} bits per sample, and no code is shorter than 0: the model has"
+                " seen the noise of this file, or its samples have fewer bits than the file says:"
+                " leave the file out, or set bit_depth"
+            )
+
     def references(
         self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
     ) -> dict[str, list[torch.Tensor]]:
@@ -314,79 +335,3 @@ class AudioDataModule(FrameDataModule):
         wav, png = (with_ending(stem, ending) for ending in ("wav", "png"))
         write_picture(png, write_sound(wav, samples, rate), rate)
         return [wav, png]
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of `AudioDataModule` that cannot be met, whatever the files and the kind."""
-    for name in _SIZES:
-        if options[name] is not None and options[name] < 1:
-            raise DataError(f"{name} must be 1 or more")
-    n_fft, hop_length, channel = (options[k] for k in ("n_fft", "hop_length", "channel"))
-    win_length = options["win_length"] or n_fft
-    sample_rate, bit_depth = options["sample_rate"], options["bit_depth"]
-    trim_db, dataset = options["trim_db"], options["dataset"]
-    least, most = SAMPLE_RATES
-    if not 0 < options["forgetting"] < 1:
-        raise DataError("forgetting must be between 0 and 1")
-    if sample_rate is not None and not least <= sample_rate <= most:
-        raise DataError(f"sample_rate must be between {least} and {most} samples a second")
-    if win_length > n_fft or hop_length > win_length:
-        raise DataError("win_length must be at most n_fft, and hop_length at most win_length")
-    if options["n_mfcc"] > options["n_mels"]:
-        raise DataError(
-            f"n_mfcc {options['n_mfcc']} is more than n_mels {options['n_mels']}: lower it"
-        )
-    named = channel == "mix" or channel in SIDES
-    if not named and (not isinstance(channel, int) or isinstance(channel, bool) or channel < 0):
-        raise DataError("channel must be mix, left, right, or a number from 0")
-    if options["normalise"] not in (None, *GAINS):
-        raise DataError(f"normalise must be {' or '.join(GAINS)}, or left out")
-    if bit_depth is not None and not 2 <= bit_depth <= 32:
-        raise DataError("bit_depth must be between 2 and 32")
-    if trim_db is not None and not trim_db > 0:
-        raise DataError("trim_db must be above 0")
-    if dataset is not None and dataset not in PATTERNS:
-        raise DataError(f"dataset {dataset} is none of {', '.join(sorted(PATTERNS))}")
-
-
-def at_least(n_samples: int, pieces: Iterable[Array]) -> Iterator[Array]:
-    """Yield the pieces ``(N,)`` of a sound.
-
-    Raises:
-        DataError: it has fewer samples.
-    """
-    n, held = 0, []
-    for piece in pieces:
-        n += len(piece)
-        held.append(piece)
-        if n >= n_samples:
-            yield from held
-            held = []
-    if held:
-        raise DataError(
-            f"{n} samples where a frame needs {n_samples}: remove the file or make frames shorter"
-        )
-
-
-def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
-    """Return a kind of frames with those options that its class takes.
-
-    Args:
-        name: short name (a file of the package `kinds`), or path of a class.
-        options: options of the data module by name.
-
-    Raises:
-        DataError: there is no such kind (the message lists the short names), it is not complete, or
-            it takes an option that does not exist.
-    """
-    try:
-        kind = find(name, Kind, kinds.__name__)  # type: ignore[type-abstract]
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    if lacking := sorted(kind.__abstractmethods__):
-        raise DataError(f"kind {name} does not define {lacking[0]}, which every kind needs")
-    defaults = {p.name: p.default for p in signature(kind).parameters.values()}
-    taken = {option: options.get(option, default) for option, default in defaults.items()}
-    if unknown := [option for option, value in taken.items() if value is Parameter.empty]:
-        raise DataError(f"kind {name} takes {unknown[0]}, which is no option: give it a default")
-    return kind(**taken)

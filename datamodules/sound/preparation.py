@@ -15,7 +15,7 @@ Conventions:
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -180,6 +180,25 @@ class Preparation:
                 " set channel to one of them, or to mix"
             )
         return block[:, number]
+
+
+def at_least(n_samples: int, pieces: Iterable[Array]) -> Iterator[Array]:
+    """Yield the pieces ``(N,)`` of a sound.
+
+    Raises:
+        DataError: it has fewer samples.
+    """
+    n, held = 0, []
+    for piece in pieces:
+        n += len(piece)
+        held.append(piece)
+        if n >= n_samples:
+            yield from held
+            held = []
+    if held:
+        raise DataError(
+            f"{n} samples where a frame needs {n_samples}: remove the file or make frames shorter"
+        )
 
 
 def _room(samples: Array, step: float) -> Array | float:
