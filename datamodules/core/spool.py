@@ -46,7 +46,7 @@ class Spooled:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         found = np.empty(self.shape, self.dtype)
-        view = memoryview(found).cast("B") if found.size else memoryview(b"")
+        view = found.data.cast("B") if found.size else memoryview(b"")
         self.file.seek(self.start * self.n_features * self.dtype.itemsize)
         while len(view) and (n := self.file.readinto(view)):  # type: ignore[attr-defined]
             view = view[n:]
@@ -84,6 +84,6 @@ def pieces_of(frames: Any) -> Iterator[Array]:
 
 def _write(file: IO[bytes], pieces: list[Array]) -> None:
     for piece in pieces:
-        view = memoryview(np.ascontiguousarray(piece)).cast("B") if len(piece) else b""
+        view = np.ascontiguousarray(piece).data.cast("B") if len(piece) else b""
         while len(view):
             view = view[file.write(view) :]

@@ -197,7 +197,7 @@ class FrameStore:
             recording = self._read(path)
         except DataError as error:
             return error
-        return Kept(Recording({}, *_about(json.loads(_metadata(recording)))), recording.frames)
+        return Kept(Recording({}, *_about(json.loads(_metadata(recording)))), {**recording.frames})
 
     def _read(self, path: Path) -> Recording:
         """Reads a file; only finite numbers in frames of one width get through."""
@@ -210,8 +210,7 @@ class FrameStore:
 
     def _known(self, path: Path) -> Kept | None:
         """A file's entry, found without reading the file; None if that is not possible."""
-        key = self._key(path, known_only=True)
-        return self._entry(key) if key else None
+        return self._entry(key) if (key := self._key(path, known_only=True)) else None
 
     def _key(self, path: Path, known_only: bool = False) -> str | None:
         parts = [self.name(path)]
@@ -273,7 +272,8 @@ class FrameStore:
         except OSError as error:
             told = f"{path}: cannot be kept in {self.folder} ({error.strerror or error})"
             raise DataError(told) from error
-        assert (entry := self._entry(key)) is not None
+        entry = self._entry(key)
+        assert entry is not None
         return entry
 
     def _entry(self, key: str) -> Kept | None:

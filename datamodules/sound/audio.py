@@ -135,8 +135,6 @@ class AudioDataModule(FrameDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Download or generate files that are not there yet; then read, split and standardise."""
-        if self._raw:
-            return
         if self.dataset is not None:
             download(self.dataset, self._downloads)
         elif self.root is None:
@@ -144,15 +142,17 @@ class AudioDataModule(FrameDataModule):
                 write_speechlike(Path(self._root()))
             except OSError as error:
                 raise DataError(f"{self._root()}: cannot be written ({error}): give root") from None
+        if self._raw:
+            return
         super().setup(stage)
         assert self._reference is not None
         common = {k: v for k, v in self._reference.layout.items() if k != "file"}
         self._reference = self._reference._replace(layout=common)
         if doubled := self.doubled():
             rank_zero_warn(
-                f"{self._root()}: {len(doubled)} contents stand in several parts, the first as"
-                f" {' and '.join(doubled[0][:3])}: a likelihood of the test part is then not one of"
-                " unseen sound: remove the doubles, or keep them in one part by group"
+                f"{self._root()}: {' and '.join(doubled[0][:3])} hold the same sound and are in"
+                f" several parts ({len(doubled)} such sets): a likelihood of the test part is then"
+                " not one of unseen sound: remove doubles, or keep them in one part by group"
             )
         if self._kind.invertible and self.dropped:
             n_samples = self._kind.samples_per_frame

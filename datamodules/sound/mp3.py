@@ -11,6 +11,9 @@ Conventions:
     and reads at most that much.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,6 +82,24 @@ def length_fault(data: bytes, n_read: int, declared: int) -> str | None:
             " of all: convert it to FLAC"
         )
     return None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what a decoder in C writes to the standard error from the user, while the block runs:
+    files that it complains of are refused by the checks here, in one line."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _walk(data: bytes) -> _Walk:

@@ -8,7 +8,8 @@ Conventions:
 import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import soundfile
 from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.sound import ffmpeg
-from rnade_lightning.datamodules.sound.mp3 import frames_fault, is_mp3, length_fault
+from rnade_lightning.datamodules.sound.mp3 import frames_fault, is_mp3, length_fault, quiet
 
 EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
@@ -90,8 +91,11 @@ class SoundFile:
             self._folder = tempfile.TemporaryDirectory()  # lasts as long as this object
             self._source = Path(self._folder.name, "decoded.wav")
             bits = ffmpeg.decode(path, self._source)
-        elif is_mp3(path) and (fault := frames_fault(path.read_bytes())):
-            raise DataError(f"{path}: {fault}")  # before a decoder prints of it
+        self._quiet: Callable[[], AbstractContextManager[None]] = nullcontext
+        if self._source == path and is_mp3(path):
+            self._quiet = quiet
+            if fault := frames_fault(path.read_bytes()):  # with a reason that the decoder lacks
+                raise DataError(f"{path}: {fault}")
         with self._open() as file:
             self.rate, self.n_channels = file.samplerate, file.channels
             self.bits = bits or _BITS.get(file.subtype)
@@ -109,7 +113,11 @@ class SoundFile:
         try:
             with self._open() as file:
                 declared = file.frames
-                while len(block := file.read(_BLOCK, dtype="float64", always_2d=True)):
+                while True:
+                    with self._quiet():
+                        block = file.read(_BLOCK, dtype="float64", always_2d=True)
+                    if not len(block):
+                        break
                     n_read += len(block)
                     self._check_samples(block, n_read - len(block))
                     yield block
@@ -137,7 +145,8 @@ class SoundFile:
 
     def _open(self) -> soundfile.SoundFile:
         try:
-            return soundfile.SoundFile(self._source)
+            with self._quiet():
+                return soundfile.SoundFile(self._source)
         except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
             raise self._unreadable(error, 0) from None
 

@@ -103,7 +103,7 @@ class Mel:
         yield self._log_mel(np.pad(held, (0 if begun else half, half), mode="reflect"))
 
     def _log_mel(self, samples: Array) -> Array:
-        """Return log mel power of frames that begin with the samples, ``(N,)`` to ``(T, n_mels)``."""
+        """Return log mel power of frames that begin with the samples ``(N,)``."""
         power = torchaudio.functional.spectrogram(
             torch.from_numpy(samples).float(),
             pad=0,
