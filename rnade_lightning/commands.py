@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
+from rnade_lightning.callbacks.samples import lengths
 from rnade_lightning.checkpoints import (
     Trust,
     combine_checkpoints,
@@ -28,9 +30,11 @@ def sample(
     ckpt_path: str,
     out: str = "samples",
     n_samples: int = 3,
-    n_frames: int = 150,
+    seconds: float | None = None,
+    n_frames: int | None = None,
     prefix: str | None = None,
-    n_prefix: int = 30,
+    prefix_seconds: float | None = None,
+    n_prefix: int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
@@ -42,9 +46,12 @@ def sample(
         ckpt_path: checkpoint that ``fit`` wrote.
         out: folder to write to.
         n_samples: sequences to generate.
-        n_frames: frames of each.
+        seconds: length of each, beside a prefix; if not given, 150 frames, or 3 s of sound.
+        n_frames: the same in frames.
         prefix: file to continue, of the kind that the model was trained on.
-        n_prefix: first frames of that file to continue from; they begin the result.
+        prefix_seconds: length of the start of that file to continue from, which stands in the
+            result; if not given, a fifth of the length to generate.
+        n_prefix: the same in frames.
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
@@ -53,10 +60,18 @@ def sample(
     data, model = _load(ckpt_path, device, trust)
     generator = torch.Generator(device).manual_seed(seed)
     start = torch.empty(1, 0, model.n_features, device=device)
+    n_frames, n_prefix = lengths(
+        data,
+        _in_frames(data, n_frames, seconds, "n_frames", "seconds"),
+        _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds"),
+    )
     if prefix is not None:
         frames = data.score_input(prefix).frames
         if len(frames) < n_prefix:
-            raise ValueError(f"{prefix} has {len(frames)} frames, fewer than --n_prefix {n_prefix}")
+            raise ValueError(
+                f"{prefix} has {len(frames)} frames ({len(frames) / data.frame_rate:.3g} s), fewer "
+                f"than the {n_prefix} of the prefix: set --prefix_seconds or --n_prefix to less"
+            )
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
         n_frames,
@@ -70,7 +85,7 @@ def sample(
     written = []
     for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
         if not torch.isfinite(frames).all():
-            raise ValueError(f"sample {i} diverged within {n_frames} frames; ask for fewer frames")
+            raise ValueError(f"sample {i} diverged within {n_frames} frames; lower --seconds")
         whole = torch.cat((start[0], frames)).cpu()
         written += data.render(whole, Path(out, f"{stem}_{i}"))
     print("\n".join(map(str, written)))
@@ -80,28 +95,38 @@ def score(
     ckpt_path: str,
     files: str,
     out: str | None = None,
+    warmup_seconds: float = 0.0,
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Print the log density of every frame of files, in nats, as CSV: file, frame, log_prob.
+    """Print the log density of every frame of files, in nats, as CSV: file, frame, seconds,
+    log_prob, and bits_per_sample where the data are integers.
 
-    log_prob is in nats, in the model's standardised units. Frame 0 is the first that the model
-    sees: some representations leave out the first frame of a file.
+    log_prob is in the model's standardised units. The first frame is the first that the
+    representation defines, and seconds is where it begins.
 
     Args:
         ckpt_path: checkpoint that ``fit`` wrote.
         files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
+        warmup_seconds: length of the start of each sequence that is left out of the CSV.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
     data, model = _load(ckpt_path, device, trust)
-    rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
+    integers = data.bits_per_sample(0.0) is not None
+    first = _in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
+    rows: list[tuple[object, ...]] = [
+        ("file", "frame", "seconds", "log_prob", *["bits_per_sample"] * integers)
+    ]
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         with torch.no_grad():
             log_p = model.log_prob(sequence.frames[None].to(device))[0].cpu()
         log_p += sequence.log_jacobian
-        rows += [(sequence.name, t, value) for t, value in enumerate(log_p.tolist())]
+        data.check_likelihood(sequence.name, log_p[first:].numpy())
+        for t, value in enumerate(log_p.tolist()[first:], first):
+            bits = (data.bits_per_sample(value),) * integers
+            rows.append((sequence.name, t, round(t / data.frame_rate, 6), value, *bits))
     if out is None:
         csv.writer(sys.stdout).writerows(rows)
         return
@@ -167,6 +192,19 @@ def gradcheck(
     rows = gradient_table(model, frames, seed=seed)
     print(format_table(rows))
     require_correct(rows)
+
+
+def _in_frames(
+    data: FrameDataModule, n: int | None, seconds: float | None, in_frames: str, in_seconds: str
+) -> int | None:
+    """Return a length in frames that was given in frames or in seconds; None if in neither."""
+    if seconds is None:
+        return n
+    if n is not None:
+        raise ValueError(f"--{in_frames} and --{in_seconds} tell the same length: give one of them")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"--{in_seconds} {seconds:g}: give a length of 0 seconds or more")
+    return round(seconds * data.frame_rate)
 
 
 def _load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, SequenceDensity]:

@@ -9,7 +9,9 @@ import pytest
 
 from rnade_lightning.datamodules.core import mp4
 
-needs_encoder = pytest.mark.skipif(mp4.encoder() is None, reason="the extra mp4 is not installed")
+needs_encoder = pytest.mark.skipif(
+    mp4.encoder() is None, reason="the extra ffmpeg is not installed"
+)
 
 
 def decoded(path: Path) -> tuple[np.ndarray, float, str]:

@@ -87,3 +87,37 @@ def test_too_short_a_prefix_is_named(
         "--n_prefix=1000", f"--out={tmp_path}",
     )  # fmt: skip
     assert "take2.npy has 47 frames" in line
+
+
+def test_lengths_are_told_in_seconds(
+    checkpoint: Path,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Data of ten frames a second."""
+    common = ["sample", f"--ckpt_path={checkpoint}", f"--out={tmp_path}", "--n_samples=1"]
+    take = f"--prefix={root / 'take1.npy'}"
+    main([*common, "--seconds=0.7"])
+    main([*common, "--seconds=0.5", take, "--prefix_seconds=0.3"])
+    (new,), (more,) = (tmp_path.glob(f"{name}*.npy") for name in ("sample", "continuation"))
+    assert (len(np.load(new)), len(np.load(more))) == (7, 8)
+    for options, match in (
+        (["--seconds=2", "--n_frames=2"], "--n_frames and --seconds tell the same length"),
+        (["--seconds=-1"], "--seconds -1: give a length of 0 seconds or more"),
+        (["--prefix_seconds=999", take], "take1.npy has 61 frames (6.1 s)"),
+    ):
+        assert match in refused(capsys, *common, *options)
+
+
+def test_score_leaves_out_a_warm_up(checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    found = []
+    for warmup in (0, 0.5):
+        out = tmp_path / f"{warmup}.csv"
+        options = [f"--ckpt_path={checkpoint}", f"--files={root}", f"--out={out}"]
+        main(["score", *options, f"--warmup_seconds={warmup}"])
+        with open(out) as file:
+            found.append(list(csv.DictReader(file)))
+    assert found[1] == [row for row in found[0] if int(row["frame"]) >= 5]
+    assert [row["seconds"] for row in found[0][:3]] == ["0.0", "0.1", "0.2"]
+    assert "bits_per_sample" not in found[0][0]

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.batches import check_length, tail, whole_groups
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.store import Frames, FrameStore, check_finite
+from rnade_lightning.datamodules.core.store import Frames, FrameStore, Kept, check_finite
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Array | Frames]]]
@@ -59,6 +59,7 @@ class Corpus(ABC):
     cache_dir: str | None
 
     _n_files: int
+    _layouts: dict[Path, dict[str, Any]]
     _left_out: dict[str, str]
 
     # Filled in by each kind of data
@@ -67,8 +68,12 @@ class Corpus(ABC):
     def read(self, path: Path) -> Recording:
         """Read one file; raise a DataError that names it if it cannot be read."""
 
+    def name_read(self, path: Path) -> str:
+        """Return what `read` takes from the path of a file, beside its content: its name."""
+        return path.name
+
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """Return how a recording differs from the first one read or the checkpoint's; or None."""
+        """Return how a recording differs from the reference of those read or the checkpoint's; or None."""
         ours, theirs = recording.feature_names, reference.feature_names
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"
@@ -197,7 +202,9 @@ class Corpus(ABC):
                 f"{type(self).__qualname__} declares no reader_version, or the kind of its frames"
                 " does not: every run reads its files anew"
             )
-        store = FrameStore(self._cache(), type(self).__name__, settings, reader.read, self.beside)
+        store = FrameStore(
+            self._cache(), type(self).__name__, settings, reader.read, self.beside, reader.name_read
+        )
         if store.fault:
             rank_zero_warn(
                 f"{store.fault}: frames are kept in memory and files are read again by every run:"
@@ -218,18 +225,35 @@ class Corpus(ABC):
         kept = store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0)
         origin = "the checkpoint"
         found = {}
+        abouts = {p: x.about for p, x in zip(files, kept, strict=True) if isinstance(x, Kept)}
+        self._layouts = {path: about.layout for path, about in abouts.items()}
+        if reference is None and abouts:
+            origin, reference = self._common(abouts)
         for path, content in zip(files, kept, strict=True):
             if isinstance(content, DataError):
                 bad[path] = content
                 continue
-            if reference is None:
-                reference, origin = content.about, str(path)
+            assert reference is not None
             try:
                 self._check_fit(path, content.about, reference, origin)
             except DataError as error:
                 bad[path] = error
             found[path] = content.frames
         return found, reference
+
+    def _common(self, abouts: dict[Path, Recording]) -> tuple[str, Recording]:
+        """Return the first file of those that most others fit, and what it holds."""
+        kinds: list[tuple[Path, Recording]] = []
+        counts: list[int] = []
+        for path, about in abouts.items():
+            fits = (i for i, (_, x) in enumerate(kinds) if self.mismatch(about, x) is None)
+            i = next(fits, len(kinds))
+            if i == len(kinds):
+                kinds.append((path, about))
+                counts.append(0)
+            counts[i] += 1
+        path, about = kinds[counts.index(max(counts))]
+        return str(path), about
 
     def _divided(
         self, path: Path, sequences: dict[str, Array | Frames], label: str | None

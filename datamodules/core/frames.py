@@ -223,6 +223,16 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     # Known of some kinds of data only
 
+    least_seconds = 0.0  # of a generated sequence that a person can judge
+    plays_one_step = True  # whether the mean of every frame given those before it can be played
+
+    def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
+        return torch.zeros(len(frames))
+
+    def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
+        """Refuse log p ``(T,)`` of a sequence that no model of such data can have."""
+
     @property
     def noise_scale(self) -> float:
         """Return the standard deviation, in standardised units, that noise in place of the data's

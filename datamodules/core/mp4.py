@@ -21,7 +21,7 @@ _QUALITY = ["-preset", "veryfast", "-crf", "20"]  # half the time and the same s
 
 @cache
 def encoder() -> str | None:
-    """Return the ffmpeg program; None if the extra ``mp4`` is not installed."""
+    """Return the ffmpeg program; None if the extra ``ffmpeg`` is not installed."""
     try:
         return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError):  # no package, or no program for this machine in it

@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from mmap import ACCESS_READ, mmap
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ from tqdm.auto import tqdm
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.processes import read_in_processes
 from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.spool import ROWS, pieces_of
 from rnade_lightning.datamodules.core.standardise import Moments, moments
 
 FORMAT = 1
@@ -111,6 +113,7 @@ class FrameStore:
             is not known: then every file is read anew, and the frames go with the store.
         read: Reads one file.
         beside: Endings of files in the folder of a file that are read with it.
+        name: What reading a file depends on of its path.
     """
 
     def __init__(
@@ -120,10 +123,11 @@ class FrameStore:
         settings: dict[str, Any] | None,
         read: Callable[[Path], Recording],
         beside: tuple[str, ...] = (),
+        name: Callable[[Path], str] = attrgetter("name"),
     ) -> None:
         fresh, about = settings is None, (settings or {}) | {"format": FORMAT}
         text = json.dumps(about, sort_keys=True, default=str, indent=1)
-        self.read, self.beside = read, beside
+        self.read, self.beside, self.name = read, beside, name
         self.folder = folder = cache / "frames" / f"{kind}-{digest(text)[:12]}"
         self.stamps = cache / "stamps"
         self.fault: str | None = None
@@ -160,11 +164,10 @@ class FrameStore:
                 if time.time() - part.lstat().st_mtime > _STALE:
                     part.unlink()
         if processes > 1 and len(todo) > 1 and sum(map(_size, todo)) > _PARALLEL:
-            made = _progress(read_in_processes(self._keep, todo, processes), len(todo), bar)
-            found.update(zip(todo, made, strict=True))
+            made: Iterable[Any] = read_in_processes(self._keep, todo, processes)
         else:
-            made = _progress(map(self._keep, todo), len(todo), bar)
-            found.update(zip(todo, made, strict=True))
+            made = map(self._keep, todo)
+        found.update(zip(todo, _progress(made, len(todo), bar), strict=True))
         return [kept for path in files if (kept := found[path]) is not None]
 
     def moments(self, training: Sequence[Array | Frames]) -> Moments:
@@ -194,8 +197,7 @@ class FrameStore:
             recording = self._read(path)
         except DataError as error:
             return error
-        about = Recording({}, *_about(json.loads(_metadata(recording))))
-        return Kept(about, dict(recording.frames))
+        return Kept(Recording({}, *_about(json.loads(_metadata(recording)))), {**recording.frames})
 
     def _read(self, path: Path) -> Recording:
         """Read a file; refuse frames that are not finite numbers or not all of one width."""
@@ -208,11 +210,10 @@ class FrameStore:
 
     def _known(self, path: Path) -> Kept | None:
         """Return a file's entry without reading the file; None if that is not possible."""
-        key = self._key(path, known_only=True)
-        return self._entry(key) if key else None
+        return self._entry(key) if (key := self._key(path, known_only=True)) else None
 
     def _key(self, path: Path, known_only: bool = False) -> str | None:
-        parts = [path.name]
+        parts = [self.name(path)]
         for file in [path, *_companions(path, self.beside)]:
             content = self._content(file, known_only)
             if content is None:
@@ -253,24 +254,24 @@ class FrameStore:
 
     def _make(self, key: str, path: Path) -> Kept:
         recording, stamp = self._read(path), _stamp(path)
-        sequences = [np.asarray(frames) for frames in recording.frames.values()]
+        sequences, target = list(recording.frames.values()), self.folder / f"{key}.npy"
         dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
         shape = sum(map(len, sequences)), len(recording.feature_names)
-        target = self.folder / f"{key}.npy"
         try:
             with whole_file(target) as part, part.open("wb") as file:
                 header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 metadata = _metadata(recording, np.dtype(dtype).str, file.tell())
                 for frames in sequences:
-                    file.write(np.ascontiguousarray(frames, dtype).data)
+                    for piece in pieces_of(frames):
+                        file.write(np.ascontiguousarray(piece, dtype).data)
             if stamp != _stamp(path) or key != self._key(path):
                 raise DataError(f"{path}: changed while it was read: start again")
             with whole_file(target.with_suffix(".json")) as part:
                 part.write_text(metadata, encoding="utf-8")
         except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{path}: cannot be kept in {self.folder} ({reason})") from error
+            told = f"{path}: cannot be kept in {self.folder} ({error.strerror or error})"
+            raise DataError(told) from error
         entry = self._entry(key)
         assert entry is not None
         return entry
@@ -279,11 +280,10 @@ class FrameStore:
         """Return an entry if it is whole."""
         path = self.folder / f"{key}.npy"
         try:
-            metadata = json.loads((path.with_suffix(".json")).read_text(encoding="utf-8"))
+            metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             about, dtype = Recording({}, *_about(metadata)), metadata["dtype"]
             n_features, frames, stop = len(about.feature_names), {}, 0
-            n_frames = sum(n for _, n in metadata["sequences"])
-            offset = metadata["offset"]
+            n_frames, offset = sum(n for _, n in metadata["sequences"]), metadata["offset"]
             size = offset + n_frames * n_features * np.dtype(dtype).itemsize
             if path.stat().st_size != size:
                 return None
@@ -372,14 +372,15 @@ def check_finite(path: Path, recording: Recording) -> None:
     """
     for suffix, frames in recording.frames.items():
         if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
-            width = len(recording.feature_names)
-            raise DataError(f"{path}{suffix}: frames {frames.shape} are not (T, {width})")
-        with np.errstate(all="ignore"):
-            if np.isfinite(frames.sum()):  # one pass without a copy; an overflow is looked at
-                continue
-        for t, d in np.argwhere(~np.isfinite(frames))[:1]:
-            where = f"frame {t}, {recording.feature_names[d]}"
-            raise DataError(f"{path}: {where} is {frames[t, d]}: repair or remove the file")
+            wanted = f"(T, {len(recording.feature_names)})"
+            raise DataError(f"{path}{suffix}: frames {frames.shape} are not {wanted}")
+        for start, piece in zip(range(0, len(frames), ROWS), pieces_of(frames), strict=True):
+            with np.errstate(all="ignore"):
+                if np.isfinite(piece.sum()):  # one pass; an overflow is looked at
+                    continue
+            for t, d in np.argwhere(~np.isfinite(piece))[:1]:
+                where = f"frame {start + t}, {recording.feature_names[d]}"
+                raise DataError(f"{path}: {where} is {piece[t, d]}: repair or remove the file")
 
 
 @contextmanager

@@ -7,7 +7,7 @@
     .c3d                      coordinates of markers      .npz, .gif, .html
     .mat (the paper's)        its features                .npz, .png
 
-Where the extra ``mp4`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures beside it.
+Where the extra ``ffmpeg`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures.
 Positions of joints do not determine a BVH file: they are written as ``.npz`` in its place.
 
 Conventions:

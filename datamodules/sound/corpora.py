@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torchaudio
 
 from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.core.corpus import is_remote, name_of
 
 MANIFESTS = (".csv", ".parquet")
 PATTERNS = {
@@ -109,6 +110,35 @@ def splits_of(entries: list[Entry], fractions: dict[str, float]) -> list[str]:
         if fraction > 0 and split not in splits:
             raise DataError(f"lists no file of {split}: add some or set {split}_fraction to 0")
     return splits
+
+
+def path_below(root: str | Path, path: Path) -> str:
+    """Return the path of a file below the folder that a root names, whether it is a folder, a file
+    in it, a manifest or a glob; of a file elsewhere its name."""
+    if is_remote(root):
+        return name_of(path, root, ())
+    base = Path(str(root).removeprefix("file://")).expanduser()
+    if is_manifest(root) or base.is_file():
+        base = base.parent
+    while not base.is_dir() and base != base.parent:  # a glob
+        base = base.parent
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def doubles(part_of: dict[str, str], contents: dict[str, str]) -> list[list[str]]:
+    """Return the names of files that hold the same and are in different parts.
+
+    Args:
+        part_of: part of each file by its name.
+        contents: what stands for the content of each file, by its name.
+
+    >>> doubles({"a": "train", "b": "test", "c": "test"}, {"a": "x", "b": "x", "c": "y"})
+    [['a', 'b']]
+    """
+    names: dict[str, list[str]] = {}
+    for name in part_of:
+        names.setdefault(contents.get(name, name), []).append(name)
+    return [sorted(same) for same in names.values() if len({part_of[n] for n in same}) > 1]
 
 
 def download(dataset: str, folder: Path) -> None:

@@ -229,6 +229,8 @@ class Likelihood(pl.Callback):
         if not sequences:
             return
         found = figures_of(pl_module.model, sequences, first)
+        for name, log_p in found.by_frame.items():
+            data.check_likelihood(name, log_p[first:])
         baselines = self.baselines.fitted(data, split)
         of_baselines = [[v.model.feature_log_prob(x) for _, x in sequences] for v in baselines]
         numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,9 +38,9 @@ class Samples(pl.Callback):
 
     Args:
         every_n_epochs: epochs between two sets during ``fit``; 0 for none.
-        n_frames: frames of each sample.
-        n_prefix: first frames of the held-out sequence, from which a continuation starts; at most
-            half of it.
+        n_frames: frames of each sample; 150, or 3 seconds of sound, if not given.
+        n_prefix: frames of the held-out sequence that a continuation is given, at most half of it;
+            a fifth of ``n_frames`` if not given.
         n_samples: free-running samples.
         n_sequences: held-out sequences to continue, longest first.
         n_mean: draws that estimate the predictive mean of each frame.
@@ -49,8 +50,8 @@ class Samples(pl.Callback):
     def __init__(
         self,
         every_n_epochs: int = 0,
-        n_frames: int = 150,
-        n_prefix: int = 30,
+        n_frames: int | None = None,
+        n_prefix: int | None = None,
         n_samples: int = 2,
         n_sequences: int = 1,
         n_mean: int = 20,
@@ -101,8 +102,8 @@ class Samples(pl.Callback):
             groups.setdefault(drawn.group, []).append(Shown(drawn.title, drawn.note, paths))
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
-                log_p = model.log_prob(drawn.frames[None]).mean().item()
-            metrics[drawn.kind] = {"log_prob": log_p} | data.metrics(frames)
+                log_p = model.log_prob(drawn.frames[None])[0].cpu() + data.log_jacobian(frames)
+            metrics[drawn.kind] = {"log_prob": log_p.mean().item()} | data.metrics(frames)
         model.train(was_training)
         write_text(folder / f"{stem}_metrics.json", json.dumps(metrics, indent=2) + "\n")
         log_numbers(trainer, {
@@ -124,21 +125,25 @@ class Samples(pl.Callback):
         generator = torch.Generator(device).manual_seed(self.seed)
         some = itertools.islice(data.sequences(split), 100)
         held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
-        drawn = model.sample(self.n_frames, self.n_samples, generator=generator)[0]
+        n_frames, prefix_length = lengths(data, self.n_frames, self.n_prefix)
+        drawn = model.sample(n_frames, self.n_samples, generator=generator)[0]
         for i, (name, frames) in enumerate(held_out):
-            truth = frames[: self.n_prefix + self.n_frames].to(device)
-            n_prefix = min(self.n_prefix, max(len(truth) // 2, 1))
+            truth = frames[: prefix_length + n_frames].to(device)
+            n_prefix = min(prefix_length, max(len(truth) // 2, 1))
             prefix = truth[:n_prefix]
-            more = model.sample(self.n_frames, prefix=prefix[None], generator=generator)[0, 0]
-            mean = model.predictive_mean(truth[None], n_samples=self.n_mean, generator=generator)[0]
+            more = model.sample(n_frames, prefix=prefix[None], generator=generator)[0, 0]
             group = f"{name}, held out"
-            given = f"{n_prefix} frames ({n_prefix / data.frame_rate:.2g} s) given, the rest drawn"
+            given = f"{n_prefix / data.frame_rate:.2g} s ({n_prefix} frames) given, the rest drawn"
             for kind, title, note, shown in (
                 ("truth", "Truth", "as it was recorded", truth),
                 ("continuation", "Continued", given, torch.cat((prefix, more))),
-                ("one_step", "One step ahead", "the mean of every frame, given the past", mean),
             ):
                 yield _Drawn(group, _numbered(kind, i), title, note, shown)
+            if data.plays_one_step:
+                drawing = {"n_samples": self.n_mean, "generator": generator}
+                mean = model.predictive_mean(truth[None], **drawing)[0]
+                title, note = "One step ahead", "the mean of every frame, given the past"
+                yield _Drawn(group, _numbered("one_step", i), title, note, mean)
         for i, frames in enumerate(drawn):
             title = f"Sample {i + 1}"
             yield _Drawn("From nothing", _numbered("free", i), title, "free-running", frames)
@@ -150,6 +155,14 @@ class Samples(pl.Callback):
             f"{sum(p.numel() for p in model.parameters()):,} parameters",
             f"{data.n_features} features, {data.frame_rate:.4g} frames a second",
         ]
+
+
+def lengths(data: Any, n_frames: int | None, n_prefix: int | None) -> tuple[int, int]:
+    """Return the frames of a sample and of a prefix, where they are not given: at least as long as
+    a person needs to judge such data."""
+    if n_frames is None:
+        n_frames = max(150, math.ceil(data.least_seconds * data.frame_rate))
+    return n_frames, max(n_frames // 5, 1) if n_prefix is None else n_prefix
 
 
 def _numbered(kind: str, i: int) -> str:

@@ -4,12 +4,14 @@ import warnings
 from pathlib import Path
 
 import pytest
+import soundfile
 from counted_reads import counted
 from damaged import refused, text
 from toy import ToyDataModule, write_toy_data
 
-from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules import AudioDataModule, DataError
 from rnade_lightning.datamodules.core.corpus import find_files
+from rnade_lightning.datamodules.sound.speechlike import speechlike
 
 
 def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
@@ -113,3 +115,19 @@ def test_a_good_corpus_says_nothing(corpus: Path) -> None:
         data = counted(corpus, on_error="skip")
         data.setup()
     assert data.describe()["left_out"] == {}
+
+
+@pytest.mark.parametrize("odd", [0, 2, 4])
+def test_of_files_that_do_not_fit_the_odd_one_is_named(odd: int, tmp_path: Path) -> None:
+    """Wherever it stands in the order of names."""
+    for i in range(5):
+        rate = 8000 if i == odd else 16_000
+        soundfile.write(tmp_path / f"part_{i}.wav", speechlike(i, 1.0), rate, subtype="PCM_16")
+    options = {"frame_length": 20, "split": "tail", "window": 8}
+    with pytest.raises(DataError, match=rf"part_{odd}\.wav: does not fit .*8000 .*, not 16000"):
+        AudioDataModule(str(tmp_path), **options).setup()
+    data = AudioDataModule(str(tmp_path), on_error="skip", **options)
+    with pytest.warns(UserWarning, match="1 of 5 files are left out"):
+        data.setup()
+    assert data.layout["sample_rate"] == 16_000
+    assert len(data.sequences("train")) == 4

@@ -14,9 +14,9 @@ from sounds import STEP
 
 from rnade_lightning.callbacks import Comparison, Likelihood
 from rnade_lightning.commands import score
-from rnade_lightning.datamodules import AudioDataModule
+from rnade_lightning.datamodules import AudioDataModule, DataError
 from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
-from rnade_lightning.datamodules.sound.predictor import analyse
+from rnade_lightning.datamodules.sound.predictor import analyse, synthesise
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 
@@ -25,14 +25,17 @@ def module(root: Path, **kwargs: object) -> AudioDataModule:
     return AudioDataModule(str(root), **given)  # type: ignore[arg-type]
 
 
-def log_scales(residuals: np.ndarray) -> np.ndarray:
-    """Return the log scales by the module's equations, one step at a time."""
+def log_scales(residuals: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Return the log scales by the module's equations, one step at a time: the averages are of
+    residuals of integers, with the mean over their noise."""
     floor, reference = STEP / np.sqrt(12), 2.0**-10
     averages, found = {0.8: reference, 0.98: reference}, []
-    for r in residuals:
+    of_integers = (np.round(samples / STEP) * STEP - (samples - residuals)) / STEP
+    for r in np.abs(of_integers):
+        size = STEP * (r if r >= 0.5 else r * r + 0.25)
         fast, slow = (np.log(v + floor) for v in averages.values())
         found.append(0.6 * fast + 0.3 * slow + 0.1 * np.log(reference))
-        averages = {phi: phi * v + (1 - phi) * min(abs(r), 1) for phi, v in averages.items()}
+        averages = {phi: phi * v + (1 - phi) * min(size, 1) for phi, v in averages.items()}
     return np.array(found)
 
 
@@ -43,7 +46,8 @@ def test_density_of_innovations_is_that_of_residuals(linear_corpus: Path) -> Non
     )
     path = linear_corpus / "0.flac"
     r = plain.destandardise(plain.score_input(path).frames).reshape(-1)
-    expected = -0.5 * (r / np.exp(log_scales(r))) ** 2 - log_scales(r) - 0.5 * np.log(2 * np.pi)
+    scales = log_scales(r, synthesise(r, 24, 0.994))
+    expected = -0.5 * (r / np.exp(scales)) ** 2 - scales - 0.5 * np.log(2 * np.pi)
     sequence = scaled.score_input(path)
     assert scaled.n_features == 20
     assert scaled.dropped == {}
@@ -172,3 +176,26 @@ def test_a_log_jacobian_that_is_left_out_is_seen(
         ]
     )
     assert bits > 16  # more than the samples have
+
+
+def test_the_log_jacobian_of_frames_is_known_from_them_alone(linear_corpus: Path) -> None:
+    """So of what a model drew as well: the gallery's figures include it."""
+    data = module(linear_corpus)
+    sequence = data.score_input(linear_corpus / "0.flac")
+    found = data.log_jacobian(sequence.frames)
+    np.testing.assert_allclose(found, sequence.log_jacobian, atol=1e-4)
+    assert sequence.log_jacobian.std() > 0.1
+    assert not module(linear_corpus, kind="residual").log_jacobian(sequence.frames).any()
+
+
+def test_a_code_length_below_zero_is_refused(linear_corpus: Path) -> None:
+    """A density of one step of the integers takes 0 bits: 4 standard errors below is too few."""
+    data = module(linear_corpus, kind="waveform")
+    zero = 20 * 15 * np.log(2) + data.log_scale
+    noise = np.random.default_rng(0).normal(size=400)
+    noise -= noise.mean()
+    data.check_likelihood("a", zero + noise)
+    data.check_likelihood("a", zero + noise + 3 / 20)
+    with pytest.raises(DataError, match=r"a: -0\.\d+ bits per sample, and no code is shorter"):
+        data.check_likelihood("a", zero + noise + 5 / 20)
+    module(linear_corpus, kind="log_mel", n_mels=40).check_likelihood("a", 1e9 + noise)

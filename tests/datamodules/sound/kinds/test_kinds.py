@@ -40,7 +40,7 @@ def numbers_of(kind: Kind, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(frames, at, axis=1), frames[:, at]
 
 
-def log_determinant(kind: Kind, samples: np.ndarray, step: float = 1e-7) -> float:
+def log_determinant(kind: Kind, samples: np.ndarray, step: float = 1e-9) -> float:
     """Return log |d numbers / d samples| by central differences."""
 
     def numbers(x: np.ndarray) -> np.ndarray:
