@@ -15,7 +15,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["datamodules/core"],
     ["datamodules/motion", "datamodules/sound", "datamodules/simulated"],
     ["datamodules/__init__.py"],
-    ["gradients.py", "baselines.py", "components", "cells"],
+    ["arguments.py", "gradients.py", "baselines.py", "components", "cells"],
+    ["parameters.py"],
     ["density.py"],
     ["kernels"],
     ["distribution.py", "rnade.py"],
@@ -28,7 +29,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["commands.py", "dashboard.py"],
     ["__main__.py"],
 ]
-MODEL = ["density.py", "gradients.py", "distribution.py", "rnade.py", "rnn_rnade.py"]
+MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
+MODEL += ["rnade.py", "rnn_rnade.py"]
 MODEL += ["ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(
