@@ -200,7 +200,7 @@ def draws(
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator is {_kind(generator)}, not a torch.Generator")
-    if not like.is_meta and generator.device.type != like.device.type:
+    if generator.device.type != like.device.type:
         raise ValueError(f"generator is on {generator.device}, the model on {like.device}")
 
 

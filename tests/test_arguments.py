@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,11 @@ import torch
 from kernel_pairs import pair, randn
 from reference import every_option, supplement
 
-from rnade_lightning import RNADE, RNNRNADE, Ensemble, arguments
+from rnade_lightning import RNADE, RNNRNADE, arguments
 from rnade_lightning.cells import cell_names
 from rnade_lightning.components import component_names
 from rnade_lightning.densities import Gaussian, GaussianMixture, LowRankGaussian
+from rnade_lightning.ensemble import Ensemble
 
 every_cell = pytest.mark.parametrize("cell", cell_names())
 
@@ -38,7 +40,7 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda m: m.sample(-1), "n_frames must be at least 0, got -1"),
     (lambda m: m.sample(2, temperature=math.inf), "temperature inf is out of the range"),
     (lambda m: m.sample(2, generator=3), "generator is of type int, not a torch.Generator"),
-    (lambda m: m.log_prob(randn(2, 5, 3) + 0j), r"must be of a floating dtype .*; take frames.real"),
+    (lambda m: m.log_prob(randn(2, 5, 3) + 0j), r"of a floating dtype .*; take frames.real"),
     (lambda m: m.log_prob(randn(2, 5, 3).int()), r"got torch.int32; use frames.to\(torch.float64"),
     (lambda m: m.log_prob(randn(2, 5, 3).numpy()), r"frames is of type ndarray, not a tensor; use"),
     (lambda m: m.log_prob(randn(2, 5, 3).to_sparse()), r"not strided; use frames.to_dense\(\)"),
@@ -54,13 +56,13 @@ def test_a_mistake_is_refused_in_the_same_words_by_every_model(call: Any, messag
     both = pair(supplement, 3, 4, 5, 2, cell="gru")
     said = {refusal(lambda m=model: call(m)) for model in (*both, Ensemble([both[1]]))}
     assert len(said) == 1
-    pytest.raises(Exception, lambda: call(both[0])).match(message)
+    assert re.search(message, said.pop())
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda m: m.sample((2,), [randn(3, 1)] * 3), r"alpha has shape \(3, 1\), expected \(\.\.\., 3"),
+        (lambda m: m.sample((2,), [randn(3, 1)] * 3), r"alpha has shape \(3, 1\), expected \("),
         (lambda m: m.sample((2,), [randn(3, 3)] * 3), r"alpha has shape \(3, 3\)"),
         (lambda m: m.mean([randn(2, 2)] * 3), r"alpha has shape \(2, 2\)"),
         (lambda m: m([randn(2, 2)] * 3), r"alpha has shape \(2, 2\)"),
@@ -75,8 +77,9 @@ def test_a_mistake_is_refused_in_the_same_words_by_every_model(call: Any, messag
 )  # fmt: skip
 def test_a_frame_that_does_not_fit_is_refused(call: Any, message: str) -> None:
     both = pair(RNADE, 3, 4, 2)
-    assert refusal(lambda: call(both[0])) == refusal(lambda: call(both[1]))
-    pytest.raises(Exception, lambda: call(both[1])).match(message)
+    said = {refusal(lambda m=model: call(m)) for model in both}
+    assert len(said) == 1
+    assert re.search(message, said.pop())
 
 
 @every_cell
@@ -206,7 +209,8 @@ def test_nan_is_never_hidden_by_what_is_infinite() -> None:
 @pytest.mark.parametrize("floor", [1e-39, 1e-310, 1e39, math.inf, -1.0, math.nan])
 def test_a_floor_that_float32_cannot_hold_is_refused(floor: float) -> None:
     for make in (lambda: RNADE(3, 4, 2, floor=floor), lambda: Gaussian(3, floor)):
-        pytest.raises(ValueError, make).match("floor must be")
+        with pytest.raises(ValueError, match="floor must be"):
+            make()
     assert arguments.smallest_scale(arguments.SMALLEST_FLOOR) > 0
 
 
