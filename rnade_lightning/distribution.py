@@ -157,5 +157,5 @@ class RNADEDistribution(Distribution):
             yield self.sample((min(at_once, self.n_samples - start),))
 
     def _check(self, value: Tensor) -> None:
-        if self._validate_args and value.numel():  # torch does not check batches of no frames
+        if self._validate_args and value.numel() and not value.is_meta:  # torch cannot check these
             self._validate_sample(self.rnade.censor(value))

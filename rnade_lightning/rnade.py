@@ -201,8 +201,9 @@ class RNADE(FrameDensity):
                 shift = self._linear(read)
                 y = y if shift is None else y - shift
                 log_p = cpu.frame_log_prob(self, read, y, biases)
-                return log_p.masked_fill(x.isinf().any(-1), -math.inf)
-        return self.feature_log_prob(x, biases).sum(-1)
+        else:
+            log_p = self.feature_log_prob(x, biases).sum(-1)
+        return log_p.masked_fill(self.censor(x).isinf().any(-1), -math.inf)
 
     def feature_log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
         """Log density in nats of each feature given those before it, ``(..., d)``, the terms of

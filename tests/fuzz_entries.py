@@ -160,9 +160,8 @@ class Arguments:
 
     def source(self) -> dict[str, Any]:
         """A source of randomness; there is none for meta."""
-        return (
-            {"generator": torch.Generator()} if self.device.type == "cpu" or self.some(0.2) else {}
-        )
+        there = self.device.type == "cpu" or self.some(0.2)
+        return {"generator": torch.Generator()} if there else {}
 
     def how(self) -> dict[str, Any]:
         """Source of randomness and temperature of draws."""
@@ -252,12 +251,14 @@ def call(model: Any, name: str, args: list[Any], how: dict[str, Any], slopes: bo
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     found = [out] if isinstance(out, Tensor) else list(out)
-    if slopes and all(t.requires_grad for t in found) and found:
-        weights = [torch.linspace(0.5, 1, t.numel()).to(t).view(t.shape) for t in found]
-        total = sum((t * w).sum() for t, w in zip(found, weights, strict=True))
-        if not total.isnan():
-            found += torch.autograd.grad(total, list(model.parameters()), materialize_grads=True)
-    return found
+    if not slopes or not found or not all(t.requires_grad for t in found):
+        return found, []
+    weights = [torch.linspace(0.5, 1, t.numel()).to(t).view(t.shape) for t in found]
+    total = sum((t * w).sum() for t, w in zip(found, weights, strict=True))
+    if not total.is_meta and total.isnan():
+        return found, []
+    parameters = list(model.parameters())
+    return found, list(torch.autograd.grad(total, parameters, materialize_grads=True))
 
 
 def differs(found: Tensor, expected: Tensor) -> str | None:
@@ -295,14 +296,14 @@ def outcome(seed: int) -> str:
             return f"{where}: compiled {_short(found)}, torch {_short(expected)}"
         kind = expected.partition(":")[0]
         return "refused" if kind in REFUSALS else f"{where}: {_short(found)}"
-    if len(found) != len(expected):
-        return f"{where}: {len(found)} tensors instead of {len(expected)}"
-    n = len(expected) - len(list(compiled.parameters())) if slopes else len(expected)
-    for i, (one, two) in enumerate(zip(found, expected, strict=True)):
-        if i >= n > 0:  # a gradient
-            one, two = one.where(two.isfinite(), 0.0), two.where(two.isfinite(), 0.0)
-        if said := differs(one, two):
-            return f"{where}: {said}"
+    for kind, ours, theirs in zip(("", " gradient"), found, expected, strict=True):
+        if len(ours) != len(theirs):
+            return f"{where}: {len(ours)} tensors{kind} instead of {len(theirs)}"
+        for one, two in zip(ours, theirs, strict=True):
+            if kind:  # where the torch path has one
+                one, two = (t.where(two.isfinite(), 0.0) for t in (one, two))
+            if said := differs(one, two):
+                return f"{where}{kind}: {said}"
     return "same"
 
 

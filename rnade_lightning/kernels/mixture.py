@@ -12,6 +12,7 @@ import numpy as np
 
 from rnade_lightning.kernels.lanes import add_product, exp, log, subroutine
 
+_LARGE = 64.0
 _HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
 
 
@@ -75,6 +76,22 @@ def floored_log_scales(z, floor, K):  # type: ignore[no-untyped-def]
 
 
 @subroutine
+def shift_large(z, top):  # type: ignore[no-untyped-def]
+    """Outputs of alpha so large that they would swallow what is added to them lose their maximum,
+    which changes no weight. ``top (n,)`` is for work."""
+    large = z.dtype.type(_LARGE)
+    top[:] = z[0]
+    for k in range(1, z.shape[0]):
+        for n in range(z.shape[1]):
+            top[n] = top[n] if top[n] > z[k, n] else z[k, n]
+    for n in range(z.shape[1]):
+        top[n] = top[n] if abs(top[n]) > large else 0
+    for k in range(z.shape[0]):
+        for n in range(z.shape[1]):
+            z[k, n] -= top[n]
+
+
+@subroutine
 def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
     """q_k become exp(q_k - max q), ``total`` their sum, ``top`` the maximum; all 0, where the
     maximum is -inf."""
@@ -107,6 +124,7 @@ def mixture(  # type: ignore[no-untyped-def]
                 for n in range(z.shape[1]):
                     q[k - K, n] = z[k, n]
         floored_log_scales(z, floor, K)
+    shift_large(z[:K], row[0])
     for k in range(K):
         for n in range(z.shape[1]):
             log_sigma = z[2 * K + k, n]
