@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from rnade_lightning.density import Params, batch_of
+from rnade_lightning import arguments
+from rnade_lightning.parameters import Params, batch_of
 
 if TYPE_CHECKING:
     from rnade_lightning.rnade import RNADE
@@ -56,9 +57,8 @@ class RNADEDistribution(Distribution):
         n_samples: int = 100,
         validate_args: bool | None = None,
     ) -> None:
-        if n_samples < 2:
-            raise ValueError(f"n_samples must be at least 2, got {n_samples}")
-        self.rnade, self.biases, self.n_samples = rnade, tuple(biases), n_samples
+        arguments.draws(rnade.W, n_samples=(n_samples, 2))
+        self.rnade, self.biases, self.n_samples = rnade, tuple(rnade.given(biases)), n_samples
         batch = batch_of(self.biases)
         super().__init__(batch, torch.Size((rnade.n_features,)), validate_args=validate_args)
 
@@ -159,5 +159,5 @@ class RNADEDistribution(Distribution):
             yield self.sample((min(at_once, self.n_samples - start),))
 
     def _check(self, value: Tensor) -> None:
-        if self._validate_args:
+        if self._validate_args and value.numel() and not value.is_meta:  # torch cannot check these
             self._validate_sample(self.rnade.censor(value))

@@ -32,15 +32,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning import arguments
 from rnade_lightning.cells import Cell, cell_class
 from rnade_lightning.density import (
     FrameDensity,
     SequenceDensity,
-    StateParams,
     full_precision,
     on_cpu,
+    readable,
     transformed,
 )
+from rnade_lightning.parameters import StateParams
 from rnade_lightning.rnade import RNADE, Activation, Backend
 
 _LARGE = (16, 256)
@@ -144,12 +146,13 @@ class RecurrentModel(SequenceDensity):
     def states(
         self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        frames, u, mask = arguments.sequences(self, frames, u, mask)
         if u is None:
             u = self.initial_state(len(frames))
         n = self.n_history
         if not frames.shape[1]:
             return frames.new_zeros(len(frames), 0, n), u
-        if mask is None or len(u[0]) == n:
+        if mask is None or u.shape[1] == n:
             after, last = self._run(frames, u)
             history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
             if mask is not None:
@@ -163,13 +166,14 @@ class RecurrentModel(SequenceDensity):
         return torch.stack(outputs, 1), u
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
+        x, u = arguments.one_frame(self, x, u)
         return self._run(x[:, None], u)[1]
 
     def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return the history after every frame ``(B, T, R + p D)``, and the whole state after the
         last ``(B, S)``."""
         R, n_history, T = self.n_recurrent, self.n_history, frames.shape[1]
-        frames = self.density.censor(frames)
+        frames = readable(self.density.censor(frames))
         after, last = self._run_layers(frames, torch.cat((u[:, :R], u[:, n_history:]), -1))
         if not self.n_past:
             return after, last
@@ -211,6 +215,7 @@ class RecurrentModel(SequenceDensity):
     def frame_params(self, history: Tensor) -> StateParams:
         """Return the density's parameters after histories ``(..., R + p D)``, in the order of
         ``param_shapes``. A parameter that the state does not set keeps its static shape."""
+        history = arguments.history_of(self, history)
         weights = [
             cast(Tensor, getattr(self, f"W_{name}")) if name in self.conditioned else None
             for name in self.density.param_shapes
@@ -231,6 +236,7 @@ class RecurrentModel(SequenceDensity):
     def shift(self, history: Tensor) -> Tensor | float:
         """Return what the last p frames explain of the next, ``(..., D)``, to be subtracted from
         it. It is 0 without that path, and where the path is added to the means."""
+        history = arguments.history_of(self, history)
         return self._explained(history) if self.n_past and not self.density.shift_means else 0.0
 
     def _explained(self, history: Tensor) -> Tensor:
@@ -269,6 +275,7 @@ class RecurrentModel(SequenceDensity):
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
         """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
         frames leave unexplained, in the order of visits."""
+        history, frames = arguments.after_history(self, history, frames)
         return self._in_visit_order(frames - self.shift(history))
 
     def _in_visit_order(self, x: Tensor) -> Tensor:
@@ -353,8 +360,9 @@ class RNNRNADE(RecurrentModel):
             return super().next_frames(u, generator, temperature)
         from rnade_lightning.kernels import sampler
 
+        u = arguments.state(self, u)
         noise = self.rnade.noise((len(u), self.n_features), generator)
-        u = u.to(self.u_0.dtype, copy=True)  # moved on in place
+        u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
         return sampler.next_frames(self, u, noise, temperature), u
 
 

@@ -9,7 +9,7 @@ from reference import relative_error, spread
 from torch import Tensor
 
 from rnade_lightning import RNADE
-from rnade_lightning.density import StateParams
+from rnade_lightning.parameters import StateParams
 
 
 def randn(*shape: int, n: int = 1) -> Tensor:

@@ -18,7 +18,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["datamodules/__init__.py"],
     ["pretrained.py"],
     ["checkpoint_files.py"],
-    ["gradients.py", "baselines.py", "components", "cells"],
+    ["arguments.py", "gradients.py", "baselines.py", "components", "cells"],
+    ["parameters.py"],
     ["density.py"],
     ["kernels"],
     ["distribution.py", "rnade.py"],
@@ -33,7 +34,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["runs.py"],
     ["__main__.py"],
 ]
-MODEL = ["density.py", "gradients.py", "distribution.py", "rnade.py", "rnn_rnade.py"]
+MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
+MODEL += ["rnade.py", "rnn_rnade.py"]
 MODEL += ["ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(

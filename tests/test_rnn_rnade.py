@@ -203,19 +203,19 @@ def test_padding_changes_nothing(
     [
         (torch.tensor([[False, True, True], [True, True, True]]), "padding before a valid frame"),
         (torch.tensor([[True, True, True], [True, False, True]]), "padding before a valid frame"),
-        (torch.ones(2, 4).bool(), r"mask \(2, 4\) torch.bool is not \(B, T\) = \(2, 3\)"),
-        (torch.ones(3).bool(), r"mask \(3,\) torch.bool is not \(B, T\) = \(2, 3\)"),
-        (torch.ones(2, 3), r"mask \(2, 3\) torch.float32 is not .* bool"),
+        (torch.ones(2, 4).bool(), r"mask has shape \(2, 4\), expected \(B, 3\)"),
+        (torch.ones(3).bool(), r"mask has shape \(3,\), expected \(B, 3\)"),
+        (torch.ones(2, 3), r"mask must be of dtype torch.bool, got torch.float32"),
     ],
 )
 def test_bad_mask_raises(mask: torch.Tensor, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         rnn_rnade("tanh").log_prob(randn(2, 3, 3), mask)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (2, 6, 4), (1, 2, 6, 3)])
 def test_frames_of_the_wrong_shape_raise(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"are not \(B, T, 3\)"):
+    with pytest.raises(ValueError, match=r"frames has shape .* expected \(B, T, 3\)"):
         rnn_rnade("tanh").log_prob(randn(*shape))
 
 

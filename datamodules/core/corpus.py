@@ -73,7 +73,7 @@ class Corpus(ABC):
         return path.name
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """Return how a recording differs from the reference of those read or the checkpoint's; or None."""
+        """Return how a recording differs from the reference, or from the checkpoint's; or None."""
         ours, theirs = recording.feature_names, reference.feature_names
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"

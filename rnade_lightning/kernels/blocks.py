@@ -31,14 +31,15 @@ N_NUMBERS = 1 << 24
 def log_prob(problem: Problem) -> Tensor:
     """Return the log density ``(N,)`` of the frames of a `Problem`."""
     out = [problem.x.new_zeros(0)]
+    lowest = torch.finfo(problem.x.dtype).min  # below it, logsumexp has no gradient
     for part in _parts(problem):
         log_p, a = problem.x.new_zeros(part.stop - part.start), _start(problem, part)
         for features in _feature_blocks(problem):
             block = _block(problem, part, features, a)
             log_q = block.log_alpha + _log_phi(problem, block)
-            log_p = log_p + torch.logsumexp(log_q, -1).sum(0)
+            log_p = log_p + torch.logsumexp(log_q.clamp(min=lowest), -1).sum(0)
             a = block.a_next
-        out.append(log_p)
+        out.append(log_p.masked_fill(log_p <= lowest, -math.inf))
     return torch.cat(out)
 
 
@@ -126,12 +127,16 @@ def _block_gradients(
     d_x, d_y, d_u, d_W, _, d_rho, d_P, d_b, d_biases = total
     H, K, w = p.W.shape[1], p.K, weight[:, None]
     block = _block(p, part, features, a)
-    pi = torch.softmax(block.log_alpha + _log_phi(p, block), -1)
+    log_q = block.log_alpha + _log_phi(p, block)
+    lost = log_q == -math.inf  # what is out of reach has gradient 0, but may lie at infinity
+    pi = torch.softmax(log_q, -1)
+    pi = (w * pi).masked_fill(lost, 0.0)  # responsibility times weight
     given = block.value, block.mu, block.log_sigma
     slope, spread, *_ = p.options.component.log_prob_slopes(*given)
-    d_mu = w * pi * slope
-    d_sigma = w * pi * spread * torch.exp(block.z_sigma - block.log_sigma)
-    d_z = torch.cat((w * (pi - torch.exp(block.log_alpha)), d_mu, d_sigma), -1)  # (d, n, 3 K)
+    d_alpha = torch.addcmul(pi, block.log_alpha.exp(), pi.sum(-1, keepdim=True), value=-1)
+    d_mu = (pi * slope).masked_fill(lost, 0.0)
+    d_sigma = (pi * spread).masked_fill(lost, 0.0) * torch.exp(block.z_sigma - block.log_sigma)
+    d_z = torch.cat((d_alpha, d_mu, d_sigma), -1)  # (d, n, 3 K)
     d_y[part, features] = -d_mu.sum(-1).T
     d_b[features, : 3 * K] += d_z.sum(1)
     if len(p.biases):

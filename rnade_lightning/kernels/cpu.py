@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnade_lightning.density import Params, StateParams, on_cpu
+from rnade_lightning.density import on_cpu
 from rnade_lightning.kernels import blocks
 from rnade_lightning.kernels.again import differentiable_gradients, differentiated_again
 from rnade_lightning.kernels.lanes import (
@@ -54,6 +54,7 @@ from rnade_lightning.kernels.mixture import (
     units,
 )
 from rnade_lightning.kernels.problem import Gradients, Options, Problem
+from rnade_lightning.parameters import Params, StateParams
 
 STRIDE = 16
 """Features between two values of a that are kept; subtraction alone loses digits."""
@@ -250,7 +251,7 @@ def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any,
 
 def as_array(t: Tensor) -> np.ndarray:
     """Return the tensor's numbers in one piece; the same memory where they already are."""
-    return t.detach().contiguous().numpy()
+    return t.detach().resolve_neg().contiguous().numpy()
 
 
 def in_parts(n: int, run: Callable[[slice, int], None], share: int = SHARE) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnade_lightning.kernels.lanes import add_product, exp, log, subroutine
 
+_LARGE = 64.0
 _HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
 
 
@@ -75,8 +76,25 @@ def floored_log_scales(z, floor, K):  # type: ignore[no-untyped-def]
 
 
 @subroutine
+def shift_large(z, top):  # type: ignore[no-untyped-def]
+    """Outputs of alpha so large that they would swallow what is added to them lose their maximum,
+    which changes no weight. ``top (n,)`` is for work."""
+    large = z.dtype.type(_LARGE)
+    top[:] = z[0]
+    for k in range(1, z.shape[0]):
+        for n in range(z.shape[1]):
+            top[n] = top[n] if top[n] > z[k, n] else z[k, n]
+    for n in range(z.shape[1]):
+        top[n] = top[n] if abs(top[n]) > large else 0
+    for k in range(z.shape[0]):
+        for n in range(z.shape[1]):
+            z[k, n] -= top[n]
+
+
+@subroutine
 def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
-    """Replace q_k by exp(q_k - max q); ``total`` becomes their sum, ``top`` the maximum."""
+    """Replace q_k by exp(q_k - max q); ``total`` becomes their sum, ``top`` the maximum. Where the
+    maximum is -inf, all become 0."""
     for n in range(q.shape[1]):
         top[n] = q[0, n]
         total[n] = 0
@@ -85,7 +103,8 @@ def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
             top[n] = top[n] if top[n] > q[k, n] else q[k, n]
     for k in range(K):
         for n in range(q.shape[1]):
-            q[k, n] = exp(q[k, n] - top[n])
+            from_top = q[k, n] - top[n]
+            q[k, n] = exp(q[k, n] if top[n] == -np.inf else from_top)
             total[n] += q[k, n]
 
 
@@ -96,7 +115,8 @@ def mixture(  # type: ignore[no-untyped-def]
     """Add log p(y_d) to ``log_p (n,)``. With ``derive``, replace the outputs z by the gradient of
     weight log p(y_d) by them, and ``row[0]`` by its gradient by y. Frames whose ``x`` lies on a
     bound are censored there."""
-    one, half, bounded = z.dtype.type(1), z.dtype.type(0.5), low > -np.inf
+    zero, one, half = z.dtype.type(0), z.dtype.type(1), z.dtype.type(0.5)
+    bounded = low > -np.inf
     log_2, constant = z.dtype.type(_LOG_2), z.dtype.type(_HALF_LOG_2PI)
     if floor > 0:
         if derive:  # d log sigma / d z, of which the product below makes use
@@ -104,6 +124,7 @@ def mixture(  # type: ignore[no-untyped-def]
                 for n in range(z.shape[1]):
                     q[k - K, n] = z[k, n]
         floored_log_scales(z, floor, K)
+    shift_large(z[:K], row[0])
     for k in range(K):
         for n in range(z.shape[1]):
             log_sigma = z[2 * K + k, n]
@@ -131,14 +152,17 @@ def mixture(  # type: ignore[no-untyped-def]
             log_p[n] += top_q[n] - top[n] + log(total_q[n] / total[n])
         return
     for n in range(z.shape[1]):
-        total[n], total_q[n] = weight[n] / total[n], weight[n] / total_q[n]
+        lost = top_q[n] == -np.inf  # no component reaches: log p is -inf, its gradient 0
+        total[n] = zero if lost else weight[n] / total[n]
+        total_q[n] = zero if lost else weight[n] / total_q[n]
         top[n] = 0
     for k in range(K):
         for n in range(z.shape[1]):
             pi = q[k, n] * total_q[n]  # responsibility times weight
+            reached = pi != zero  # what is out of reach may lie at infinity
             z[k, n] = pi - z[k, n] * total[n]
-            z[K + k, n] *= pi
-            z[2 * K + k, n] *= pi
+            z[K + k, n] = pi * z[K + k, n] if reached else zero
+            z[2 * K + k, n] = pi * z[2 * K + k, n] if reached else zero
             top[n] -= z[K + k, n]
     row[0] = top
 

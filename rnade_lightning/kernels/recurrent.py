@@ -203,7 +203,7 @@ class _States(torch.autograd.Function):
         R = W_rec.shape[1]
         history = frames.new_empty(B, T, R)
         cells = frames.new_empty(B, T if cell == 3 else 0, R)
-        hidden, memory = u[:, :R].clone(), u[:, R:].clone()
+        hidden, memory = (_own(part) for part in (u[:, :R], u[:, R:]))
         for piece in _pieces(B, T):
             gates = torch.nn.functional.linear(frames[:, piece], W_in, b_in)
             outs = [frames.new_empty(B, gates.shape[1], R) for _ in range(2)]
@@ -229,7 +229,7 @@ class _States(torch.autograd.Function):
             return None, *differentiable_gradients(states, inputs, (d_history, d_last))
         frames, u, W_in, W_rec, b_in, b_rec, history, cells = ctx.saved_tensors
         (B, T, _), R = frames.shape, W_rec.shape[1]
-        d_hidden, d_memory = d_last[:, :R].clone(), d_last[:, R:].clone()
+        d_hidden, d_memory = (_own(part) for part in (d_last[:, :R], d_last[:, R:]))
         totals = [torch.zeros_like(t) for t in (frames, W_in, W_rec, b_in, b_rec)]
         d_frames, d_W_in, d_W_rec, d_b_in, d_b_rec = totals
         for piece in reversed(_pieces(B, T)):
@@ -248,6 +248,11 @@ class _States(torch.autograd.Function):
             d_b_in += gates.sum((0, 1))
             d_b_rec += d_rec.sum((0, 1))
         return None, d_frames, torch.cat((d_hidden, d_memory), 1), d_W_in, d_W_rec, d_b_in, d_b_rec
+
+
+def _own(t: Tensor) -> Tensor:
+    """A copy that compiled code changes in place: of any strides, it is contiguous."""
+    return t.resolve_neg().clone(memory_format=torch.contiguous_format)
 
 
 def _pieces(B: int, T: int) -> list[slice]:

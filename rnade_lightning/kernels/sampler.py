@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnade_lightning.density import batch_of
 from rnade_lightning.kernels.cpu import as_array, in_parts
 from rnade_lightning.kernels.lanes import add_product, compiled, exp, subroutine
 from rnade_lightning.kernels.mixture import advance, from_lanes, to_lanes, units
@@ -28,6 +27,7 @@ from rnade_lightning.kernels.recurrent import (
     logistic,
     next_state,
 )
+from rnade_lightning.parameters import batch_of
 
 LANES = 16
 """Frames from which on they are drawn side by side."""

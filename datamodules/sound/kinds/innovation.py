@@ -1,4 +1,4 @@
-"""Frames of prediction residuals, each over a scale that follows their level; see `predictor` and `gain`.
+"""Frames of prediction residuals over a scale that follows their level; see `predictor`, `gain`.
 
 Each frame carries the log-Jacobian of that division, the sum of minus the log scales of its
 samples, so a log density of innovations plus the log-Jacobian is one of samples.
