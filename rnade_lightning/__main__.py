@@ -183,7 +183,7 @@ class CLI(LightningCLI):
         trust = options.get("trust") or []
         named = _packages(options.get("model"))  # by the user, and so trusted
         trust = [*([trust] if isinstance(trust, str) else trust), *named]
-        given = list(given_paths(_given.get(), with_files=goes_on))
+        given = list(given_paths(_given.get()))
         self._wandb_id, self._start = None, start_of(options, goes_on, trust, given)
         if self._start is None:
             return

@@ -4,7 +4,7 @@
                        predict evaluate C
     --weights_from C   fit starts a new run from C's weights, on frames scaled as C's were
 
-In both, the model's class and options are those of C. With ``--ckpt_path``, an option of the model
+In both, the model's class and options are those of C. Where a run goes on, an option of the model
 that says otherwise is refused; with ``--weights_from`` it is taken in place of C's. A run that
 started from weights goes on with ``--ckpt_path`` as any other, whatever its configuration names.
 """
@@ -114,8 +114,9 @@ def start_of(
         )
     arguments = {k: v for k, v in checkpoint[ARGUMENTS].items() if k not in OF_OTHERS}
     known = {k: v for k, v in arguments.items() if k not in OF_CHECKPOINT}
-    chosen = _chosen(options.get("model"), given)
-    _check_class(checkpoint, options.get("model"), public_path(kind), given)
+    chosen = _chosen(options.get("model"), given) if goes_on else {}
+    if goes_on:
+        _check_class(checkpoint, options.get("model"), public_path(kind), given)
     for name, value in chosen.items():
         if name not in checkpoint[ARGUMENTS]:
             raise ValueError(
@@ -123,10 +124,10 @@ def start_of(
                 "no such option; leave it out"
             )
         if ckpt_path and name in known and known[name] != value:
-            remedy = "; to start a new run from its weights, --weights_from" if goes_on else ""
             raise ValueError(
                 f"--model.{name} is {value!r}, and {known[name]!r} in {origin_of(checkpoint)}, "
-                f"which is of another model; leave the option out{remedy}"
+                "which is of another model; leave the option out, or start a new run from its "
+                "weights with --weights_from"
             )
     if not ckpt_path:
         known |= {name: value for name, value in chosen.items() if name in known}

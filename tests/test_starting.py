@@ -80,9 +80,10 @@ def test_a_run_goes_on_with_its_own_model_only(
     assert "RNNRNADEModule" in line
     line = refused(capsys, "fit", *sizeless, "--model.n_dreams=1")
     assert "--model.n_dreams" in line
-    line = refused(capsys, "test", *some, "--model.floor=0.3")
-    assert "--model.floor is 0.3" in line
-    assert "--weights_from" not in line
+    main(["test", *some, "--model.floor=0.3"])  # is of the checkpoint's model, whatever is said
+    alone = value(tmp_path / "toy" / "version_0", "test/nll")
+    main(["test", *sizeless])
+    assert value(tmp_path / "toy" / "version_1", "test/nll") == alone
     line = refused(capsys, "test", *sizeless[:-1], f"--weights_from={path}")
     assert "--ckpt_path" in line
 
