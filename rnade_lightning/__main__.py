@@ -193,17 +193,17 @@ class CLI(LightningCLI):
         self.config[command].pop("model")  # of which nothing is to be left
         self.config = parser.parse_object({command: {"model": self._start.model}}, self.config)
 
-    def _make_data(self, kind: type[FrameDataModule], *args: Any, **kwargs: Any) -> FrameDataModule:
+    def _make_data(self, kind: type[FrameDataModule], /, **kwargs: Any) -> FrameDataModule:
         """Make the data module, scaled as the weights that a new run starts from need it."""
-        data = kind(*args, **kwargs)
+        data = kind(**kwargs)
         return self._start.scale(data) if self._start else data
 
-    def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
+    def _make_model(self, kind: type[SequenceModule], /, **kwargs: Any) -> SequenceModule:
         """Make the model, which is told what the optimiser's options are."""
         given = self.config[self.config.subcommand].optimizer.init_args
         told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
         told |= self._start.told if self._start else {}
-        return kind(*args, **(kwargs | accepted(kind, told)))
+        return kind(**(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
         """Lightning's, which imports what a checkpoint alone names from trusted packages only."""
