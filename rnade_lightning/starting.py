@@ -56,10 +56,10 @@ class Start(NamedTuple):
         return {name: arguments[name] for name in OF_CHECKPOINT if name in arguments}
 
     def scale(self, data: FrameDataModule) -> FrameDataModule:
-        """Give a data module, before it reads its files, the checkpoint's statistics.
+        """Give a data module the checkpoint's statistics in place of those of its files.
 
         Raises:
-            ValueError: it is of another class than the checkpoint's.
+            ValueError: it is of another class than the checkpoint's, or has other features.
         """
         theirs, ours = self.checkpoint["data_class"], public_path(type(data))
         if theirs is None:
@@ -69,6 +69,7 @@ class Start(NamedTuple):
                 f"{origin_of(self.checkpoint)} does not fit the data: it was trained on data of "
                 f"{theirs}, not of {ours}; give --data {theirs}"
             )
+        data.setup()  # what differs between the files and the checkpoint is said once, not by file
         data.load_state_dict(self.checkpoint[data_key(self.checkpoint)])
         return data
 
