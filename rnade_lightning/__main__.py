@@ -123,7 +123,7 @@ class CLI(LightningCLI):
         trust = options.get("trust") or []
         named = _packages(options.get("model"))  # by the user, and so trusted
         trust = [*([trust] if isinstance(trust, str) else trust), *named]
-        paths = list(given_paths(given.get(), with_files=goes_on))
+        paths = list(given_paths(given.get()))
         try:
             start = start_of(options, goes_on, trust, paths)
         except ValueError as error:
@@ -142,17 +142,17 @@ class CLI(LightningCLI):
         self.config = parser.parse_object({command: {"model": start.model}}, self.config)
         return start
 
-    def _make_data(self, kind: type[FrameDataModule], *args: Any, **kwargs: Any) -> FrameDataModule:
+    def _make_data(self, kind: type[FrameDataModule], /, **kwargs: Any) -> FrameDataModule:
         """Make the data module, scaled as the weights that a new run starts from need it."""
-        data = kind(*args, **kwargs)
+        data = kind(**kwargs)
         return self._start.scale(data) if self._start else data
 
-    def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
+    def _make_model(self, kind: type[SequenceModule], /, **kwargs: Any) -> SequenceModule:
         """Make the model, and tell it the learning rate of the optimiser's options."""
         given = self.config[self.config.subcommand].optimizer.init_args
         told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
         told |= self._start.told if self._start else {}
-        return kind(*args, **(kwargs | accepted(kind, told)))
+        return kind(**(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
         """Instantiate as Lightning does; import a checkpoint's classes from trusted packages."""

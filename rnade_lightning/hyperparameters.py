@@ -98,7 +98,7 @@ def remade(kind: type[T], arguments: Mapping[str, Any], handed_to: str = "") -> 
                 f"{wanted or str(hint).replace('typing.', '')}"
             )
     try:
-        made: Any = kind(**accepted(kind, arguments))
+        made: Any = kind(**{k: v for k, v in arguments.items() if k in hints or "" in hints})
     except UntrustedClass:
         raise
     except Exception as error:  # whatever a class says of arguments that are not its own
@@ -109,7 +109,7 @@ def remade(kind: type[T], arguments: Mapping[str, Any], handed_to: str = "") -> 
         raise ValueError(
             f"the arguments of {name} lack {listed(missing)} (kept are plain values only)"
         )
-    if surplus := sorted(set(arguments) - set(made.hparams)):
+    if surplus := sorted(plain(arguments).keys() - set(made.hparams)):
         raise ValueError(f"{name} takes no argument {listed(surplus)}")
     return made
 
@@ -162,24 +162,27 @@ def _defaults(kind: type) -> dict[str, Any]:
 
 
 def _hints(kind: type, handed_to: str) -> dict[str, Any]:
-    """Types of a class's arguments, and of those that its ``**kwargs`` hand on."""
+    """Types of a class's arguments, and of those that its ``**kwargs`` hand on; "" stands for any
+    further ones."""
     found: dict[str, Any] = {}
     for base in kind.__mro__:
         if "__init__" not in vars(base):
             continue
+        if base is object:
+            break
         maker = vars(base)["__init__"]
         try:
             own = get_type_hints(maker)
         except (NameError, TypeError):  # names that are imported for a type checker alone
             own = {}
-        parameters = inspect.signature(maker).parameters.values()
+        parameters = list(inspect.signature(maker).parameters.values())[1:]
         named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        found = {name: own[name] for name in named if name in own} | found
-        if target := vars(base).get(handed_to):
-            found = _hints(target, handed_to) | found
+        found = {name: own.get(name, Any) for name in named} | found
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return found
+            return found
+        if target := vars(base).get(handed_to):
+            return _hints(target, handed_to) | found
+    return found | {"": Any}
 
 
 def _fits(value: Any, hint: Any) -> bool:

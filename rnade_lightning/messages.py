@@ -146,13 +146,8 @@ def quiet() -> None:
     )
 
 
-def given_paths(given: Sequence[str], with_files: bool = True) -> Iterator[str]:
-    """Return the paths of all options given, those in configuration files behind those typed.
-
-    Args:
-        given: options as typed.
-        with_files: whether those in configuration files count.
-    """
+def given_paths(given: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of all options given, those in configuration files behind those typed."""
     configs = []
     for i, option in enumerate(given):
         name, equals, value = option.partition("=")
@@ -160,7 +155,7 @@ def given_paths(given: Sequence[str], with_files: bool = True) -> Iterator[str]:
             configs.append(value if equals else "".join(given[i + 1 : i + 2]))
         elif name.startswith("--"):
             yield name.removeprefix("--").removesuffix("+")
-    for config in configs if with_files else ():
+    for config in configs:
         try:
             yield from _inside(yaml.safe_load(Path(config).read_text()), "")
         except (OSError, ValueError, yaml.YAMLError):  # told of by the parser

@@ -4,7 +4,7 @@
                        predict evaluate C
     --weights_from C   fit starts a new run from C's weights, on frames scaled as C's were
 
-In both, the model's class and options are those of C. With ``--ckpt_path``, an option of the model
+In both, the model's class and options are those of C. Where a run goes on, an option of the model
 that says otherwise is refused; with ``--weights_from`` it is taken in place of C's. A run that
 started from weights goes on with ``--ckpt_path`` as any other, whatever its configuration names.
 """
@@ -56,10 +56,10 @@ class Start(NamedTuple):
         return {name: arguments[name] for name in OF_CHECKPOINT if name in arguments}
 
     def scale(self, data: FrameDataModule) -> FrameDataModule:
-        """Give a data module, before it reads its files, the checkpoint's statistics.
+        """Give a data module the checkpoint's statistics in place of those of its files.
 
         Raises:
-            ValueError: it is of another class than the checkpoint's.
+            ValueError: it is of another class than the checkpoint's, or has other features.
         """
         theirs, ours = self.checkpoint["data_class"], public_path(type(data))
         if theirs is None:
@@ -69,6 +69,7 @@ class Start(NamedTuple):
                 f"{origin_of(self.checkpoint)} does not fit the data: it was trained on data of "
                 f"{theirs}, not of {ours}; give --data {theirs}"
             )
+        data.setup()  # what differs between the files and the checkpoint is said once, not by file
         data.load_state_dict(self.checkpoint[data_key(self.checkpoint)])
         return data
 
@@ -114,8 +115,9 @@ def start_of(
         )
     arguments = {k: v for k, v in checkpoint[ARGUMENTS].items() if k not in OF_OTHERS}
     known = {k: v for k, v in arguments.items() if k not in OF_CHECKPOINT}
-    chosen = _chosen(options.get("model"), given)
-    _check_class(checkpoint, options.get("model"), public_path(kind), given)
+    chosen = _chosen(options.get("model"), given) if goes_on else {}
+    if goes_on:
+        _check_class(checkpoint, options.get("model"), public_path(kind), given)
     for name, value in chosen.items():
         if name not in checkpoint[ARGUMENTS]:
             raise ValueError(
@@ -123,10 +125,10 @@ def start_of(
                 "no such option; leave it out"
             )
         if ckpt_path and name in known and known[name] != value:
-            remedy = "; to start a new run from its weights, --weights_from" if goes_on else ""
             raise ValueError(
                 f"--model.{name} is {value!r}, and {known[name]!r} in {origin_of(checkpoint)}, "
-                f"which is of another model; leave the option out{remedy}"
+                "which is of another model; leave the option out, or start a new run from its "
+                "weights with --weights_from"
             )
     if not ckpt_path:
         known |= {name: value for name, value in chosen.items() if name in known}

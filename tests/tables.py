@@ -35,7 +35,8 @@ def table(n_frames: int, seed: int) -> np.ndarray:
 
 def module(root: Path, world_size: int = 1, rank: int = 0, **kwargs: Any) -> TableDataModule:
     data = TableDataModule(str(root), **{"window": 8, "batch_size": 4, **kwargs})
-    data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
+    state = SimpleNamespace(fn=None)  # nothing is run
+    data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, state=state)  # type: ignore[assignment]
     return data
 
 
@@ -50,6 +51,7 @@ def saved(data: FrameDataModule, path: Path) -> dict[str, Any]:
         "datamodule_hyper_parameters": {**data.hparams, "_class_path": "ignored"},
         type(data).__qualname__: data.state_dict(),
         "data_class": public_path(type(data)),
+        "n_features": data.n_features,
     }
     torch.save(checkpoint, path / "data.ckpt")
     return dict(torch.load(path / "data.ckpt", weights_only=True))

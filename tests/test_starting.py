@@ -42,7 +42,9 @@ def test_a_new_run_starts_from_weights_and_from_nothing_else(
     assert load_checkpoint(next(tmp_path.glob("b/toy/version_1/**/last.ckpt")))["epoch"] == 1
 
 
-def test_frames_are_scaled_as_the_weights_were(fit: Fit, root: Path, tmp_path: Path) -> None:
+def test_frames_are_scaled_as_the_weights_were(
+    fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Data in other units are not scaled to those of the weights in silence."""
     first = fit(NO_TEST)
     wide = tmp_path / "wide"
@@ -59,6 +61,10 @@ def test_frames_are_scaled_as_the_weights_were(fit: Fit, root: Path, tmp_path: P
         known = load_checkpoint(last(first))["ToyDataModule"]
         assert torch.equal(found["standardiser"]["std"], known["standardiser"]["std"])
         assert found["parts"] != known["parts"]
+    other = options(write_toy_data(tmp_path / "other", n_features=4), tmp_path)
+    for option in (f"--weights_from={last(first)}", f"--ckpt_path={last(first)}"):
+        line = refused(capsys, "fit", *other, option)
+        assert "the checkpoint does not fit these data: it has other features" in line
 
 
 def test_a_run_goes_on_with_its_own_model_only(
@@ -80,9 +86,10 @@ def test_a_run_goes_on_with_its_own_model_only(
     assert "RNNRNADEModule" in line
     line = refused(capsys, "fit", *sizeless, "--model.n_dreams=1")
     assert "--model.n_dreams" in line
-    line = refused(capsys, "test", *some, "--model.floor=0.3")
-    assert "--model.floor is 0.3" in line
-    assert "--weights_from" not in line
+    main(["test", *some, "--model.floor=0.3"])  # is of the checkpoint's model, whatever is said
+    alone = value(tmp_path / "toy" / "version_0", "test/nll")
+    main(["test", *sizeless])
+    assert value(tmp_path / "toy" / "version_1", "test/nll") == alone
     line = refused(capsys, "test", *sizeless[:-1], f"--weights_from={path}")
     assert "--ckpt_path" in line
 

@@ -53,9 +53,8 @@ class ArrayDataModule(FrameDataModule):
     def __init__(
         self, root: str | InMemory | None = None, fps: float = 30.0, **kwargs: Any
     ) -> None:
-        held = None
-        if root is not None and not isinstance(root, str | Path):
-            held, root = root, None  # as an argument it is not recorded
+        held = None if root is None or isinstance(root, str | Path) else root
+        root = None if root is None or held is not None else str(root)  # what is recorded
         super().__init__(root, **kwargs)
         self.fps = fps
         if not fps > 0:

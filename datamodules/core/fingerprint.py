@@ -43,7 +43,7 @@ def check_same(root: str | Path, parts: Parts, known: Mapping[str, str]) -> None
         DataError: Says which part differs.
     """
     ours = fingerprints(parts)
-    for part in sorted(ours.keys() | known.keys()):
+    for part in ours | dict(known):
         if ours.get(part) != known.get(part):
             raise DataError(
                 f"{root}: other data than the checkpoint's: {part} is {ours.get(part)}, not"

@@ -13,7 +13,7 @@ from scipy import stats
 
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.callbacks.gradient_check import gradient_table
-from rnade_lightning.checkpoints import load_model
+from rnade_lightning.checkpoints import Checkpoint, load_model
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 LOW, HIGH = BOUNDS
@@ -156,14 +156,9 @@ def test_the_gradient_check_passes(cell: Any) -> None:
 
 def test_a_checkpoint_keeps_it() -> None:
     module = RNNRNADEModule(3, 4, 5, 2, component="laplace", censor_at=BOUNDS)
-    saved = {
-        "module_class": "rnade_lightning.lightning_module.RNNRNADEModule",
-        "data_class": None,
-        "n_features": 3,
-        "hyper_parameters": dict(module.hparams),
-        "state_dict": module.state_dict(),
-    }
-    model = load_model(saved)
+    saved = {"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}
+    module.on_save_checkpoint(saved)
+    model = load_model(Checkpoint(saved, "laplace"))
     assert isinstance(model, RNNRNADE)
     assert model.rnade.component.atoms == BOUNDS
 

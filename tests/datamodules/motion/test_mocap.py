@@ -12,8 +12,9 @@ from damaged import GOOD, refused, text
 from PIL import Image
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
+from tables import saved
 
-from rnade_lightning.checkpoints import load_data
+from rnade_lightning.checkpoints import Checkpoint, load_data
 from rnade_lightning.datamodules import DataError, MocapDataModule
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
 from rnade_lightning.datamodules.motion.representation import (
@@ -66,11 +67,9 @@ def test_dropped_features_come_back_to_rounding(shipped: MocapDataModule, take: 
 
 
 def test_state_of_motion_renders_without_files(shipped: MocapDataModule, tmp_path: Path) -> None:
-    torch.save({"MocapDataModule": shipped.state_dict()}, tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    checkpoint["datamodule_hyper_parameters"] = {"root": str(tmp_path / "gone"), "window": 16}
-    checkpoint["data_class"] = "rnade_lightning.datamodules.MocapDataModule"
-    again = load_data(checkpoint)
+    checkpoint = saved(shipped, tmp_path)
+    checkpoint["datamodule_hyper_parameters"]["root"] = str(tmp_path / "gone")
+    again = load_data(Checkpoint(checkpoint, "motion"))
     frames = shipped.sequences("test")[0].frames[:4]
     first, second = (m.render(frames, tmp_path / str(i))[0] for i, m in enumerate((shipped, again)))
     assert first.read_text() == second.read_text()
