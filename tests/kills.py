@@ -1,10 +1,10 @@
 """Kills runs at every kind of point and goes on with them: ``python tests/kills.py``.
 
-A point is ``<event>:<what>:<n>``: the n-th time that a hook of the callbacks is reached, by the last
-of them (``hook``) or the first (``early``), that a file is opened to be written (``open``), or that
-it takes its place (``rename``). The process is killed there as by ``kill -9``. What goes on has to
-end as the run that was never killed: the same selected and final weights, bit for bit, the same rows
-of metrics, the same table.
+A point is ``<event>:<what>:<n>``: the n-th time that a hook of the callbacks is reached, by the
+last of them (``hook``) or the first (``early``), that a file is opened to be written (``open``), or
+that it takes its place (``rename``). The process is killed there as by ``kill -9``. What goes on
+has to end as the run that was never killed: the same selected and final weights, bit for bit, the
+same rows of metrics, the same table.
 """
 
 import os
