@@ -51,6 +51,18 @@ def test_whatever_the_options(
     same_run(whole, run_of(tmp_path / "cut"))
 
 
+def test_two_processes_that_were_stopped_inside_an_epoch(root: Path, tmp_path: Path) -> None:
+    """Each goes on with its own random state and its own share of the mean loss."""
+    two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=2")
+    more = (*NOISY, *EVERY_STEP, *two)
+    process("fit", *options(root, tmp_path / "whole", *more))
+    cut = ("--trainer.callbacks+=toy.CutAt", "--trainer.callbacks.step=5")
+    assert process("fit", *options(root, tmp_path / "cut", *more, *cut), ok=False).returncode == 1
+    last = run_of(tmp_path / "cut") / "checkpoints" / "last.ckpt"
+    process("fit", *options(root, tmp_path / "cut", *more, f"--ckpt_path={last}"))
+    same_run(run_of(tmp_path / "whole"), run_of(tmp_path / "cut"))
+
+
 def test_the_best_checkpoint_can_be_gone_on_with_too(fit: Fit, root: Path, tmp_path: Path) -> None:
     whole = fit(*NOISY, name="whole")
     last = stop(root, tmp_path / "cut", 7, *NOISY)
