@@ -9,3 +9,8 @@ Array = npt.NDArray[np.float64]
 
 class DataError(ValueError):
     """Data that cannot be used; the message is one line that names the file and what to do."""
+
+
+class MachineError(DataError):
+    """What the machine could not do, such as write to a full disk; no file is to blame, so that
+    none is left out for it."""

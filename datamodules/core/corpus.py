@@ -1,13 +1,11 @@
 """Files to raw sequences in splits: what is found, what is refused, and where it goes.
 
 Conventions:
-    A root is a folder, a file or a glob, on this machine or in object storage (see `remote`).
-    Readers are given files on this machine only. Splits are ``"train"``, ``"val"`` and ``"test"``.
+    A root is as in `files`. Readers are given files on this machine only. Splits are ``"train"``, ``"val"`` and ``"test"``.
     Frames stay on disk (see `store`).
 """
 
 import copy
-import glob
 import os
 import re
 from abc import ABC, abstractmethod
@@ -19,8 +17,9 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.batches import check_length, tail, whole_groups
-from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.store import Frames, FrameStore, check_finite
+from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
+from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Array | Frames]]]
@@ -270,8 +269,7 @@ class Corpus(ABC):
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Reads a file past the store."""
-        recording = self.read(path)
-        check_finite(path, recording)
+        recording = read_checked(self.read, path)
         self._check_fit(path, recording, reference, origin)
         return recording
 
@@ -280,87 +278,3 @@ class Corpus(ABC):
     ) -> None:
         if difference := self.mismatch(recording, reference):
             raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind to a root")
-
-
-# ------------------------------------------------------------------ files
-
-
-def default_cache() -> Path:
-    """Return ``rnade-lightning`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``)."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "rnade-lightning"
-
-
-def find_files(
-    root: str | Path,
-    extensions: Sequence[str],
-    beside: Sequence[str] = (),
-    cache: Path | None = None,
-) -> list[Path]:
-    """List the files below a folder, those that match a glob, or the one file named.
-
-    Args:
-        root: Folder (searched with its sub-folders), file, or glob such as ``walks/**/*.bvh``; in
-            object storage if it begins with ``s3://`` or the like.
-        extensions: Endings that can be read, such as ``(".bvh", ".bvh.gz")``, lower case.
-        beside: Endings of files to fetch with them from object storage.
-        cache: Folder for copies of files in object storage; `default_cache` if None.
-
-    Returns:
-        Paths on this machine in sorted order, so that every machine and rank sees the same list.
-
-    Raises:
-        DataError: Nothing there, or nothing there that can be read.
-    """
-    endings, kinds = tuple(extensions), " or ".join(extensions)
-    if is_remote(root):
-        from rnade_lightning.datamodules.core.remote import fetch
-
-        fetched = fetch(str(root), (*endings, *beside), cache or default_cache())
-        if files := sorted(file for file in fetched if file.name.lower().endswith(endings)):
-            return files
-        raise DataError(f"{root}: holds no {kinds} file: point root at a folder that does")
-    path = _local(root)
-    if path.is_file():
-        if not path.name.lower().endswith(endings):
-            raise DataError(
-                f"{path}: not a kind of file that can be read here: give a {kinds} file"
-            )
-        return [path]
-    if path.is_dir():
-        candidates = [child for child in path.rglob("*") if child.is_file()]
-    elif glob.has_magic(str(path)):
-        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    else:
-        raise DataError(f"{path}: no such file or folder: check the path given as root")
-    files = sorted(file for file in candidates if file.name.lower().endswith(endings))
-    if not files:
-        raise DataError(f"{path}: holds no {kinds} file: point root at a folder that does")
-    return files
-
-
-def is_remote(root: str | Path) -> bool:
-    """Tell whether a root lies in object storage."""
-    return "://" in str(root) and not str(root).startswith("file://")
-
-
-def _local(root: str | Path) -> Path:
-    return Path(str(root).removeprefix("file://")).expanduser()
-
-
-def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
-    """Return a file's name for people: its path below the folder ``root``, without the ending.
-
-    >>> name_of(Path("walks/01.bvh.gz"), "elsewhere", (".bvh", ".bvh.gz"))
-    '01'
-    """
-    if is_remote(root):
-        from rnade_lightning.datamodules.core.remote import copies_of
-
-        folder = copies_of(str(root), path)
-    else:
-        folder = _local(root)
-    below = path.relative_to(folder) if path.is_relative_to(folder) and folder.is_dir() else path
-    name = below.as_posix() if below != path else path.name
-    ending = next((e for e in extensions if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.corpus import name_of
-from rnade_lightning.datamodules.core.store import Frames
+from rnade_lightning.datamodules.core.recording import Frames
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 
 _TEST = 0.2
