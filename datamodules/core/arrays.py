@@ -20,12 +20,10 @@ import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
-from rnade_lightning.datamodules.core.numbers import is_number
+from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.pictures import write_plot
 from rnade_lightning.datamodules.core.store import whole_file
-
-MAX_BYTES = 8 * 2**30
-"""What the arrays of one file may unpack to; a damaged header can ask for anything."""
+from rnade_lightning.datamodules.core.tables import read_csv
 
 _LABELS = ("fps", "feature_names")
 
@@ -51,7 +49,7 @@ class ArrayDataModule(FrameDataModule):
 
     def read(self, path: Path) -> Recording:
         """Reads all sequences of one file."""
-        arrays, fps, names = read_arrays(path)
+        arrays, fps, names = read_arrays(path, self.max_bytes)
         if fps is not None and abs(fps - self.fps) > 1e-6 * self.fps:
             raise DataError(f"{path}: says {fps:g} frames per second: set fps to that")
         width = next(iter(arrays.values())).shape[1]
@@ -78,8 +76,14 @@ def write_frames(path: Path, raw: Array, fps: float, names: list[str] | None = N
         np.savez_compressed(file, frames=raw, fps=np.array(fps), **labels)
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] | None]:
+def read_arrays(
+    path: Path, max_bytes: int | None = None
+) -> tuple[dict[str, Array], float | None, list[str] | None]:
     """Sequences by what is added to the file's name, the frame rate and names if the file says.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take; see `Limit`.
 
     Raises:
         DataError: Not such a file, damaged, or not frames of numbers.
@@ -87,10 +91,10 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
     kind = path.name.lower().rsplit(".", 1)[-1]
     fps = names = None
     if kind == "csv":
-        found, names = _read_csv(path)
+        found, names = read_csv(path)
         arrays = {"": found}
     else:
-        content = load_numpy(path)
+        content = load_numpy(path, max_bytes)
         if "fps" in content:
             fps = number(path, content, "fps")
         if "feature_names" in content:
@@ -113,39 +117,46 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
     return sequences, fps, names
 
 
-def load_numpy(path: Path) -> dict[str, Any]:
+def load_numpy(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     """The arrays of a ``.npy`` (called "") or ``.npz`` file, without running what is in it.
 
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take in float64; see `Limit`.
+
     Raises:
-        DataError: Not such a file, damaged, or larger than `MAX_BYTES`.
+        DataError: Not such a file, damaged, or too large when unpacked.
     """
     arrays: dict[str, Any] = {}
+    limit, need = Limit.of(path, max_bytes), 0
     try:
         if not path.name.lower().endswith(".npz"):
             with path.open("rb") as file:
-                _check_header(file, path.stat().st_size)
+                need = _check_header(file, path.stat().st_size)
+            limit.check(need, "its array")
             return {"": np.load(path, allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-            if size > MAX_BYTES:
-                raise ValueError(f"it would unpack to {size / 2**30:.0f} GiB")
             for info in archive.infolist():
                 if not info.filename.endswith(".npy"):
                     raise ValueError(f"{info.filename} in it is not an array")
                 with archive.open(info) as file:
-                    _check_header(file, info.file_size)
+                    need += _check_header(file, info.file_size)
+                limit.check(need, "its arrays")
                 with archive.open(info) as file:
                     arrays[info.filename[:-4]] = np.lib.format.read_array(file, allow_pickle=False)
                     if file.read(1):  # also makes the archive compare its check sum
                         raise ValueError(f"{info.filename} in it goes on past its array")
+    except DataError:
+        raise
     except Exception as error:  # NumPy and zipfile raise errors of many kinds for damaged files
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: not a whole NumPy file ({line}): get it again") from error
     return arrays
 
 
-def _check_header(file: Any, size: int) -> None:
-    """Refuses a header whose array is not as long as the rest of the file says."""
+def _check_header(file: Any, size: int) -> int:
+    """Refuses a header whose array is not as long as the rest of the file says; returns the bytes
+    that the array takes with at least 8 for a number."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -156,9 +167,11 @@ def _check_header(file: Any, size: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shape, _, dtype = read[version](file)
-    need, left = int(np.prod(shape, dtype=object)) * dtype.itemsize, size - file.tell()
+    count = int(np.prod(shape, dtype=object))
+    need, left = count * dtype.itemsize, size - file.tell()
     if dtype.hasobject or min(shape, default=0) < 0 or need != left:
         raise ValueError(f"its header asks for {dtype} {shape}, {need} bytes, where {left} follow")
+    return count * max(dtype.itemsize, 8)
 
 
 def number(path: Path, content: dict[str, Any], key: str) -> float:
@@ -171,42 +184,3 @@ def number(path: Path, content: dict[str, Any], key: str) -> float:
     if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < float(value.item()) < 1e6:
         raise DataError(f"{path}: {key} is not one positive number: repair it")
     return float(value.item())
-
-
-def _read_csv(path: Path) -> tuple[Array, list[str] | None]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}): get it again") from error
-    names: list[str] | None = None
-    rows: list[list[float]] = []
-    for i, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        words = [word.strip() for word in _words(line)]
-        try:
-            row = [float(word) for word in words]
-            if any("_" in word for word in words):
-                raise ValueError  # Python's own notation: 1_000
-        except ValueError:
-            if rows or names is not None:
-                bad = next(word for word in words if not is_number(word))
-                raise DataError(
-                    f"{path}, line {i}: {bad[:30]!r} is not a number: repair it"
-                ) from None
-            names = [word.strip("\"'") for word in words]
-            continue
-        width = len(rows[0]) if rows else len(names or row)
-        if len(row) != width:
-            raise DataError(f"{path}, line {i}: {len(row)} numbers where {width} are expected")
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: holds no line of numbers: leave it out")
-    return np.array(rows), names
-
-
-def _words(line: str) -> list[str]:
-    for separator in ",;\t":
-        if separator in line:
-            return line.strip().split(separator)
-    return line.split()

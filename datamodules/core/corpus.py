@@ -1,28 +1,29 @@
 """Files to raw sequences in splits: what is found, what is refused, and where it goes.
 
 Conventions:
-    A root is as in `files`. Readers are given files on this machine only. Splits are ``"train"``, ``"val"`` and ``"test"``.
-    Frames stay on disk (see `store`).
+    A root is as in `files`. Readers are given files on this machine only. Splits are ``"train"``,
+    ``"val"`` and ``"test"``. Frames stay on disk (see `store`).
 """
 
 import copy
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.batches import check_length, tail, whole_groups
+from rnade_lightning.datamodules.core.batches import scores, tail, whole_groups
 from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
 from rnade_lightning.datamodules.core.recording import Frames, Recording
-from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
+from rnade_lightning.datamodules.core.store import FrameStore, read_checked
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Array | Frames]]]
+_Found = dict[Path, dict[str, Array | Frames]]
 
 
 class Corpus(ABC):
@@ -56,6 +57,7 @@ class Corpus(ABC):
     parts: dict[str, list[str]] | None
     on_error: Literal["raise", "skip"]
     cache_dir: str | None
+    max_bytes: int | None
 
     _n_files: int
     _left_out: dict[str, str]
@@ -118,7 +120,7 @@ class Corpus(ABC):
         if unknown := sorted(set(parts) - {"val", "test"}):
             raise DataError(f"parts: {unknown[0]!r} is none of val, test; all other files train")
         names = [name for part in parts.values() for name in part]
-        if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise DataError(f"parts: {twice[0]} is listed twice: keep it in one part")
         if self.group is not None:
             raise DataError("parts names every file itself: leave group out")
@@ -154,23 +156,15 @@ class Corpus(ABC):
                 self._refuse(bad, len(files))
             told = str(error)
             raise error if told.startswith(str(root)) else DataError(f"{root}: {told}") from None
-        parts: dict[str, list[tuple[str, Array | Frames]]] = {part: [] for part in _PARTS}
-        for i, path in enumerate(files):
-            if path in bad:
-                continue
-            try:
-                for part, name, frames in self._divided(
-                    path, found[path], labels[i] if labels else None
-                ):
-                    parts[part].append((name, frames))
-            except DataError as error:
-                bad[path] = error
         if bad:
             self._refuse(bad, len(files))
+        parts = self._filled(files, found, labels)
+        if not any(scores(len(frames), self.warmup) for _, frames in parts["train"]):
+            parts["train"] = []
         wanted = (1.0, self.val_fraction, self.test_fraction)
         for part, fraction in zip(_PARTS, wanted, strict=True):
             if fraction > 0 and not parts[part]:
-                raise DataError(f"{root}: no file that can be used is left for {part}: add files")
+                raise DataError(self._without(part, found))
         assert reference is not None
         self._n_files = len(files) - len(bad)
         return parts, reference, store
@@ -210,7 +204,7 @@ class Corpus(ABC):
         store: FrameStore,
         bad: dict[Path, DataError],
         reference: Recording | None,
-    ) -> tuple[dict[Path, dict[str, Array | Frames]], Recording | None]:
+    ) -> tuple[_Found, Recording | None]:
         """Sequences of the files that fit together, and what they have in common."""
         affinity = getattr(os, "sched_getaffinity", None)
         processes = len(affinity(0)) if affinity else self.num_workers
@@ -227,6 +221,7 @@ class Corpus(ABC):
                 self._check_fit(path, content.about, reference, origin)
             except DataError as error:
                 bad[path] = error
+                continue
             found[path] = content.frames
         return found, reference
 
@@ -237,18 +232,44 @@ class Corpus(ABC):
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            spans = tail(len(frames), self.val_fraction, self.test_fraction)
+            spans = tail(len(frames), self.val_fraction, self.test_fraction, self.warmup)
             for part, span in ({label: slice(None)} if label else spans).items():
-                piece = frames[span]
-                self._check_piece(path, len(frames), len(piece), part)
-                pieces.append((part, name + suffix, piece))
+                pieces.append((part, name + suffix, frames[span]))
         return pieces
 
-    def _check_piece(self, path: Path, n_frames: int, n_piece: int, part: str) -> None:
-        try:
-            check_length(n_piece, part, self.window, self.warmup)
-        except DataError as error:
-            raise DataError(f"{path}: {n_frames} frames leave {error}") from None
+    def _filled(self, files: list[Path], found: _Found, labels: list[str] | None) -> Parts:
+        """Names and raw frames of the sequences of each part."""
+        parts: Parts = {part: [] for part in _PARTS}
+        unscored = {}
+        for path, label in zip(files, labels or [None] * len(files), strict=True):
+            for part, name, frames in (
+                self._divided(path, found[path], label) if path in found else ()
+            ):
+                if part == "train" or scores(len(frames), self.warmup):
+                    parts[part].append((name, frames))
+                else:
+                    unscored[name] = f"its {len(frames)} frames of {part} are all warm-up"
+        if unscored:
+            rank_zero_warn(
+                f"{self._root()}: {len(unscored)} sequences are no longer than the warm-up of"
+                f" {self.warmup} frames, so that none of them is scored: they are left out of"
+                f" validation and test: {', '.join(list(unscored)[:5])}"
+            )
+            self._left_out = self._left_out | unscored
+        return parts
+
+    def _without(self, part: str, found: _Found) -> str:
+        """Why a part has no sequences."""
+        root = self._root()
+        lengths = [(len(x), str(path)) for path, of in found.items() for x in of.values()]
+        longest, path = max(lengths, default=(0, ""))
+        if self.split == "file" or not longest:
+            return f"{root}: no file that can be used is left for {part}: add files"
+        return (
+            f"{path}: {longest} frames, and no file has more, leave none for {part}, which needs"
+            f" more than the warm-up of {self.warmup} frames: add files, lower warmup, or set"
+            " other fractions"
+        )
 
     def _refuse(self, bad: dict[Path, DataError], n_files: int) -> None:
         """Raises an error that lists all files that cannot be used, or leaves them out aloud."""

@@ -76,6 +76,8 @@ class FrameDataModule(LightningDataModule, Corpus):
             choice by the seed; all other files train.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
+        max_bytes: Bytes of memory that the content of one file may take while it is read. Without
+            it, 100 times the file's size, and of small files 1,000 times up to 64 MiB.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         on_error: Literal["raise", "skip"] = "raise",
         cache_dir: str | None = None,
         parts: dict[str, list[str]] | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -107,7 +110,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
         self.stateful, self.group, self.on_error = stateful, group, on_error
-        self.cache_dir = cache_dir
+        self.cache_dir, self.max_bytes = cache_dir, max_bytes
         self.parts = parts
         if parts is not None:
             self.split = "file"
@@ -120,6 +123,8 @@ class FrameDataModule(LightningDataModule, Corpus):
             raise DataError("stateful windows do not overlap: leave stride out")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
             raise DataError("val_fraction and test_fraction must be 0 or more and sum to below 1")
+        if max_bytes is not None and max_bytes < 1:
+            raise DataError("max_bytes must be 1 or more, or left out")
         if group is not None:
             self._check_group(group)
         self._reference: Recording | None = None  # without frames

@@ -44,7 +44,11 @@ class LeakyMocapDataModule(MocapDataModule):
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            self._check_piece(path, len(frames), self._start(frames), "train")
+            if (left := self._start(frames)) < self.window:
+                raise DataError(
+                    f"{path}: {len(frames)} frames leave only {left} to train: set window to"
+                    f" {left} or less"
+                )
             pieces.append(("train", name + suffix, frames[: self._start(frames)]))
         rng, suffixes = np.random.default_rng(self.seed), list(sequences)
         lengths = np.array([len(frames) for frames in sequences.values()])

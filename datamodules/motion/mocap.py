@@ -65,21 +65,22 @@ class Format(NamedTuple):
     """A format of files; to add one takes a reader in a file of its own and a line in `FORMATS`.
 
     Attributes:
-        read: Reads a file; it is told the frame rate that files of the format do not say.
+        read: Reads a file; it is told the frame rate that files of the format do not say, and what
+            the file may take (see `Limit`).
         up: Vertical axis that is usual for it.
     """
 
-    read: Callable[[Path, float], Motion | Markers | Numbers]
+    read: Callable[[Path, float, int | None], Motion | Markers | Numbers]
     up: Literal["y", "z"] = "y"
 
 
 FORMATS = {
-    ".bvh": Format(lambda path, fps: read_bvh(path)),
-    ".bvh.gz": Format(lambda path, fps: read_bvh(path)),
+    ".bvh": Format(lambda path, fps, limit: read_bvh(path, limit)),
+    ".bvh.gz": Format(lambda path, fps, limit: read_bvh(path, limit)),
     ".amc": Format(read_amc),
-    ".npz": Format(lambda path, fps: read_amass(path), up="z"),
-    ".c3d": Format(lambda path, fps: read_c3d(path), up="z"),
-    ".mat": Format(lambda path, fps: read_paper_set(path)),
+    ".npz": Format(lambda path, fps, limit: read_amass(path, limit), up="z"),
+    ".c3d": Format(lambda path, fps, limit: read_c3d(path), up="z"),
+    ".mat": Format(lambda path, fps, limit: read_paper_set(path, limit)),
 }
 """Formats by the ending of their files."""
 _WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
@@ -152,7 +153,7 @@ class MocapDataModule(FrameDataModule):
         """Read a file of any of the formats."""
         ending = next(e for e in FORMATS if path.name.lower().endswith(e))
         form = FORMATS[ending]
-        content = form.read(path, self.amc_fps)
+        content = form.read(path, self.amc_fps, self.max_bytes)
         recorded: Any = {
             Motion: self._of_motion, Markers: self._of_markers, Numbers: self._of_numbers
         }[type(content)]  # fmt: skip

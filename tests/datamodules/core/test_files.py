@@ -29,7 +29,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("root", ["", "**/*.bvh", "*/*.bvh", "**", "**/c.bvh"])
 def test_a_folder_that_cannot_be_listed_is_an_error(closed: Path, root: str) -> None:
-    with pytest.raises(DataError, match="closed: cannot be read .Permission denied.: make it"):
+    with pytest.raises(DataError, match=r"closed: cannot be read .Permission denied.: make it"):
         find_files(closed / root, (".bvh",))
 
 

@@ -170,20 +170,25 @@ def test_takes_of_many_frame_rates_and_spellings_go_together(
         MocapDataModule(str(tmp_path), rename={"LeftLeg": "Hips", "Hip": "Hips"}).setup()
 
 
-def test_too_few_frames_for_a_window_are_named_with_a_window_that_fits(tmp_path: Path) -> None:
-    (tmp_path / "good.bvh").write_text(text())
+def test_takes_shorter_than_a_window_train(tmp_path: Path) -> None:
     path = tmp_path / "good.bvh"
-    refused(path, "59 frames leave only 41 frames for train where 64.*window to 41", window=64)
-    MocapDataModule(str(path), window=41).setup()
-    refused(path, "only 6 frames for val where 9 are needed: raise val_fraction", warmup=8)
+    path.write_text(text())
+    data = MocapDataModule(str(path), window=64)
+    (batch,) = data.train_dataloader()
+    assert batch["mask"].sum() == 41  # of 59, as many as with a window that fits
+    assert batch["frames"].shape[1] == 64
+    assert not batch["frames"][~batch["mask"]].any()
 
 
-def test_takes_too_short_to_warm_up_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "short.bvh").write_text(text(5).replace("Frames: 60", "Frames: 5"))
-    refused(tmp_path / "short.bvh", "only 3 frames for train where 5 .*: remove the file", window=2)
-    (tmp_path / "short.bvh").write_text(text(1).replace("Frames: 60", "Frames: 1"))
-    refused(tmp_path / "short.bvh", "fewer than 2 frames")
-    refused(tmp_path / "short.bvh", "fewer than 2 frames", skip_frames=9)
+def test_takes_too_short_to_score_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "short.bvh"
+    path.write_text(text(5).replace("Frames: 60", "Frames: 5"))
+    refused(path, "4 frames, and no file has more, leave none for val.*warm-up of 3")
+    path.write_text(text(2).replace("Frames: 60", "Frames: 2"))
+    refused(path, "1 frames.*leave none for train", val_fraction=0, test_fraction=0)
+    path.write_text(text(1).replace("Frames: 60", "Frames: 1"))
+    refused(path, "fewer than 2 frames")
+    refused(path, "fewer than 2 frames", skip_frames=9)
 
 
 def test_a_still_take_is_refused(tmp_path: Path) -> None:
