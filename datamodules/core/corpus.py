@@ -19,7 +19,7 @@ from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.batches import scores, tail, whole_groups
 from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
 from rnade_lightning.datamodules.core.recording import Frames, Recording
-from rnade_lightning.datamodules.core.store import FrameStore, read_checked
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Array | Frames]]]
@@ -86,6 +86,9 @@ class Corpus(ABC):
         """Return what `read` depends on beside the file, of which a change reads every file anew;
         None where that is not known."""
 
+    def note(self, recording: Recording) -> None:  # noqa: B027  (most kinds have nothing to note)
+        """Take note of what a file that is used says of itself (without frames), for the card."""
+
     def group_of(self, path: Path) -> str:
         """The group of a file; all files of a group are in one split."""
         if self.group is None:
@@ -146,9 +149,10 @@ class Corpus(ABC):
         Raises:
             DataError: Lists all files that cannot be used, unless they are to be left out.
         """
-        root, files, store = self._root(), self._files(), self._store()
+        root, files = self._root(), self._files()
         bad: dict[Path, DataError] = {}
-        found, reference = self._fitting(files, store, bad, reference)
+        kept, store = self._opened(files)
+        found, reference = self._fitting(files, kept, bad, reference)
         try:
             labels = self._parts(files)
         except DataError as error:
@@ -198,17 +202,20 @@ class Corpus(ABC):
             )
         return store
 
+    def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
+        """What each file holds, or why it cannot be read, and the store that keeps it."""
+        store, affinity = self._store(), getattr(os, "sched_getaffinity", None)
+        processes = len(affinity(0)) if affinity else self.num_workers
+        return store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0), store
+
     def _fitting(
         self,
         files: list[Path],
-        store: FrameStore,
+        kept: list[Kept | DataError],
         bad: dict[Path, DataError],
         reference: Recording | None,
     ) -> tuple[_Found, Recording | None]:
         """Sequences of the files that fit together, and what they have in common."""
-        affinity = getattr(os, "sched_getaffinity", None)
-        processes = len(affinity(0)) if affinity else self.num_workers
-        kept = store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0)
         origin = "the checkpoint"
         found = {}
         for path, content in zip(files, kept, strict=True):
@@ -222,6 +229,7 @@ class Corpus(ABC):
             except DataError as error:
                 bad[path] = error
                 continue
+            self.note(content.about)
             found[path] = content.frames
         return found, reference
 
@@ -241,7 +249,8 @@ class Corpus(ABC):
         """Names and raw frames of the sequences of each part."""
         parts: Parts = {part: [] for part in _PARTS}
         unscored = {}
-        for path, label in zip(files, labels or [None] * len(files), strict=True):
+        for i, path in enumerate(files):
+            label = labels[i] if labels else None
             for part, name, frames in (
                 self._divided(path, found[path], label) if path in found else ()
             ):

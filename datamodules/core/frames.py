@@ -246,6 +246,11 @@ class FrameDataModule(LightningDataModule, Corpus):
         """
         return None
 
+    @property
+    def caveats(self) -> list[str]:
+        """What whoever reads results has to know of the data, for the card and the table."""
+        return []
+
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
         """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood; where
         one is known of the test data too, it has the same name with ``_of_data``."""
@@ -352,6 +357,7 @@ class FrameDataModule(LightningDataModule, Corpus):
             "dropped": self.dropped,
             "frames": {part: sum(len(x) for _, x in self._raw[part]) for part in self._raw},
             "sequences": {part: len(self._raw[part]) for part in self._raw},
+            "caveats": self.caveats,
         }
         source = Path(root) / "SOURCE.md"
         return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})

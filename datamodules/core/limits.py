@@ -7,13 +7,17 @@ user says more.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 from rnade_lightning.datamodules.core import DataError
 
 _TIMES, _TIMES_SMALL, _SMALL = 100, 1000, 64 << 20
 _TEXT = 4
 """Bytes that a character of a text takes while its numbers are read, about."""
+
+
+class _Stream(Protocol):
+    def read(self, n_bytes: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Limit:
                 f" trust it, raise --data.max_bytes (to {2 * n_bytes if more else n_bytes})"
             )
 
-    def unpacked(self, stream: IO[bytes]) -> bytes:
+    def unpacked(self, stream: "_Stream") -> bytes:
         """Return all of a stream of compressed text.
 
         Raises:

@@ -32,14 +32,14 @@ from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, from_e
 _AXES = "XYZ"
 _DEEPEST = 40  # tabs before a line; without an end they would make a long chain's file quadratic
 _CHANGES_PLACE = 1e-3  # of the skeleton's size; a joint that is not the root may not move more
-_MOVES = 1e-6  # of that size; a joint below a root that stands still moves where it does so more
+_MOVES = 1e-6  # of that size; a joint below a root that does not turn moves where it does so more
 
 
 def read_bvh(path: str | Path, max_bytes: int | None = None) -> Motion:
     """Reads a motion from a ``.bvh`` or ``.bvh.gz`` file.
 
-    A root that stands still above one joint that moves, as programs put it above the hips, is
-    folded into that joint, which then is the root.
+    A root that does not turn above one joint that moves in it, as programs put it above the hips,
+    is folded into that joint, which then is the root.
 
     Args:
         path: File to read.
@@ -84,17 +84,16 @@ def _euler_order(path: Path, name: str, channels: list[str]) -> str:
 
 
 def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
-    """The motion without roots that stand still above the joint that moves; shifts ``places``."""
+    """The motion without roots that only carry the joint that moves in them; shifts ``places``."""
     skeleton, n_joints = motion.skeleton, len(motion.skeleton.names)
     n_children = np.bincount([parent + 1 for parent in skeleton.parents], minlength=n_joints + 1)
     lengths = np.linalg.norm(skeleton.offsets, axis=1)
     sizes = np.append(np.cumsum(lengths[::-1])[::-1], 0.0)[1:]  # of the bones past each joint
     positions, rotation = motion.positions, Rotation.from_quat(motion.rotations[:, 0])
-    root = joint = 0  # all down to joint but the root stands still
+    root = joint = 0  # nothing from the root down to this joint turns
     while n_children[joint + 1] == 1:
-        still = np.ptp(positions, axis=0).max() <= _CHANGES_PLACE * max(sizes[root], 1e-9)
         turns = rotation.as_quat() if joint == root else motion.rotations[:, joint]
-        if not still or np.ptp(turns, axis=0).max() > _CHANGES_PLACE:
+        if np.ptp(turns, axis=0).max() > _CHANGES_PLACE:
             break
         joint += 1  # the only child follows its parent
         if not _fault(skeleton.offsets[joint], places.get(joint), sizes[root], _MOVES):
@@ -106,8 +105,8 @@ def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
     if root == 0:
         return motion
     rank_zero_info(
-        f"{path}: root {', '.join(skeleton.names[: min(root, 5)])} stands still and is left out:"
-        f" {skeleton.names[root]}, which moves in it, is the root"
+        f"{path}: root {', '.join(skeleton.names[: min(root, 5)])} does not turn and is left"
+        f" out: {skeleton.names[root]}, which moves in it, is the root"
     )
     ends = [e for e, parent in enumerate(skeleton.end_parents) if parent >= root]
     below = Skeleton(

@@ -92,12 +92,12 @@ def read_mat(path: Path, max_bytes: int | None = None) -> dict[str, Array]:
         for kind, content in _elements(data[128:], endian, padded=False):
             if kind == _COMPRESSED:
                 unpack = zlib.decompressobj()
-                content = unpack.decompress(content, (limit.n_bytes - taken) // 2 + 1)
-                taken += 2 * len(content)  # zlib holds it twice
+                unpacked = unpack.decompress(content, (limit.n_bytes - taken) // 2 + 1)
+                taken += 2 * len(unpacked)  # zlib holds it twice
                 limit.check(taken, "what is packed in it", "more than ")
                 if not unpack.eof:
                     raise ValueError("a compressed variable is not whole")
-                (kind, content), *_ = _elements(content, endian)
+                (kind, content), *_ = itertools.islice(_elements(unpacked, endian), 1)
             if kind != _MATRIX:
                 raise ValueError(f"an element of type {kind} stands where a variable is needed")
             name, values, shape = _variable(content, endian)

@@ -87,7 +87,7 @@ class Comparison(pl.Callback):
                 "; features are censored: the model's log p has probabilities of the bounds in it "
                 "and is not to be compared with the other rows'"
             )
-        self._write(Path(log_dir), rows, n_frames, units)
+        self._write(Path(log_dir), rows, n_frames, "; ".join([units, *data.caveats]))
         log_table(trainer, "comparison/table", *_columns(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value

@@ -46,7 +46,7 @@ def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) ->
     """Frames stay on disk: another layout under the same version would meet older ones there."""
     layout = shipped.layout
     skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
-    known = {3: {"format", "up", "skeleton"}}
+    known = {4: {"format", "up", "up_by", "source_rate", "height", "skeleton"}}
     assert set(layout) == known[MocapDataModule.reader_version]
     assert set(layout["skeleton"]) == skeleton
 
@@ -160,8 +160,9 @@ def test_takes_of_many_frame_rates_and_spellings_go_together(
         write_bvh(tmp_path / f"{i}.bvh", other)
     with pytest.raises(DataError, match=r"in excess \['Hip'\], missing \['Hips'\]"):
         MocapDataModule(str(tmp_path), window=32).setup()
-    data = MocapDataModule(str(tmp_path), window=32, rename={"Hip": "Hips"})
-    assert data.frame_rate == 30
+    data = MocapDataModule(str(tmp_path), window=32, rename={"Hip": "Hips"}, fps=30.0)
+    with pytest.warns(UserWarning, match=r"interpolated.*25 to 30 frames per second: 1 files"):
+        assert data.frame_rate == 30
     a, b, c = (data.destandardise(s.frames) for s in data.sequences("train"))
     n = min(map(len, (a, b, c)))
     np.testing.assert_allclose(c[:n], a[:n], atol=2e-2)  # every second of 60 is one of 30
@@ -228,3 +229,56 @@ def test_motion_and_the_paper_set_do_not_mix(tmp_path: Path) -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(DataError):
         MocapDataModule(**arguments)  # type: ignore[arg-type]
+
+
+def test_no_frames_are_made_unless_asked_for(short_take: Motion, tmp_path: Path) -> None:
+    n = len(short_take.positions)
+    for rate, expected in ((24.0, n), (25.0, n), (30.0, n), (50.0, n / 2), (120.0, n / 4)):
+        path = tmp_path / f"{rate:g}.bvh"
+        write_bvh(path, replace(short_take, fps=rate))
+        data = MocapDataModule(str(path), window=8, warmup=0)
+        assert sum(data.describe()["frames"].values()) == expected - 1
+        assert data.frame_rate == pytest.approx(rate * expected / n, rel=1e-6)
+        assert data.caveats == data.describe()["caveats"] == []
+        assert data.describe()["source_frame_rates"] == {f"{rate:g}": 1}
+
+
+def test_the_lowest_rate_of_the_files_is_that_of_all(
+    short_take: Motion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rate in (30.0, 60.0, 120.0, 15.0):
+        write_bvh(tmp_path / f"{rate:g}.bvh", replace(short_take, fps=rate))
+    data = MocapDataModule(str(tmp_path), window=8)
+    with caplog.at_level("INFO"):
+        data.setup()
+    assert "3 of 4 files are resampled to 15 frames per second, the lowest rate" in caplog.text
+    assert data.frame_rate == 15
+    n = {s.name: len(s.frames) for s in data.sequences("train")}
+    assert n == {"120": 14, "15": 83, "30": 41, "60": 23}  # parts of warm-up alone train
+    assert data.caveats == []
+    again = MocapDataModule(str(tmp_path), window=8)  # from the store
+    for part in ("train", "val", "test"):
+        for ours, theirs in zip(again.sequences(part), data.sequences(part), strict=True):  # type: ignore[arg-type]
+            assert torch.equal(ours.frames, theirs.frames)
+
+
+def test_files_go_with_the_rate_of_a_checkpoint(short_take: Motion, tmp_path: Path) -> None:
+    for rate in (30.0, 24.0):
+        write_bvh(tmp_path / f"{rate:g}.bvh", replace(short_take, fps=rate))
+    state = MocapDataModule(str(tmp_path / "30.bvh"), window=8).state_dict()
+    data = MocapDataModule(str(tmp_path / "24.bvh"), window=8)
+    data.load_state_dict(state)
+    with pytest.warns(UserWarning, match=r"24\.bvh: frames are interpolated.*24 to 30"):
+        frames = data.score_input(tmp_path / "24.bvh").frames
+    assert len(frames) == 148 == sum(data.describe()["frames"].values())
+    assert data.frame_rate == 30
+
+
+def test_the_card_tells_what_the_files_are(shipped: MocapDataModule) -> None:
+    card = shipped.describe()
+    assert card["up"] == "y (by feet and head)"
+    assert card["n_bones"] == 37
+    low, high = card["root_height"]
+    assert 10 < low < high < 40  # units of CMU's kind
+    given = MocapDataModule(up="y")
+    assert given.describe()["up"] == "y (as given)"
