@@ -21,6 +21,7 @@ from rnade_lightning.checkpoints import (
 )
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.density import SequenceDensity
 from rnade_lightning.rnn_rnade import RNNRNADE
 
@@ -104,10 +105,10 @@ def score(
         log_p += sequence.log_jacobian
         rows += [(sequence.name, t, value) for t, value in enumerate(log_p.tolist())]
     if out is None:
-        csv.writer(sys.stdout).writerows(rows)
+        csv.writer(sys.stdout).writerows(plain_rows(rows))
         return
     with whole_file(out) as partial, open(partial, "w", newline="") as file:
-        csv.writer(file).writerows(rows)
+        csv.writer(file).writerows(plain_rows(rows))
     print(out)
 
 

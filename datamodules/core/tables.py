@@ -1,13 +1,17 @@
-"""Rows of numbers in text: CSV files, and the end of a text that was cut."""
+"""Rows of numbers in text: CSV files read, the end of a text that was cut, rows to write."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.numbers import is_number
+
+_RUN = ("=", "+", "-", "@", "\t", "\r")
+"""What the cells begin with that spreadsheets take for formulas."""
 
 
 def read_csv(path: Path) -> tuple[Array, list[str] | None]:
@@ -80,6 +84,16 @@ def check_end(path: Path, line: int, last_words: Iterable[str]) -> None:
             f"{path}, line {line}: ends in {last[:30]!r}, shorter than the numbers above it, as in"
             " a truncated file: get the whole file again, or end its last line if it is whole"
         )
+
+
+def plain_rows(rows: Iterable[Sequence[Any]]) -> Iterator[list[Any]]:
+    """Yield rows to write as CSV, with a quote before text that a spreadsheet would run.
+
+    >>> list(plain_rows([("=1+1", -1.5), ("walk", "@a")]))
+    [["'=1+1", -1.5], ['walk', "'@a"]]
+    """
+    for row in rows:
+        yield [f"'{x}" if isinstance(x, str) and x.startswith(_RUN) else x for x in row]
 
 
 def _form(word: str) -> tuple[bool, int, int]:

@@ -35,6 +35,7 @@ from rnade_lightning.callbacks.fitted_baselines import FittedBaselines
 from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
 from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.tables import plain_rows
 
 Array = npt.NDArray[np.float64]
 
@@ -305,4 +306,4 @@ def _from_the_end(log_p: Tensor, whole: Array) -> Array:
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
     with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+        csv.writer(file).writerows(plain_rows([header, *rows]))
