@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules import FrameDataModule, MocapDataModule
-from rnade_lightning.datamodules.core.corpus import find_files
+from rnade_lightning.datamodules.core.files import find_files
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.standardise import moments
 from rnade_lightning.datamodules.core.store import Kept

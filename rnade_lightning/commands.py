@@ -22,6 +22,7 @@ from rnade_lightning.checkpoints import (
 )
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.density import SequenceDensity
 from rnade_lightning.rnn_rnade import RNNRNADE
 
@@ -128,10 +129,10 @@ def score(
             bits = (data.bits_per_sample(value),) * integers
             rows.append((sequence.name, t, round(t / data.frame_rate, 6), value, *bits))
     if out is None:
-        csv.writer(sys.stdout).writerows(rows)
+        csv.writer(sys.stdout).writerows(plain_rows(rows))
         return
     with whole_file(out) as partial, open(partial, "w", newline="") as file:
-        csv.writer(file).writerows(rows)
+        csv.writer(file).writerows(plain_rows(rows))
     print(out)
 
 

@@ -70,6 +70,16 @@ def test_gradcheck_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixtu
     assert "rnade.V_mu" in capsys.readouterr().out
 
 
+def test_a_file_cannot_name_itself_a_formula_in_the_table(
+    checkpoint: Path, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "=1+1.npy").write_bytes(next(root.glob("*.npy")).read_bytes())
+    out = tmp_path / "scores.csv"
+    main(["score", f"--ckpt_path={checkpoint}", f"--files={tmp_path}", f"--out={out}"])
+    names = {line.split(",")[0] for line in out.read_text().splitlines()[1:]}
+    assert names == {"'=1+1"}
+
+
 @pytest.mark.parametrize("command", ["sample", "score", "gradcheck"])
 def test_help_of_a_command_names_its_options(
     command: str, capsys: pytest.CaptureFixture[str]

@@ -20,18 +20,17 @@ import numpy as np
 import torch
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
-from rnade_lightning.datamodules.core.numbers import is_number
+from rnade_lightning.datamodules.core.files import with_ending
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.pictures import write_plot
-from rnade_lightning.datamodules.core.store import FrameStore, check_finite, whole_file
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, check_finite, whole_file
+from rnade_lightning.datamodules.core.tables import read_csv
 
 if TYPE_CHECKING:
     InMemory: TypeAlias = Any
 else:
     InMemory = str  # options of the command line name files only
-
-MAX_BYTES = 8 * 2**30
-"""What the arrays of one file may unpack to; a damaged header can ask for anything."""
 
 _LABELS = ("fps", "feature_names")
 
@@ -63,7 +62,7 @@ class ArrayDataModule(FrameDataModule):
 
     def read(self, path: Path) -> Recording:
         """Read all sequences of one file."""
-        arrays, fps, names = read_arrays(path)
+        arrays, fps, names = read_arrays(path, self.max_bytes)
         if fps is not None and abs(fps - self.fps) > 1e-6 * self.fps:
             raise DataError(f"{path}: has {fps:g} frames per second: set fps to that")
         width = next(iter(arrays.values())).shape[1]
@@ -76,24 +75,12 @@ class ArrayDataModule(FrameDataModule):
     def _files(self) -> list[Path]:
         return super()._files() if self._held is None else list(self._held)
 
-    def _fitting(
-        self,
-        files: list[Path],
-        store: FrameStore,
-        bad: dict[Path, DataError],
-        reference: Recording | None,
-    ) -> tuple[dict[Path, Any], Recording | None]:
+    def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
         if self._held is None:
-            return super()._fitting(files, store, bad, reference)
-        origin = "the checkpoint"
-        for name, recording in self._held.items():
-            if reference is None:
-                reference, origin = recording._replace(frames={}), str(name)
-            try:
-                self._check_fit(name, recording, reference, origin)
-            except DataError as error:
-                bad[name] = error
-        return {name: recording.frames for name, recording in self._held.items()}, reference
+            return super()._opened(files)
+        return [
+            Kept(x._replace(frames={}), {**x.frames}) for x in self._held.values()
+        ], self._store()
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Write ``.npz`` and, as a picture, ``.png``."""
@@ -151,9 +138,15 @@ def write_frames(path: Path, raw: Array, fps: float, names: list[str] | None = N
         np.savez_compressed(file, frames=raw, fps=np.array(fps), **labels)
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] | None]:
+def read_arrays(
+    path: Path, max_bytes: int | None = None
+) -> tuple[dict[str, Array], float | None, list[str] | None]:
     """Return sequences by the suffix of their names, and the frame rate and feature names of the
     file.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take; see `Limit`.
 
     Raises:
         DataError: Not such a file, damaged, or not frames of numbers.
@@ -161,10 +154,10 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
     kind = path.name.lower().rsplit(".", 1)[-1]
     fps = names = None
     if kind == "csv":
-        found, names = _read_csv(path)
+        found, names = read_csv(path)
         arrays = {"": found}
     else:
-        content = load_numpy(path)
+        content = load_numpy(path, max_bytes)
         if "fps" in content:
             fps = number(path, content, "fps")
         if "feature_names" in content:
@@ -187,39 +180,46 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
     return sequences, fps, names
 
 
-def load_numpy(path: Path) -> dict[str, Any]:
+def load_numpy(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     """Return the arrays of a ``.npy`` (called "") or ``.npz`` file, without running code in it.
 
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take in float64; see `Limit`.
+
     Raises:
-        DataError: Not such a file, damaged, or larger than `MAX_BYTES`.
+        DataError: Not such a file, damaged, or too large when unpacked.
     """
     arrays: dict[str, Any] = {}
+    limit, need = Limit.of(path, max_bytes), 0
     try:
         if not path.name.lower().endswith(".npz"):
             with path.open("rb") as file:
-                _check_header(file, path.stat().st_size)
+                need = _check_header(file, path.stat().st_size)
+            limit.check(need, "its array")
             return {"": np.load(path, allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-            if size > MAX_BYTES:
-                raise ValueError(f"it would unpack to {size / 2**30:.0f} GiB")
             for info in archive.infolist():
                 if not info.filename.endswith(".npy"):
                     raise ValueError(f"{info.filename} in it is not an array")
                 with archive.open(info) as file:
-                    _check_header(file, info.file_size)
+                    need += _check_header(file, info.file_size)
+                limit.check(need, "its arrays")
                 with archive.open(info) as file:
                     arrays[info.filename[:-4]] = np.lib.format.read_array(file, allow_pickle=False)
                     if file.read(1):  # also makes the archive compare its check sum
                         raise ValueError(f"{info.filename} in it goes on past its array")
+    except DataError:
+        raise
     except Exception as error:  # NumPy and zipfile raise errors of many kinds for damaged files
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: not a whole NumPy file ({line}): get it again") from error
     return arrays
 
 
-def _check_header(file: Any, size: int) -> None:
-    """Refuse a header whose array is not as long as the rest of the file."""
+def _check_header(file: Any, size: int) -> int:
+    """Return the bytes that an array takes, with at least 8 for a number. Refuse a header whose
+    array is not as long as the rest of the file."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -230,9 +230,11 @@ def _check_header(file: Any, size: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shape, _, dtype = read[version](file)
-    need, left = int(np.prod(shape, dtype=object)) * dtype.itemsize, size - file.tell()
+    count = int(np.prod(shape, dtype=object))
+    need, left = count * dtype.itemsize, size - file.tell()
     if dtype.hasobject or min(shape, default=0) < 0 or need != left:
         raise ValueError(f"its header asks for {dtype} {shape}, {need} bytes, where {left} follow")
+    return count * max(dtype.itemsize, 8)
 
 
 def number(path: Path, content: dict[str, Any], key: str) -> float:
@@ -245,42 +247,3 @@ def number(path: Path, content: dict[str, Any], key: str) -> float:
     if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < float(value.item()) < 1e6:
         raise DataError(f"{path}: {key} is not one positive number: repair it")
     return float(value.item())
-
-
-def _read_csv(path: Path) -> tuple[Array, list[str] | None]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}): get it again") from error
-    names: list[str] | None = None
-    rows: list[list[float]] = []
-    for i, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        words = [word.strip() for word in _words(line)]
-        try:
-            row = [float(word) for word in words]
-            if any("_" in word for word in words):
-                raise ValueError  # Python's own notation: 1_000
-        except ValueError:
-            if rows or names is not None:
-                bad = next(word for word in words if not is_number(word))
-                raise DataError(
-                    f"{path}, line {i}: {bad[:30]!r} is not a number: repair it"
-                ) from None
-            names = [word.strip("\"'") for word in words]
-            continue
-        width = len(rows[0]) if rows else len(names or row)
-        if len(row) != width:
-            raise DataError(f"{path}, line {i}: {len(row)} numbers where {width} are expected")
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: holds no line of numbers: leave it out")
-    return np.array(rows), names
-
-
-def _words(line: str) -> list[str]:
-    for separator in ",;\t":
-        if separator in line:
-            return line.strip().split(separator)
-    return line.split()

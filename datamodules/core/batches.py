@@ -37,17 +37,46 @@ Span = tuple[int, int, int]  # sequence, first frame, one past the last
 _NOTHING = -1  # index of a fully masked item
 
 
-def tail(n_frames: int, val_fraction: float, test_fraction: float) -> dict[str, slice]:
+def check_windows(window: int, stride: int, batch_size: int, warmup: int, stateful: bool) -> None:
+    """Refuse windows that cannot be cut; sizes in frames, and windows in a batch.
+
+    Raises:
+        DataError: Says which option to change.
+    """
+    if min(window, stride, batch_size) < 1 or warmup < 0:
+        raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
+    if stride > window:
+        raise DataError(f"stride {stride} skips frames: make it at most window ({window})")
+    if stateful and stride != window:
+        raise DataError("stateful windows do not overlap: leave stride out")
+
+
+def tail(
+    n_frames: int, val_fraction: float, test_fraction: float, warmup: int = 0
+) -> dict[str, slice]:
     """Return the span of each part in one sequence; a part of fraction 0 is left out.
+
+    A part of the end that is not longer than the warm-up has no frame that is scored: these frames
+    stay with the part before them.
 
     >>> tail(10, val_fraction=0.1, test_fraction=0.2)
     {'train': slice(0, 7, None), 'val': slice(7, 8, None), 'test': slice(8, 10, None)}
+    >>> tail(10, val_fraction=0.1, test_fraction=0.2, warmup=1)
+    {'train': slice(0, 8, None), 'test': slice(8, 10, None)}
     """
     test = n_frames - round(n_frames * test_fraction)
+    if test_fraction > 0 and not scores(n_frames - test, warmup):
+        test = n_frames
     val = test - round(n_frames * val_fraction)
+    if val_fraction > 0 and not scores(test - val, warmup):
+        val = test
     spans = {"train": slice(0, val), "val": slice(val, test), "test": slice(test, n_frames)}
-    fractions = {"train": 1.0, "val": val_fraction, "test": test_fraction}
-    return {part: span for part, span in spans.items() if fractions[part] > 0}
+    return {part: span for part, span in spans.items() if span.start < span.stop}
+
+
+def scores(n_frames: int, warmup: int) -> bool:
+    """Tell whether a sequence has a frame that is scored: one past the warm-up."""
+    return n_frames > warmup
 
 
 def whole_files(n_files: int, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
@@ -88,25 +117,6 @@ def whole_groups(
         raise DataError(str(error).replace("files", "groups of files")) from None
     part_of = dict(zip(names, parts, strict=True))
     return [part_of[group] for group in groups]
-
-
-def check_length(n_frames: int, part: str, window: int, warmup: int) -> None:
-    """Refuse a part that is too short to be used.
-
-    Training needs one whole window, evaluation one frame past the warm-up.
-
-    Raises:
-        DataError: Too short; says what to do, for the caller to name the file.
-    """
-    need = max(window, warmup + 2) if part == "train" else warmup + 1
-    if n_frames >= need:
-        return
-    remedy = "remove the file"
-    if part != "train":
-        remedy = f"raise {part}_fraction or {remedy}"
-    elif n_frames >= warmup + 2:
-        remedy = f"set window to {n_frames} or less, or {remedy}"
-    raise DataError(f"only {n_frames} frames for {part} where {need} are needed: {remedy}")
 
 
 def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:

@@ -1,29 +1,29 @@
 """Find files, read them into raw sequences, and share these out to splits.
 
 Conventions:
-    A root is a folder, a file or a glob, on this machine or in object storage (see `remote`).
-    Readers are given files on this machine only. Splits are ``"train"``, ``"val"`` and ``"test"``.
-    Frames stay on disk (see `store`).
+    A root is as in `files`. Readers are given files on this machine only. Splits are ``"train"``,
+    ``"val"`` and ``"test"``. Frames stay on disk (see `store`).
 """
 
 import copy
-import glob
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.batches import check_length, tail, whole_groups
-from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.store import Frames, FrameStore, Kept, check_finite
+from rnade_lightning.datamodules.core.batches import scores, tail, whole_groups
+from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
+from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Array | Frames]]]
+_Found = dict[Path, dict[str, Array | Frames]]
 
 
 class Corpus(ABC):
@@ -57,6 +57,7 @@ class Corpus(ABC):
     parts: dict[str, list[str]] | None
     on_error: Literal["raise", "skip"]
     cache_dir: str | None
+    max_bytes: int | None
 
     _n_files: int
     _layouts: dict[Path, dict[str, Any]]
@@ -89,6 +90,9 @@ class Corpus(ABC):
     def settings(self) -> dict[str, Any] | None:
         """Return everything beside the file that `read` depends on. A change of it reads every file
         anew. None where that is not known."""
+
+    def note(self, recording: Recording) -> None:  # noqa: B027  (most kinds have nothing to note)
+        """Take note of what a file that is used says of itself (without frames), for the card."""
 
     def group_of(self, path: Path) -> str:
         """Return the group of a file; all files of a group are in one split."""
@@ -124,7 +128,7 @@ class Corpus(ABC):
         if unknown := sorted(set(parts) - {"val", "test"}):
             raise DataError(f"parts: {unknown[0]!r} is none of val, test; all other files train")
         names = [name for part in parts.values() for name in part]
-        if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise DataError(f"parts: {twice[0]} is listed twice: keep it in one part")
         if self.group is not None:
             raise DataError("parts names every file itself: leave group out")
@@ -150,9 +154,10 @@ class Corpus(ABC):
         Raises:
             DataError: Lists all files that cannot be used, unless they are to be left out.
         """
-        root, files, store = self._root(), self._files(), self._store()
+        root, files = self._root(), self._files()
         bad: dict[Path, DataError] = {}
-        found, reference = self._fitting(files, store, bad, reference)
+        kept, store = self._opened(files)
+        found, reference = self._fitting(files, kept, bad, reference)
         try:
             labels = self._parts(files)
         except DataError as error:
@@ -160,23 +165,15 @@ class Corpus(ABC):
                 self._refuse(bad, len(files))
             told = str(error)
             raise error if told.startswith(str(root)) else DataError(f"{root}: {told}") from None
-        parts: dict[str, list[tuple[str, Array | Frames]]] = {part: [] for part in _PARTS}
-        for i, path in enumerate(files):
-            if path in bad:
-                continue
-            try:
-                for part, name, frames in self._divided(
-                    path, found[path], labels[i] if labels else None
-                ):
-                    parts[part].append((name, frames))
-            except DataError as error:
-                bad[path] = error
         if bad:
             self._refuse(bad, len(files))
+        parts = self._filled(files, found, labels)
+        if not any(scores(len(frames), self.warmup) for _, frames in parts["train"]):
+            parts["train"] = []
         wanted = (1.0, self.val_fraction, self.test_fraction)
         for part, fraction in zip(_PARTS, wanted, strict=True):
             if fraction > 0 and not parts[part]:
-                raise DataError(f"{root}: no file that can be used is left for {part}: add files")
+                raise DataError(self._without(part, found))
         assert reference is not None
         self._n_files = len(files) - len(bad)
         return parts, reference, store
@@ -212,17 +209,20 @@ class Corpus(ABC):
             )
         return store
 
+    def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
+        """What each file holds, or why it cannot be read, and the store that keeps it."""
+        store, affinity = self._store(), getattr(os, "sched_getaffinity", None)
+        processes = len(affinity(0)) if affinity else self.num_workers
+        return store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0), store
+
     def _fitting(
         self,
         files: list[Path],
-        store: FrameStore,
+        kept: list[Kept | DataError],
         bad: dict[Path, DataError],
         reference: Recording | None,
-    ) -> tuple[dict[Path, dict[str, Array | Frames]], Recording | None]:
+    ) -> tuple[_Found, Recording | None]:
         """Return the sequences of the files that fit together, and what they share."""
-        affinity = getattr(os, "sched_getaffinity", None)
-        processes = len(affinity(0)) if affinity else self.num_workers
-        kept = store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0)
         origin = "the checkpoint"
         found = {}
         abouts = {p: x.about for p, x in zip(files, kept, strict=True) if isinstance(x, Kept)}
@@ -238,6 +238,8 @@ class Corpus(ABC):
                 self._check_fit(path, content.about, reference, origin)
             except DataError as error:
                 bad[path] = error
+                continue
+            self.note(content.about)
             found[path] = content.frames
         return found, reference
 
@@ -262,18 +264,45 @@ class Corpus(ABC):
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            spans = tail(len(frames), self.val_fraction, self.test_fraction)
+            spans = tail(len(frames), self.val_fraction, self.test_fraction, self.warmup)
             for part, span in ({label: slice(None)} if label else spans).items():
-                piece = frames[span]
-                self._check_piece(path, len(frames), len(piece), part)
-                pieces.append((part, name + suffix, piece))
+                pieces.append((part, name + suffix, frames[span]))
         return pieces
 
-    def _check_piece(self, path: Path, n_frames: int, n_piece: int, part: str) -> None:
-        try:
-            check_length(n_piece, part, self.window, self.warmup)
-        except DataError as error:
-            raise DataError(f"{path}: {n_frames} frames leave {error}") from None
+    def _filled(self, files: list[Path], found: _Found, labels: list[str] | None) -> Parts:
+        """Names and raw frames of the sequences of each part."""
+        parts: Parts = {part: [] for part in _PARTS}
+        unscored = {}
+        for i, path in enumerate(files):
+            label = labels[i] if labels else None
+            for part, name, frames in (
+                self._divided(path, found[path], label) if path in found else ()
+            ):
+                if part == "train" or scores(len(frames), self.warmup):
+                    parts[part].append((name, frames))
+                else:
+                    unscored[name] = f"its {len(frames)} frames of {part} are all warm-up"
+        if unscored:
+            rank_zero_warn(
+                f"{self._root()}: {len(unscored)} sequences are no longer than the warm-up of"
+                f" {self.warmup} frames, so that none of them is scored: they are left out of"
+                f" validation and test: {', '.join(list(unscored)[:5])}"
+            )
+            self._left_out = self._left_out | unscored
+        return parts
+
+    def _without(self, part: str, found: _Found) -> str:
+        """Why a part has no sequences."""
+        root = self._root()
+        lengths = [(len(x), str(path)) for path, of in found.items() for x in of.values()]
+        longest, path = max(lengths, default=(0, ""))
+        if self.split == "file" or not longest:
+            return f"{root}: no file that can be used is left for {part}: add files"
+        return (
+            f"{path}: {longest} frames, and no file has more, leave none for {part}, which needs"
+            f" more than the warm-up of {self.warmup} frames: add files, lower warmup, or set"
+            " other fractions"
+        )
 
     def _refuse(self, bad: dict[Path, DataError], n_files: int) -> None:
         """Raise an error on all files that cannot be used, or leave them out with a warning."""
@@ -294,8 +323,7 @@ class Corpus(ABC):
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Read a file without the store."""
-        recording = self.read(path)
-        check_finite(path, recording)
+        recording = read_checked(self.read, path)
         self._check_fit(path, recording, reference, origin)
         return recording
 
@@ -304,87 +332,3 @@ class Corpus(ABC):
     ) -> None:
         if difference := self.mismatch(recording, reference):
             raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind in a root")
-
-
-# ------------------------------------------------------------------ files
-
-
-def default_cache() -> Path:
-    """Return ``rnade-lightning`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``)."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "rnade-lightning"
-
-
-def find_files(
-    root: str | Path,
-    extensions: Sequence[str],
-    beside: Sequence[str] = (),
-    cache: Path | None = None,
-) -> list[Path]:
-    """List the files below a folder, those that match a glob, or the one file named.
-
-    Args:
-        root: Folder (searched with its sub-folders), file, or glob such as ``walks/**/*.bvh``; in
-            object storage if it begins with ``s3://`` or the like.
-        extensions: Endings that can be read, such as ``(".bvh", ".bvh.gz")``, lower case.
-        beside: Endings of files to fetch with them from object storage.
-        cache: Folder for copies of files in object storage; `default_cache` if None.
-
-    Returns:
-        Paths on this machine in sorted order, so that every machine and rank sees the same list.
-
-    Raises:
-        DataError: Nothing there, or nothing there that can be read.
-    """
-    endings, kinds = tuple(extensions), " or ".join(extensions)
-    if is_remote(root):
-        from rnade_lightning.datamodules.core.remote import fetch
-
-        fetched = fetch(str(root), (*endings, *beside), cache or default_cache())
-        if files := sorted(file for file in fetched if file.name.lower().endswith(endings)):
-            return files
-        raise DataError(f"{root}: holds no {kinds} file: point root at a folder that does")
-    path = _local(root)
-    if path.is_file():
-        if not path.name.lower().endswith(endings):
-            raise DataError(
-                f"{path}: not a kind of file that can be read here: give a {kinds} file"
-            )
-        return [path]
-    if path.is_dir():
-        candidates = [child for child in path.rglob("*") if child.is_file()]
-    elif glob.has_magic(str(path)):
-        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    else:
-        raise DataError(f"{path}: no such file or folder: check the path given as root")
-    files = sorted(file for file in candidates if file.name.lower().endswith(endings))
-    if not files:
-        raise DataError(f"{path}: holds no {kinds} file: point root at a folder that does")
-    return files
-
-
-def is_remote(root: str | Path) -> bool:
-    """Tell whether a root lies in object storage."""
-    return "://" in str(root) and not str(root).startswith("file://")
-
-
-def _local(root: str | Path) -> Path:
-    return Path(str(root).removeprefix("file://")).expanduser()
-
-
-def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
-    """Return a file's name for people: its path below the folder ``root``, without the ending.
-
-    >>> name_of(Path("walks/01.bvh.gz"), "elsewhere", (".bvh", ".bvh.gz"))
-    '01'
-    """
-    if is_remote(root):
-        from rnade_lightning.datamodules.core.remote import copies_of
-
-        folder = copies_of(str(root), path)
-    else:
-        folder = _local(root)
-    below = path.relative_to(folder) if path.is_relative_to(folder) and folder.is_dir() else path
-    name = below.as_posix() if below != path else path.name
-    ending = next((e for e in extensions if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)]

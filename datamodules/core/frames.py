@@ -25,8 +25,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.batches import FrameLoader, make_loader
-from rnade_lightning.datamodules.core.corpus import Corpus, Parts, find_files, name_of
+from rnade_lightning.datamodules.core.batches import FrameLoader, check_windows, make_loader
+from rnade_lightning.datamodules.core.corpus import Corpus, Parts
+from rnade_lightning.datamodules.core.files import find_files, name_of
 from rnade_lightning.datamodules.core.fingerprint import check_same, fingerprints
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.standardise import (
@@ -39,15 +40,6 @@ from rnade_lightning.datamodules.core.standardise import (
 __all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 
 Split = Literal["train", "val", "test"]
-
-
-def with_ending(stem: Path, ending: str) -> Path:
-    """Return a path with an ending added: a stem such as ``epoch.3`` keeps its dot.
-
-    >>> with_ending(Path("epoch.3"), "wav").name
-    'epoch.3.wav'
-    """
-    return stem.with_name(f"{stem.name}.{ending}")
 
 
 class FrameDataModule(LightningDataModule, Corpus):
@@ -78,6 +70,8 @@ class FrameDataModule(LightningDataModule, Corpus):
             files train. Without it, the seed chooses.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
+        max_bytes: Bytes of memory that the content of one file may take while it is read. Without
+            it, 100 times the file's size, and of small files 1,000 times up to 64 MiB.
     """
 
     def __init__(
@@ -99,6 +93,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         on_error: Literal["raise", "skip"] = "raise",
         cache_dir: str | None = None,
         parts: dict[str, list[str]] | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -109,17 +104,13 @@ class FrameDataModule(LightningDataModule, Corpus):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
         self.stateful, self.group, self.on_error = stateful, group, on_error
-        self.cache_dir = cache_dir
-        self.parts = parts
+        self.cache_dir, self.max_bytes, self.parts = cache_dir, max_bytes, parts
         if parts is not None:
             self.split = "file"
             self._check_parts(parts)
-        if min(window, self.stride, batch_size) < 1 or warmup < 0 or num_workers < 0:
-            raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
-        if self.stride > window:
-            raise DataError(f"stride {self.stride} skips frames: make it at most window ({window})")
-        if stateful and self.stride != window:
-            raise DataError("stateful windows do not overlap: leave stride out")
+        check_windows(window, self.stride, batch_size, warmup, stateful)
+        if num_workers < 0 or (max_bytes is not None and max_bytes < 1):
+            raise DataError("num_workers must be 0 or more, max_bytes 1 or more or left out")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
             raise DataError("val_fraction and test_fraction must be 0 or more and sum to below 1")
         if group is not None:
@@ -255,6 +246,11 @@ class FrameDataModule(LightningDataModule, Corpus):
         """
         return None
 
+    @property
+    def caveats(self) -> list[str]:
+        """What whoever reads results has to know of the data, for the card and the table."""
+        return []
+
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
         """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood. A figure
         that is known of the test data too has the same name with ``_of_data``."""
@@ -368,6 +364,7 @@ class FrameDataModule(LightningDataModule, Corpus):
             "dropped": self.dropped,
             "frames": {part: sum(len(x) for _, x in self._raw[part]) for part in self._raw},
             "sequences": {part: len(self._raw[part]) for part in self._raw},
+            "caveats": self.caveats,
         }
         source = Path(root) / "SOURCE.md"
         return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})
@@ -377,21 +374,13 @@ class FrameDataModule(LightningDataModule, Corpus):
     def _loader(self, split: Split, batch_size: int, stateful: bool, train: bool) -> FrameLoader:
         self.setup()
         frames = [frames for _, frames in self._raw[split]]
-        ranks = (1, 0)
-        if self.trainer is not None:
-            ranks = self.trainer.world_size, self.trainer.global_rank
+        run = self.trainer
+        ranks = (1, 0) if run is None else (run.world_size, run.global_rank)
         return make_loader(
-            frames,
-            self._fitted()[0],
-            (self.window, self.stride),
-            batch_size,
-            stateful=stateful,
-            train=train,
-            warmup=self.warmup,
-            seed=self.seed,
-            ranks=ranks,
+            frames, self._fitted()[0], (self.window, self.stride), batch_size, stateful=stateful,
+            train=train, warmup=self.warmup, seed=self.seed, ranks=ranks,
             num_workers=self.num_workers,
-        )
+        )  # fmt: skip
 
     def train_dataloader(self) -> FrameLoader:
         """Return windows, shuffled by seed and epoch; if stateful, whole sequences in windows."""

@@ -30,8 +30,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from mmap import ACCESS_READ, mmap
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,9 +38,10 @@ import filelock
 import numpy as np
 from tqdm.auto import tqdm
 
-from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core import Array, DataError, MachineError, reason_of, short_of
+from rnade_lightning.datamodules.core.files import files_beside
 from rnade_lightning.datamodules.core.processes import read_in_processes
-from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.recording import Frames, Recording
 from rnade_lightning.datamodules.core.spool import ROWS, pieces_of
 from rnade_lightning.datamodules.core.standardise import Moments, moments
 
@@ -57,43 +56,6 @@ _FRESH = 2_000_000_000
 
 _STALE = 86_400
 """Seconds after which nobody goes on writing a file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Raw frames ``(T, D_raw)`` on disk: slices like an array, read by ``np.asarray``.
-
-    Every read maps the file anew and lets it go, so that neither mappings nor resident pages add
-    up over a corpus.
-    """
-
-    path: str
-    dtype: str
-    offset: int  # bytes before the file's first frame
-    n_features: int
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, span: slice) -> "Frames":
-        start, stop, step = span.indices(len(self))
-        if step != 1:
-            raise ValueError("frames on disk are sliced with step 1")
-        place = self.path, self.dtype, self.offset, self.n_features
-        return Frames(*place, self.start + start, self.start + max(start, stop))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        n_features, shape = self.n_features, (len(self), self.n_features)
-        if not len(self):
-            return np.zeros(shape, dtype or np.float64)
-        offset = self.offset + self.start * n_features * np.dtype(self.dtype).itemsize
-        with open(self.path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            flat = np.frombuffer(mapped, self.dtype, shape[0] * n_features, offset)
-            found = flat.reshape(shape).astype(dtype or np.float64)  # a copy, in memory
-            del flat  # lets go of the mapping
-        return found
 
 
 class Kept(NamedTuple):
@@ -154,9 +116,12 @@ class FrameStore:
             files: Files to read.
             processes: Number of processes to read with.
             bar: Shows the progress if it takes longer than a moment.
+
+        Raises:
+            MachineError: The disk of the store is full, or the machine short of something else.
         """
         if self.fault:
-            return list(_progress(map(self._in_memory, files), len(files), bar))
+            return _answers(_progress(map(self._in_memory, files), len(files), bar))
         found: dict[Path, Kept | DataError | None] = {path: self._known(path) for path in files}
         todo = [path for path, kept in found.items() if kept is None]
         for part in self.folder.glob(".*") if todo else ():  # left by runs that were killed
@@ -164,16 +129,16 @@ class FrameStore:
                 if time.time() - part.lstat().st_mtime > _STALE:
                     part.unlink()
         if processes > 1 and len(todo) > 1 and sum(map(_size, todo)) > _PARALLEL:
-            made: Iterable[Any] = read_in_processes(self._keep, todo, processes)
+            made = read_in_processes(self._keep, todo, processes)
         else:
             made = map(self._keep, todo)
-        found.update(zip(todo, _progress(made, len(todo), bar), strict=True))
+        found.update(zip(todo, _answers(_progress(made, len(todo), bar)), strict=True))
         return [kept for path in files if (kept := found[path]) is not None]
 
     def moments(self, training: Sequence[Array | Frames]) -> Moments:
         """Return the statistics of training frames, and keep them for the next run."""
         places = [
-            (Path(frames.path).stem, frames.start, frames.stop)
+            (*Path(frames.path).with_suffix("").parts[-2:], frames.start, frames.stop)
             for frames in training
             if isinstance(frames, Frames)
         ]
@@ -186,7 +151,7 @@ class FrameStore:
                     return Moments(int(known["n"]), known["shift"], known["factor"])
             except (OSError, ValueError, KeyError):
                 made = moments(training)
-            with whole_file(path) as part, part.open("wb") as file:
+            with suppress(OSError), whole_file(path) as part, part.open("wb") as file:
                 np.savez(file, n=made.n, shift=made.shift, factor=made.factor)
         return made
 
@@ -194,19 +159,10 @@ class FrameStore:
 
     def _in_memory(self, path: Path) -> Kept | DataError:
         try:
-            recording = self._read(path)
+            recording = read_checked(self.read, path)
         except DataError as error:
             return error
         return Kept(Recording({}, *_about(json.loads(_metadata(recording)))), {**recording.frames})
-
-    def _read(self, path: Path) -> Recording:
-        """Read a file; refuse frames that are not finite numbers or not all of one width."""
-        try:
-            recording = self.read(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        check_finite(path, recording)
-        return recording
 
     def _known(self, path: Path) -> Kept | None:
         """Return a file's entry without reading the file; None if that is not possible."""
@@ -214,7 +170,7 @@ class FrameStore:
 
     def _key(self, path: Path, known_only: bool = False) -> str | None:
         parts = [self.name(path)]
-        for file in [path, *_companions(path, self.beside)]:
+        for file in [path, *files_beside(path, self.beside)]:
             content = self._content(file, known_only)
             if content is None:
                 return None
@@ -234,12 +190,14 @@ class FrameStore:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "blake2b").hexdigest()
             if time.time_ns() - path.stat().st_mtime_ns > _FRESH and stamp == _stamp(path):
-                with whole_file(note) as part:
+                with suppress(OSError), whole_file(note) as part:  # else it is taken again
                     part.write_text(f"{stamp}\n{content}")
         except OSError as error:
             if known_only:
                 return None
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+            if short := short_of(error):
+                raise MachineError(f"{path}: cannot be read: {short}") from error
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
         return content
 
     def _keep(self, path: Path) -> Kept | DataError:
@@ -253,7 +211,7 @@ class FrameStore:
             return error
 
     def _make(self, key: str, path: Path) -> Kept:
-        recording, stamp = self._read(path), _stamp(path)
+        recording, stamp = read_checked(self.read, path), _stamp(path)
         sequences, target = list(recording.frames.values()), self.folder / f"{key}.npy"
         dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
         shape = sum(map(len, sequences)), len(recording.feature_names)
@@ -270,8 +228,10 @@ class FrameStore:
             with whole_file(target.with_suffix(".json")) as part:
                 part.write_text(metadata, encoding="utf-8")
         except OSError as error:
-            told = f"{path}: cannot be kept in {self.folder} ({error.strerror or error})"
-            raise DataError(told) from error
+            raise MachineError(
+                f"{path}: its frames cannot be kept in {self.folder} ({reason_of(error)}): make"
+                " room there, or set --data.cache_dir to a folder on another disk"
+            ) from error
         entry = self._entry(key)
         assert entry is not None
         return entry
@@ -301,6 +261,16 @@ def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
     return iter(tqdm(made, "reading", total, unit=" files", disable=hidden, delay=1.0, leave=False))
 
 
+def _answers(made: Iterable[Kept | DataError]) -> list[Kept | DataError]:
+    """What became of each file; an error that is no file's ends all of it."""
+    answers = []
+    for answer in made:
+        if isinstance(answer, MachineError):
+            raise answer
+        answers.append(answer)
+    return answers
+
+
 def digest(content: str | bytes) -> str:
     """Return thirty-two hexadecimal digits that stand for a content."""
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
@@ -322,12 +292,6 @@ def _metadata(recording: Recording, dtype: str = "", offset: int = 0) -> str:
 
 def _about(metadata: dict[str, Any]) -> tuple[list[str], float, dict[str, Any]]:
     return metadata["feature_names"], metadata["frame_rate"], metadata["layout"]
-
-
-def _companions(path: Path, endings: tuple[str, ...]) -> list[Path]:
-    if not endings:
-        return []
-    return sorted(file for file in path.parent.iterdir() if file.name.lower().endswith(endings))
 
 
 def _remove(folder: Path, pid: int) -> None:
@@ -362,6 +326,25 @@ def _lock(path: Path) -> Iterator[None]:
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # nobody needs it: the entry is whole by now
         lock.release()
+
+
+def read_checked(read: Callable[[Path], Recording], path: Path) -> Recording:
+    """Read a file; only finite numbers in frames of one width get through.
+
+    Raises:
+        DataError: The file cannot be read, or used.
+        MachineError: The machine is short of something, whatever the file.
+    """
+    try:
+        recording = read(path)
+    except (OSError, MemoryError, DataError) as error:
+        if short := short_of(error):
+            raise MachineError(f"{path}: cannot be read: {short}") from error
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+    check_finite(path, recording)
+    return recording
 
 
 def check_finite(path: Path, recording: Recording) -> None:

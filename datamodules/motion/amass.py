@@ -47,14 +47,18 @@ def _tree(n_joints: int) -> tuple[list[str], list[int]]:
     return names, parents
 
 
-def read_amass(path: str | Path) -> Motion:
+def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
     """Read a motion from an AMASS ``.npz`` file.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take; see `Limit`.
 
     Raises:
         DataError: Not a whole archive, or not with poses, trans and a frame rate.
     """
     path = Path(path)
-    content = load_numpy(path)
+    content = load_numpy(path, max_bytes)
     rate = next((key for key in _RATES if key in content), None)
     if not {"poses", "trans"} <= set(content) or rate is None:
         raise DataError(

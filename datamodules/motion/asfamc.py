@@ -24,7 +24,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.numbers import is_number
+from rnade_lightning.datamodules.core.tables import check_end
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 _TURNS = ("rx", "ry", "rz")
@@ -50,12 +52,13 @@ def find_asf(path: Path) -> Path:
     raise DataError(f"{path}: has no skeleton: put its .asf file into the same folder")
 
 
-def read_amc(path: str | Path, fps: float) -> Motion:
+def read_amc(path: str | Path, fps: float, max_bytes: int | None = None) -> Motion:
     """Read a motion, with the skeleton that lies beside it.
 
     Args:
         path: An ``.amc`` file.
         fps: Frames per second, which the file does not say.
+        max_bytes: What the file may take; see `Limit`.
 
     Raises:
         DataError: A file that is not whole or not understood. Names the file and the line.
@@ -63,7 +66,9 @@ def read_amc(path: str | Path, fps: float) -> Motion:
     path = Path(path)
     skeleton, bones, degrees = read_asf(find_asf(path))
     angles, degrees = _read_frames(path, bones, degrees)
-    n_frames = len(next(iter(angles.values())))
+    n_frames, n_joints = len(next(iter(angles.values()))), len(skeleton.names)
+    limit = Limit.of(path, max_bytes)
+    limit.check(n_frames * n_joints * 32, f"{n_joints} joints in {n_frames} frames")
     rotations = np.empty((n_frames, len(skeleton.names), 4))
     for j, name in enumerate(skeleton.names):
         bone = bones[name]
@@ -117,7 +122,7 @@ def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
         raise DataError(f"{path}: its :root is not understood ({error}): repair it") from None
     bones = {"root": {"end": np.zeros(3), "dof": order, "axes": axes}, **bones}
     names, parents = _tree(path, sections.get("hierarchy", []), bones)
-    leaves = [j for j in range(len(names)) if j not in parents]
+    leaves = sorted(set(range(len(names))) - set(parents))
     offsets = [place] + [bones[names[p]]["end"] for p in parents[1:]]
     ends = np.reshape([bones[names[j]]["end"] for j in leaves], (-1, 3))
     skeleton = Skeleton(names, parents, np.array(offsets), leaves, ends, ["ZYX"] * len(names))
@@ -224,6 +229,8 @@ def _read_frames(
             values = values.reshape(n_frames, -1) if values.size == n_frames * width else values[:0]
     if not len(values) or not np.isfinite(values).all() or (np.diff(values[:, 0]) != 1).any():
         raise _fault(path, lines, first, moving)
+    if not lines[-1][-1:].isspace() and lines[-1]:
+        check_end(path, len(lines), (words[-1] for words in block if len(words) > 1))
     splits = np.cumsum([moving[name] for name in order])[:-1]
     parts = np.split(values[:, 1:], splits, axis=1)
     return dict(zip(order, parts, strict=True)), degrees

@@ -13,6 +13,7 @@ Conventions:
 
 import re
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,7 @@ class _Reader:
 
     def __init__(self, path: Path, data: bytes, kind: int) -> None:
         self.path, self.data, self.kind, self.endian = path, data, kind, _ENDIAN[kind]
+        self.left = len(data)  # bytes that values of parameters may still take, which may overlap
 
     def floats(self, at: int, count: int) -> Array:
         """Return 32-bit floats; those of DEC have swapped halves and are four times as large."""
@@ -190,7 +192,10 @@ class _Reader:
         dims = list(self.data[at + 2 : at + 2 + n_dims])
         at += 2 + n_dims
         count = int(np.prod(dims, dtype=object)) if dims else 1
+        self.left -= count * abs(kind)
         if kind not in (-1, 1, 2, 4) or n_dims > 7 or at + count * abs(kind) > len(self.data):
+            raise self._bad(at)
+        if self.left < 0:
             raise self._bad(at)
         if kind == -1:
             width = dims[0] if dims else 1
@@ -301,13 +306,13 @@ def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[i
 
 def _told_apart(path: Path, names: list[str]) -> list[str]:
     """Return the names, with a number after each that comes again."""
-    taken, found = set(names), []
-    for m, name in enumerate(names):
-        if name in names[:m]:
-            count = 2
-            while f"{name}_{count}" in taken:
-                count += 1
-            name = f"{name}_{count}"
+    taken, found, counts = set(names), list[str](), Counter[str]()
+    for name in names:
+        counts[name] += 1
+        if counts[name] > 1:
+            while f"{name}_{counts[name]}" in taken:
+                counts[name] += 1
+            name = f"{name}_{counts[name]}"
             taken.add(name)
         found.append(name)
     if found != names:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.corpus import name_of
-from rnade_lightning.datamodules.core.store import Frames
+from rnade_lightning.datamodules.core.files import name_of
+from rnade_lightning.datamodules.core.recording import Frames
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 
 _TEST = 0.2
@@ -44,7 +44,11 @@ class LeakyMocapDataModule(MocapDataModule):
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            self._check_piece(path, len(frames), self._start(frames), "train")
+            if (left := self._start(frames)) < self.window:
+                raise DataError(
+                    f"{path}: {len(frames)} frames leave only {left} to train: set window to"
+                    f" {left} or less"
+                )
             pieces.append(("train", name + suffix, frames[: self._start(frames)]))
         rng, suffixes = np.random.default_rng(self.seed), list(sequences)
         lengths = np.array([len(frames) for frames in sequences.values()])

@@ -16,7 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array
 
-_SAME_RATIO = 1e-3  # frame rates are written with few digits: 120 / 30 comes as 4.000016
+SAME_RATIO = 2e-3
+"""Share by which frame rates may differ from a whole ratio: 29.97 and 30 are one rate, and with few
+digits 120 / 30 comes as 4.000016."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def neighbours(n_frames: int, source: float, target: float) -> tuple[Any, Any, A
     """
     ratio = source / target
     step = round(ratio)
-    if step >= 1 and abs(ratio - step) < _SAME_RATIO * step:
+    if step >= 1 and abs(ratio - step) < SAME_RATIO * step:
         every = np.arange(0, n_frames, step)
         return every, every, np.zeros(len(every))
     last = n_frames - 1

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.pictures import write_pictures
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
-from rnade_lightning.datamodules.core.batches import check_length
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
+from rnade_lightning.datamodules.core.batches import scores
+from rnade_lightning.datamodules.core.files import with_ending
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 _PARTS = ("train", "val", "test")
@@ -53,9 +54,8 @@ class SimulatedDataModule(FrameDataModule):
         )
         if min(self._n_sequences.values()) < 1:
             raise DataError("n_train, n_val and n_test must be 1 or more")
-        for part in _PARTS:
-            if root is None:
-                check_length(n_frames, part, self.window, self.warmup)
+        if root is None and not scores(n_frames, self.warmup):
+            raise DataError(f"n_frames {n_frames} must be more than warmup {self.warmup}")
 
     @abstractmethod
     def simulate(self, n_sequences: int, rng: np.random.Generator) -> Array:
@@ -68,7 +68,7 @@ class SimulatedDataModule(FrameDataModule):
 
     def read(self, path: Path) -> Recording:
         """Read frames that `write` wrote."""
-        arrays, _, _ = read_arrays(path)
+        arrays, _, _ = read_arrays(path, self.max_bytes)
         for frames in arrays.values():
             if frames.shape[1] != len(self.names):
                 raise DataError(

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from scipy.integrate import quad
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 

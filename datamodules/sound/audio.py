@@ -23,8 +23,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from rnade_lightning.datamodules import DataError, FrameDataModule, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.corpus import name_of
-from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.files import name_of, with_ending
 from rnade_lightning.datamodules.core.spool import gathered
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
@@ -81,11 +80,13 @@ class AudioDataModule(FrameDataModule):
             every file.
         group: Regular expression. Files in whose names it finds the same text (its first bracket,
             or all of it) stay in one split. It implies split file.
+        outside: Let a manifest name files outside of its folder.
         **kwargs: See `FrameDataModule`.
     """
 
     extensions = EXTENSIONS
     reader_version: ClassVar[int | None] = 2
+    reads_without = ("outside",)
 
     def __init__(
         self,
@@ -110,10 +111,11 @@ class AudioDataModule(FrameDataModule):
         dataset: str | None = None,
         split: Literal["tail", "file"] = "file",
         group: str | None = None,
+        outside: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, split="file" if group else split, group=group, **kwargs)
-        self.kind, self.dataset = kind, dataset
+        self.kind, self.dataset, self.outside = kind, dataset, outside
         check_options(self.hparams)
         self._prepare = Preparation(sample_rate, channel, normalise, trim_db, bit_depth).prepare
         self._kind = make_kind(kind, self.hparams)
@@ -124,6 +126,7 @@ class AudioDataModule(FrameDataModule):
         if dataset is not None:
             self.root = str(self._downloads / PATTERNS[dataset])
         self._manifest: list[Entry] | None = None  # once it is read
+        self._groups: dict[Path, str] = {}
 
     def settings(self) -> dict[str, Any] | None:
         shared, version = super().settings(), vars(type(self._kind)).get("reader_version")
@@ -182,8 +185,9 @@ class AudioDataModule(FrameDataModule):
         """Return the group of a file; all files of a group are in one split."""
         if self.group is not None:
             return super().group_of(path)
-        groups = {entry.path: entry.group for entry in self._entries()}
-        return groups.get(path) or str(path)  # a file without a group stands for itself
+        if not self._groups:
+            self._groups = {entry.path: entry.group for entry in self._entries()}
+        return self._groups.get(path) or str(path)  # a file without a group stands for itself
 
     def _root(self) -> str | Path:
         generated = self.root is None and self._cache() / "speechlike-1"
@@ -202,7 +206,8 @@ class AudioDataModule(FrameDataModule):
     def _entries(self) -> list[Entry]:
         if self._manifest is None:
             root = self._root()
-            self._manifest = read_manifest(root) if is_manifest(root) else []
+            manifest = is_manifest(root)
+            self._manifest = read_manifest(root, self.outside, self._cache()) if manifest else []
         return self._manifest
 
     # A file to frames

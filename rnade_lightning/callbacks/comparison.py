@@ -88,7 +88,7 @@ class Comparison(pl.Callback):
                 "; features are censored: the model's log p includes probabilities of the bounds "
                 "and cannot be compared with that of the other rows"
             )
-        self._write(Path(log_dir), rows, n_frames, units)
+        self._write(Path(log_dir), rows, n_frames, "; ".join([units, *data.caveats]))
         log_table(trainer, "comparison/table", *_columns(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value
