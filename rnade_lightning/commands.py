@@ -40,7 +40,7 @@ def sample(
     """Generate new sequences, or continue a given file, as files that a person can play.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
         out: folder to write to.
         n_samples: sequences to generate.
         n_frames: frames of each.
@@ -90,7 +90,7 @@ def score(
     representation defines.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
         files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
         device: torch device, ``cpu`` or ``cuda``.
@@ -121,7 +121,7 @@ def combine(
     Its checkpoint is one as any other, for ``test``, ``predict``, ``sample`` and ``score``.
 
     Args:
-        ckpt_paths: checkpoints that ``fit`` wrote, all trained on the same data.
+        ckpt_paths: checkpoints that ``fit`` wrote, or such folders, all trained on the same data.
         out: checkpoint to write.
         trust: package of yours, or a list of them, whose classes the checkpoints may name.
     """
