@@ -44,7 +44,7 @@ def sample(
     """Generate new sequences, or continue a given file, as files that a person can play.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
         out: folder to write to.
         n_samples: sequences to generate.
         seconds: length of each, beside a prefix; if not given, 150 frames, or 3 s of sound.
@@ -107,7 +107,7 @@ def score(
     representation defines, and seconds is where it begins.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
         files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
         warmup_seconds: length of the start of each sequence that is left out of the CSV.
@@ -146,7 +146,7 @@ def combine(
     Its checkpoint works as any other, for ``test``, ``predict``, ``sample`` and ``score``.
 
     Args:
-        ckpt_paths: checkpoints that ``fit`` wrote, all trained on the same data.
+        ckpt_paths: checkpoints that ``fit`` wrote, or such folders, all trained on the same data.
         out: checkpoint to write.
         trust: package of yours, or a list of them, whose classes the checkpoints may name.
     """

@@ -108,7 +108,7 @@ def test_a_run_goes_on_with_its_own_data_only(
     assert "other data than the checkpoint's: train is 3 sequences" in line
     parts = ("--data.val_fraction=0.2", "--data.test_fraction=0.1")
     line = refused(capsys, "fit", *options(root, tmp_path, f"--ckpt_path={path}", *parts))
-    assert "other data than the checkpoint's: test is" in line
+    assert "other data than the checkpoint's: val is" in line
     main(["test", *options(moved, tmp_path / "t", f"--ckpt_path={path}")])  # of other data: fine
 
 
