@@ -65,10 +65,10 @@ class Run:
         self._runs: Path | None = None  # folder of all runs of its name, where ours chooses
         if options.trainer.fast_dev_run:
             return
-        self._name(options)
-        if self.command == "prepare":
+        if self.command == "prepare":  # which leaves no run folder
             options.trainer.logger = False
             return
+        self._name(options)
         if self.command == "fit" and not options.ckpt_path and self._runs is not None:
             self._find_requeued(options)
         if options.ckpt_path and self.command in ("fit", "predict"):
