@@ -56,6 +56,10 @@ class PlayedDataModule(ToyDataModule):
 class DeclaringDataModule(ToyDataModule):
     """Declares all that data may declare of themselves."""
 
+    @property
+    def caveats(self) -> list[str]:
+        return ["half of the frames are made up"]
+
     def bits_per_sample(self, log_prob: float) -> float | None:
         return -2 * log_prob
 

@@ -17,6 +17,7 @@ def rows(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
     runs = tmp_path_factory.mktemp("runs")
     more = ("--data=toy.DeclaringDataModule", "--trainer.max_epochs=1")
     main(["fit", *options(root, runs, *more)])
+    assert "half of the frames are made up" in next(runs.rglob("comparison.md")).read_text()
     with open(runs / "toy" / "version_0" / "comparison.csv") as file:
         return {row["name"]: row for row in csv.DictReader(file)}
 
