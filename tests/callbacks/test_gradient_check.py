@@ -163,22 +163,26 @@ def states(right: Any) -> Any:
     return wrong
 
 
-COMPILED = [
-    *((cpu, "gradients", scaled(i, 1.001)) for i in (0, 1, 2, 3, 4, 5, 6, 7)),
+GROSS = [
     (cpu, "gradients", scaled(3, -1.0)),
     (cpu, "log_prob", added),
     (recurrent, "_backward", gates(1.5)),
-    (recurrent, "_backward", gates(1.001)),
     (recurrent, "_forward", states),
-]
-IN_BLOCKS = [
-    *((blocks, "gradients", scaled(i, 1.001)) for i in (0, 1, 2, 3, 4, 5, 6, 7)),
     (blocks, "log_prob", added),
+    (blocks, "gradients", scaled(6, 1.5)),
 ]
+SMALL = [
+    *((module, "gradients", scaled(i, 1.001)) for module in (cpu, blocks) for i in range(8)),
+    (recurrent, "_backward", gates(1.001)),
+]
+PLAIN, EVERY_OPTION, ENSEMBLE = range(3)
 
 
-@pytest.mark.parametrize("which", [0, 1, 2], ids=["plain", "every-option", "ensemble"])
-@pytest.mark.parametrize(("module", "name", "fault"), COMPILED + IN_BLOCKS)
+@pytest.mark.parametrize(
+    ("module", "name", "fault", "which"),
+    [(*planted, which) for planted in GROSS for which in (PLAIN, EVERY_OPTION, ENSEMBLE)]
+    + [(*planted, PLAIN) for planted in SMALL],
+)
 def test_a_fault_of_each_kernel_is_found(
     module: Any, name: str, fault: Any, which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
