@@ -168,7 +168,7 @@ def gradcheck(
     trust: Trust = (),
     **kwargs: Any,
 ) -> None:
-    """Check every gradient: the algorithm, autograd and central differences are compared.
+    """Check every gradient of the path in use: against the algorithms and central differences.
 
     Args:
         ckpt_path: checkpoint to check; without one, a fresh model of the sizes below.
@@ -184,12 +184,12 @@ def gradcheck(
     """
     torch.manual_seed(seed)
     if ckpt_path is not None:
-        model = load_model(load_checkpoint(ckpt_path), trust).double()
+        model = load_model(load_checkpoint(ckpt_path), trust)
     else:
-        model = RNNRNADE(n_features, n_hidden, n_recurrent, n_components, cell, **kwargs).double()
+        model = RNNRNADE(n_features, n_hidden, n_recurrent, n_components, cell, **kwargs)
         for parameter in model.parameters():  # far from the start, where much is nearly zero
             torch.nn.init.normal_(parameter, std=0.5)
-    frames = torch.randn(2, n_frames, model.n_features, dtype=torch.float64)
+    frames = torch.randn(2, n_frames, model.n_features)
     rows = gradient_table(model, frames, seed=seed)
     print(format_table(rows))
     require_correct(rows)

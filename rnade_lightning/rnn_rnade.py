@@ -360,7 +360,8 @@ class RNNRNADE(RecurrentModel):
             return super().next_frames(u, generator, temperature)
         from rnade_lightning.kernels import sampler
 
-        u = arguments.state(self, u)
+        S = self.n_past * self.n_features + len(self.u_0)
+        u = arguments.tensor("u", u, self.u_0, "B", S)
         noise = self.rnade.noise((len(u), self.n_features), generator)
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
         return sampler.next_frames(self, u, noise, temperature), u

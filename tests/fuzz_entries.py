@@ -36,7 +36,7 @@ RIGHT = ("same", "refused")
 REFUSALS = ("TypeError", "ValueError", "NotImplementedError")
 D, H, R, K = 3, 5, 4, 2
 N_MODELS = 40
-BATCH = 500
+BATCH = 2000
 """Calls of a process."""
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool]
 DTYPES += [torch.complex64]
