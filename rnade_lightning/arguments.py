@@ -1,4 +1,4 @@
-"""What public entries accept. Every tensor is checked here before anything is computed with it.
+"""Check what public entries accept. Every tensor is checked before anything is computed.
 
 A tensor that does not fit is refused with one message for each kind of mistake, the same on every
 backend. What fits is handed back in the dtype of the model, with batches that broadcast as in

@@ -36,8 +36,7 @@ Training (a selection; all options of Lightning's Trainer are accepted):
 
 Other:
   --ckpt_path FILE      last.ckpt of a run to go on with; it goes on in its folder
-  --test_after_fit false
-                        leave the test part alone, while options are being chosen
+  --test_after_fit false  leave the test part alone, while options are being chosen
 """
 TRAINED_HELP = """
 Devices (a selection; all options of Lightning's Trainer are accepted):

@@ -223,14 +223,13 @@ class SequenceDensity(nn.Module, ABC):
     def log_prob(
         self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
     ) -> Tensor:
-        """Return the log density of every frame given the frames before it, in nats.
+        """Return the log density of every frame given the frames before it, in nats. Batches of 1
+        broadcast, here and in all that follows.
 
         Args:
             frames: ``(B, T, D)``.
             mask: ``(B, T)``, True for valid frames; padding stands on the right.
             u: state before the first frame ``(B, S)``; None for u_0.
-
-        Batches of 1 broadcast, here and in all that follows.
 
         Returns:
             ``(B, T)``, 0 at padding.

@@ -186,7 +186,7 @@ def _hints(kind: type, handed_to: str) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value may be of a type; true of types that are not looked into."""
+    """Return whether a value may be of a type; true of types that are not looked into."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(_fits(value, one) for one in inner)

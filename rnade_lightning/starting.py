@@ -1,4 +1,4 @@
-"""What a run starts from: a checkpoint that it goes on from or evaluates, or weights alone.
+"""Find what a run starts from: a checkpoint that it goes on from or evaluates, or weights alone.
 
     --ckpt_path C      fit goes on where C ended, with C's model and data; test, validate and
                        predict evaluate C

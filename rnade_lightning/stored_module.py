@@ -317,7 +317,7 @@ def _named_classes(value: Any) -> list[str]:
 
 
 def _same_class(one: str, other: str) -> bool:
-    """Whether two paths name one class: a program's own module is ``__main__`` where it runs."""
+    """Return whether two paths name one class; a running program's module is ``__main__``."""
     if one == other:
         return True
     modules, names = zip(*(path.rpartition(".")[::2] for path in (one, other)), strict=True)

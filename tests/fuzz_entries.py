@@ -237,7 +237,7 @@ def _frame_call(a: Arguments) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def call(model: Any, name: str, args: list[Any], how: dict[str, Any], slopes: bool) -> Any:
-    """What an entry gives: its tensors with their gradients, or its refusal."""
+    """Return what an entry gives: its tensors with their gradients, or its refusal."""
     if "generator" in how:
         how = how | {"generator": torch.Generator().manual_seed(7)}
     try:
@@ -262,7 +262,7 @@ def call(model: Any, name: str, args: list[Any], how: dict[str, Any], slopes: bo
 
 
 def differs(found: Tensor, expected: Tensor) -> str | None:
-    """What is wrong with a tensor of the compiled path."""
+    """Return what is wrong with a tensor of the compiled path."""
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return f"{tuple(found.shape)} {found.dtype}, not {tuple(expected.shape)} {expected.dtype}"
     if found.device != expected.device:
@@ -279,7 +279,7 @@ def differs(found: Tensor, expected: Tensor) -> str | None:
 
 
 def outcome(seed: int) -> str:
-    """What a call comes to: "same", "refused", or what is wrong with it."""
+    """Return what a call comes to: "same", "refused", or what is wrong with it."""
     rng = np.random.default_rng(seed)
     torch_path, compiled = models(int(rng.integers(N_MODELS)))
     a = Arguments(rng, torch_path)

@@ -105,7 +105,7 @@ def test_other_real_dtypes_are_read_in_that_of_the_model() -> None:
 
 
 def test_strides_change_nothing() -> None:
-    """What is changed in place is a copy of any layout."""
+    """The tensor that is changed in place is a copy of any layout."""
     for cell in cell_names():
         torch_path, compiled = pair(RNNRNADE, 3, 4, 5, 2, cell=cell)
         S = compiled.initial_state(1).shape[1]

@@ -1,4 +1,4 @@
-"""What does not fit is refused in one line that says what differs; what is hostile runs nothing."""
+"""A checkpoint that does not fit is refused in one line; what is hostile runs nothing."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def test_data_classes_of_one_name_are_not_combined(
     ]
     first, second = map(load_checkpoint, paths)
     assert first["OwnData"]["layout"] == second["OwnData"]["layout"]
-    with pytest.raises(ValueError, match="were trained on different data"):
+    with pytest.raises(ValueError, match="were not trained on the same data"):
         combine_checkpoints([first, second])
 
 
@@ -290,7 +290,7 @@ def test_checkpoints_of_other_data_are_not_combined(
     line = refused(
         capsys, "combine", f"--ckpt_paths=['{one}','{other}']", f"--out={tmp_path / 'x.ckpt'}"
     )
-    assert "were trained on different data" in line
+    assert "were not trained on the same data" in line
     assert not (tmp_path / "x.ckpt").exists()
 
 

@@ -191,7 +191,7 @@ def test_hyperparameters_are_every_argument_that_counts() -> None:
 def test_a_density_is_kept_as_its_path() -> None:
     density = {"class_path": "LowRankGaussian", "init_args": {"rank": 2}}
     module = RNNDensityModule(3, density, n_recurrent=4)
-    path = "rnade_lightning.densities.LowRankGaussian"
+    path = "rnade_lightning.LowRankGaussian"
     assert module.hparams["density"] == density | {"class_path": path}
     assert isinstance(module.model, RNNDensity)
     assert module.model.density.rank == 2

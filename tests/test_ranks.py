@@ -1,4 +1,4 @@
-"""What ranks have of their own, and the end of a run that has lost one."""
+"""The values that ranks have of their own, and the end of a run that has lost one."""
 
 from __future__ import annotations
 

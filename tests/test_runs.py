@@ -1,4 +1,4 @@
-"""Where a run writes, what it is called, how it goes on."""
+"""The place where a run writes, what it is called, how it goes on."""
 
 from __future__ import annotations
 

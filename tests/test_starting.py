@@ -1,4 +1,4 @@
-"""What a run starts from: weights of another run, or the end of the same one."""
+"""The start of a run: weights of another run, or the end of the same one."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class DataError(ValueError):
 
 
 class MachineError(DataError):
-    """What the machine could not do, such as write to a full disk; no file is to blame, so that
+    """Something the machine could not do, such as write to a full disk. No file is to blame, so
     none is left out for it."""
 
 

@@ -210,7 +210,7 @@ class Corpus(ABC):
         return store
 
     def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
-        """What each file holds, or why it cannot be read, and the store that keeps it."""
+        """Return what each file holds, or why it cannot be read, and the store that keeps it."""
         store, affinity = self._store(), getattr(os, "sched_getaffinity", None)
         processes = len(affinity(0)) if affinity else self.num_workers
         return store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0), store
@@ -292,7 +292,7 @@ class Corpus(ABC):
         return parts
 
     def _without(self, part: str, found: _Found) -> str:
-        """Why a part has no sequences."""
+        """Return why a part has no sequences."""
         root = self._root()
         lengths = [(len(x), str(path)) for path, of in found.items() for x in of.values()]
         longest, path = max(lengths, default=(0, ""))

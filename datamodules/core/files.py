@@ -1,4 +1,4 @@
-"""Which files a root names: those below a folder, those that match a glob, or the one named.
+"""Find the files that a root names: those below a folder, those of a glob, or the one named.
 
 Conventions:
     A root is a folder, a file or a glob, on this machine or in object storage (see `remote`).

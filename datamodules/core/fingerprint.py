@@ -1,4 +1,4 @@
-"""Whether a run that goes on has the data it began with.
+"""Tell whether a run that goes on has the data it began with.
 
 A fingerprint of a part tells how much it holds, and a digest of the names, the lengths and some
 frames of its sequences. It does not change where the files are moved or cached elsewhere.

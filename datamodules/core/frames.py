@@ -248,7 +248,7 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     @property
     def caveats(self) -> list[str]:
-        """What whoever reads results has to know of the data, for the card and the table."""
+        """Return what whoever reads results has to know of the data, for the card and the table."""
         return []
 
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:

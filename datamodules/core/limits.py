@@ -1,4 +1,4 @@
-"""How much a file may grow while it is read, so that memory and work are bounded by its size.
+"""Limit how much a file may grow while it is read, so that memory and work are bounded by its size.
 
 A compressed file can unpack to a thousand times its size, and a few lines can ask for billions of
 numbers. A file may take 100 times its size, and a small one 1,000 times up to 64 MiB, unless the
@@ -22,7 +22,7 @@ class _Stream(Protocol):
 
 @dataclass(frozen=True)
 class Limit:
-    """What one file may take.
+    """The memory that one file may take.
 
     Attributes:
         path: The file.

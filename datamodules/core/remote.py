@@ -101,7 +101,7 @@ def _copy(system: Any, wanted: dict[Path, tuple[str, dict[str, Any]]]) -> None:
 
 
 def _cannot(root: str, folder: Path, error: Exception) -> DataError:
-    """Of many kinds: no such place, no key to it, no network, no space."""
+    """An error of many kinds: no such place, no key to it, no network, no space."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return DataError(f"{root}: cannot be fetched to {folder} ({reason})")
 

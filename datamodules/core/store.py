@@ -262,7 +262,7 @@ def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
 
 
 def _answers(made: Iterable[Kept | DataError]) -> list[Kept | DataError]:
-    """What became of each file; an error that is no file's ends all of it."""
+    """Return what became of each file; an error that is no file's ends all of it."""
     answers = []
     for answer in made:
         if isinstance(answer, MachineError):

@@ -97,7 +97,7 @@ def plain_rows(rows: Iterable[Sequence[Any]]) -> Iterator[list[Any]]:
 
 
 def _form(word: str) -> tuple[bool, int, int]:
-    """Whether a number has a point, digits after it, and characters of its exponent."""
+    """Return whether a number has a point, digits after it, and characters of its exponent."""
     number, _, exponent = word.lower().partition("e")
     return "." in number, len(number.partition(".")[2]), len(exponent)
 

@@ -1,4 +1,4 @@
-"""What the files of a motion corpus say of themselves, for the card and the results.
+"""Collect what the files of a motion corpus say of themselves, for the card and the results.
 
 Conventions:
     Frame rates are in frames per second. A file of rate f is read at f / n, for the smallest whole
@@ -36,7 +36,7 @@ def is_interpolated(source: float, target: float) -> bool:
 
 
 class Sources:
-    """What the files read so far say."""
+    """Return what the files read so far say."""
 
     def __init__(self) -> None:
         self.rates: Counter[tuple[float, float]] = Counter()  # of the file, and as it is read

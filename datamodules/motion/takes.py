@@ -30,7 +30,7 @@ from rnade_lightning.datamodules.motion.upright import up_axis
 
 @dataclass(frozen=True)
 class TakeReader:
-    """How takes become frames; see the arguments of `MocapDataModule`.
+    """Turn takes into frames; see the arguments of `MocapDataModule`.
 
     Attributes:
         rate: Frames per second to resample to; None for what `default_rate` makes of a take's own.

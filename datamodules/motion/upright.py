@@ -1,4 +1,4 @@
-"""Which axis of a motion's world is up: found from where feet, root and head are.
+"""Find which axis of a motion's world is up: found from where feet, root and head are.
 
 A body stands: its root is above its feet, and its head is above both. Where that holds along one
 axis, on average over the motion, this axis is up. In a take that lies or rolls about it holds along

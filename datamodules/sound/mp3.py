@@ -29,7 +29,7 @@ _END_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 
 
 class _Walk(NamedTuple):
-    """What the headers of all frames tell.
+    """The figures that the headers of all frames tell.
 
     Attributes:
         n_samples: samples of the frames.

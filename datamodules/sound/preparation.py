@@ -42,7 +42,7 @@ _HOP, _PER_FRAME = 512, 4  # of trimming: samples of a step, steps of a frame wh
 
 @dataclass
 class Levels:
-    """What is known of samples that went by.
+    """The figures of samples that went by.
 
     Attributes:
         n: their number.

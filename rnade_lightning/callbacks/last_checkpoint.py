@@ -290,7 +290,7 @@ def _loader_states(trainer: pl.Trainer) -> list[dict[str, Any]] | None:
 
 
 def _wanted(trainer: pl.Trainer, seconds: float = 0.0) -> bool:
-    """Whether a signal waits, for longer than some seconds, on any rank."""
+    """Return whether a signal waits, for longer than some seconds, on any rank."""
     waits = watch.waited > seconds
     if trainer.world_size == 1:
         return waits

@@ -100,11 +100,6 @@ def measure(
     }
 
 
-def log_prob(model: SequenceDensity, frames: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the log densities ``(B, T)``, 0 at padding."""
-    return model.log_prob(frames, mask)
-
-
 def gradients(model: nn.Module, log_p: Tensor, *, retain_graph: bool = False) -> dict[str, Tensor]:
     """Return the gradient of a log density by every parameter, by autograd."""
     parameters = dict(model.named_parameters())
@@ -115,7 +110,7 @@ def gradients(model: nn.Module, log_p: Tensor, *, retain_graph: bool = False) ->
 
 
 def _numbers(model: SequenceDensity, frames: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-    log_p = log_prob(model, frames, mask)
+    log_p = model.log_prob(frames, mask)
     return {**gradients(model, log_p.sum()), LOG_P: log_p.detach()}
 
 
@@ -123,7 +118,7 @@ def _sums_over_frames(
     model: SequenceDensity, frames: Tensor, mask: Tensor | None
 ) -> dict[str, float]:
     """Sums over frames of the norms of each frame's own gradient, and of its log p."""
-    log_p = log_prob(model, frames, mask)
+    log_p = model.log_prob(frames, mask)
     total = {LOG_P: log_p.abs().sum().item()}
     for one in log_p.flatten():
         for name, g in gradients(model, one, retain_graph=True).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,5 +61,6 @@ def test_every_gradient_check_is_kept(fit: Any) -> None:
     assert {int(row["step"]) for row in rows} == {0, 3, 6, 9} - {9 + 1}
     worst = column(folder, "gradcheck/difference")
     for step, value in worst.items():
-        assert value == max(float(r["difference"]) for r in rows if int(r["step"]) == step)
+        of_step = [float(r["difference"]) for r in rows if int(r["step"]) == step]
+        assert value == max(x for x in of_step if not math.isnan(x))
     assert "| rnade.W |" in (folder / "gradcheck" / "table.md").read_text()

@@ -1,4 +1,4 @@
-"""What rounding explains of an error is an upper bound, and not much more."""
+"""The error that rounding explains of an error is an upper bound, and not much more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a root names."""
+"""The files that a root names."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a file may take while it is read."""
+"""The memory that a file may take while it is read."""
 
 import gzip
 import time

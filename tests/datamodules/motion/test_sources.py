@@ -1,4 +1,4 @@
-"""What the files of a motion corpus say."""
+"""Notes that the files of a motion corpus say."""
 
 import numpy as np
 import pytest

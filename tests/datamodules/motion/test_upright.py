@@ -1,4 +1,4 @@
-"""Which axis is up."""
+"""The axis that is up."""
 
 from dataclasses import replace
 

@@ -16,7 +16,7 @@ from rnade_lightning.datamodules.sound.speechlike import speechlike
 
 
 def test_noise_is_a_function_of_the_name_and_the_place(tmp_path: Path) -> None:
-    """Of one content under two names the noise differs; wherever the root lies, and in whatever
+    """One content under two names has two noises; wherever the root lies, and in whatever
     format a file of that name is, it is the same."""
     samples = np.round(3000 * np.sin(0.1 * np.arange(8000))).astype(np.int16)
     noise = {}
