@@ -29,12 +29,9 @@ Training (a selection; all options of Lightning's Trainer are accepted):
   --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
   --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.num_nodes N, --trainer.strategy ddp
   --trainer.precision bf16-mixed, --trainer.gradient_clip_val X, --trainer.enable_progress_bar false
-  --trainer.default_root_dir FOLDER
-                        the run folder is made below it, in place of the current folder
+  --trainer.default_root_dir FOLDER  the run folder is made below it
   --optimizer CLASS, --optimizer.lr X, --lr_scheduler CLASS
   --seed_everything N   seed of the weights and of everything drawn
-
-Other:
   --ckpt_path FILE      last.ckpt of a run to go on with; it goes on in its folder
   --test_after_fit false  leave the test part alone, while options are being chosen
 """

@@ -70,8 +70,8 @@ class FrameDataModule(LightningDataModule, Corpus):
             files train. Without it, the seed chooses.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
-        max_bytes: Bytes of memory that the content of one file may take while it is read. Without
-            it, 100 times the file's size, and of small files 1,000 times up to 64 MiB.
+        max_bytes: Bytes of memory that one file may take while it is read. Without it, 100 times
+            the file's size, and of small files 1,000 times up to 64 MiB.
     """
 
     def __init__(
