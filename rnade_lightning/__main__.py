@@ -32,7 +32,6 @@ from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import trusting
 from rnade_lightning.command_parser import (
     FROM_DATA,
-    FROM_OPTIMIZER,
     PACKAGE,
     PROG,
     Parser,
@@ -59,6 +58,7 @@ from rnade_lightning.runs import (
 )
 from rnade_lightning.signals import Interrupted, watch
 from rnade_lightning.starting import Start, start_of
+from rnade_lightning.stored_module import OF_OPTIMIZER
 
 COMMANDS = {
     c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
@@ -150,7 +150,7 @@ class CLI(LightningCLI):
     def _make_model(self, kind: type[SequenceModule], /, **kwargs: Any) -> SequenceModule:
         """Make the model, and tell it the learning rate of the optimiser's options."""
         given = self.config[self.config.subcommand].optimizer.init_args
-        told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
+        told = {name: given[name] for name in OF_OPTIMIZER if name in given}
         told |= self._start.told if self._start else {}
         return kind(**(kwargs | accepted(kind, told)))
 

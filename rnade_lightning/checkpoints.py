@@ -29,14 +29,9 @@ from rnade_lightning.lightning_module import EnsembleModule, SequenceModule
 from rnade_lightning.stored_module import Trust, located, module_class
 
 __all__ = [
-    "Checkpoint", "Trust", "combine_checkpoints", "hyperparameters", "load_checkpoint",
-    "load_data", "load_model", "module_class",
+    "Checkpoint", "Trust", "combine_checkpoints", "load_checkpoint", "load_data", "load_model",
+    "module_class",
 ]  # fmt: skip
-
-
-def hyperparameters(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the arguments that the module in a checkpoint was made with."""
-    return dict(checkpoint[ARGUMENTS])
 
 
 def load_model(checkpoint: Checkpoint, trust: Trust = ()) -> SequenceDensity:
@@ -104,7 +99,7 @@ def combine_checkpoints(checkpoints: Sequence[Checkpoint], trust: Trust = ()) ->
                 "combine such that were"
             )
     members = [
-        {"module_class": c["module_class"], ARGUMENTS: hyperparameters(c)} for c in checkpoints
+        {"module_class": c["module_class"], ARGUMENTS: dict(c[ARGUMENTS])} for c in checkpoints
     ]
     models = [load_model(checkpoint, trust) for checkpoint in checkpoints]
     with trusting(trust):

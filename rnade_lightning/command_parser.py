@@ -15,14 +15,13 @@ from rnade_lightning.components import component_class
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.lightning_module import SequenceModule, density_class
 from rnade_lightning.messages import explain
+from rnade_lightning.stored_module import OF_OPTIMIZER
 
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
 
 FROM_DATA = ("n_features", "noise_scale")
 """Arguments of a model that the data tell."""
-FROM_OPTIMIZER = ("lr",)
-"""Arguments of a model that the optimiser's options tell."""
 
 TRAINING_HELP = """
 Training (a selection; all options of Lightning's Trainer are accepted):
@@ -90,7 +89,7 @@ class Parser(LightningArgumentParser):
     ) -> Any:
         """Leave out the options of a model that the optimiser's options set."""
         if baseclass is SequenceModule:
-            kwargs["skip"] = set(FROM_OPTIMIZER)
+            kwargs["skip"] = set(OF_OPTIMIZER)
         return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
 
     def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -127,13 +126,13 @@ class Parser(LightningArgumentParser):
         for key, kind in kinds.items():
             if key == "model" and command != "fit":  # a checkpoint tells
                 continue
-            page.add_class_arguments(kind, key, skip={*FROM_DATA, *FROM_OPTIMIZER})
+            page.add_class_arguments(kind, key, skip={*FROM_DATA, *OF_OPTIMIZER})
         return page.format_help() + HELP.get(command, TRAINED_HELP + MODEL_HELP + DATA_HELP)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         said = explain(message, self.get_defaults, given.get())
         key = said.split(" ")[0].rstrip(":").rpartition(".")[2]
-        if "no such option" in said and key in FROM_OPTIMIZER:
+        if "no such option" in said and key in OF_OPTIMIZER:
             said = said.split("; did you mean")[0]
             said += f"; give it to the optimiser, as --optimizer.{key}"
         refuse(said)

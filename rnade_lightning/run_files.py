@@ -22,12 +22,12 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
-PART = ".part"
-"""Ending of a file that is being written."""
+from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.core.tables import plain_rows
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file beside its place, bring it to the disk, and rename it.
+    """Write a file as `whole_file` does, and bring it to the disk before it takes its place.
 
     Args:
         path: its place; its folder is made.
@@ -36,18 +36,13 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
         OSError: it cannot be written; what was in its place is still there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
-        with open(part, "wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):  # the rename too
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -62,9 +57,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows, the header first, as `replace_file` does."""
+    """Write rows, the header first, as `replace_file` does; no cell is a formula."""
     buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(rows)
+    csv.writer(buffer).writerows(plain_rows(rows))
     write_text(path, buffer.getvalue())
 
 

@@ -40,7 +40,7 @@ Trust = Sequence[str] | str
 """Packages, or one, outside this package whose classes a checkpoint may name."""
 
 OF_OPTIMIZER = ("lr",)
-"""Arguments that may be others where a run goes on: the optimiser has its own."""
+"""Arguments that the optimiser's options tell; they may be others where a run goes on."""
 
 
 class StoredModule(pl.LightningModule):

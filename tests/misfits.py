@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
+from toy import fitted
 
 from rnade_lightning.datamodules import ArrayDataModule
 from rnade_lightning.lightning_module import RNNRNADEModule, SequenceModule
@@ -23,15 +23,9 @@ def walks() -> list[Any]:
 
 
 def trained(folder: Path, module: SequenceModule | None = None) -> Path:
-    """The path of the checkpoint of a module that was trained for a step on walks."""
+    """Return the path of the checkpoint of a module that was trained for a step on walks."""
     module = module or RNNRNADEModule(3, n_hidden=4, n_recurrent=5, floor=0.3)
-    data = ArrayDataModule(walks(), window=16)
-    trainer = pl.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, use_distributed_sampler=False,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    return Path(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+    return Path(fitted(module, folder, ArrayDataModule(walks(), window=16)))
 
 
 def _drop(*keys: str) -> Change:

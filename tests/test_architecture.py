@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "rnade_lightning"
 LEVELS = [  # a file imports from its own level and those before it; a folder stands for its files
     ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py", "ranks.py", "signals.py"],
-    ["run_folders.py", "run_files.py"],
+    ["run_folders.py"],
     ["datamodules/core"],
+    ["run_files.py"],
     ["datamodules/motion", "datamodules/sound", "datamodules/simulated"],
     ["datamodules/__init__.py"],
     ["pretrained.py"],

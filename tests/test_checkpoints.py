@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from toy import options, refused, same_bits, value, weights
+from toy import fitted, options, refused, same_bits, value, weights
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.checkpoints import (
@@ -87,16 +87,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 def own_options(*replaced: str) -> tuple[str, ...]:
     """Return options that replace those of a small run: data and model of one's own."""
     return ("--data=own_one.OwnData", "--data.window=16", *replaced)
-
-
-def fitted(module: pl.LightningModule, folder: Path, data: Any) -> str:
-    """Return the path of a checkpoint of a module that was trained for a step."""
-    trainer = pl.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, use_distributed_sampler=False,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    return str(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
 
 
 def plain_loader() -> Any:

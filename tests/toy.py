@@ -128,6 +128,16 @@ class SpoilAt(pl.Callback):
             pl_module.model.rnade.b_mu.data[0] = torch.inf
 
 
+def fitted(module: pl.LightningModule, folder: Path, data: Any) -> str:
+    """Return the path of a checkpoint of a module that was trained for a step."""
+    trainer = pl.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return str(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+
+
 def write_toy_data(
     folder: Path, lengths: tuple[int, ...] = (90, 61, 47), n_features: int = 3
 ) -> Path:

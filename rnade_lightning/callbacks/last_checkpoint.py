@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from rnade_lightning.run_files import PART, MetricsFile
+from rnade_lightning.run_files import MetricsFile
 from rnade_lightning.signals import watch
 
 Moment = Literal["between epochs", "inside an epoch", "at a cut end"]
@@ -194,7 +194,7 @@ class LastCheckpoint(pl.Callback):
             return
         self._path = Path(log_dir, "checkpoints", "last.ckpt")
         if trainer.is_global_zero:
-            for part in self._path.parent.glob(f".*{PART}"):  # of a process that was killed
+            for part in self._path.parent.glob(".*.ckpt"):  # of a process that was killed
                 part.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
