@@ -51,7 +51,8 @@ def folder_of(checkpoint: str) -> Path | None:
 def good_beside(checkpoint: str) -> Path | None:
     """Return the newest other file of the same folder that may be a good checkpoint, which ``fit``
     goes on from; None where there is none."""
-    others = [p for p in Path(checkpoint).parent.glob("*.ckpt") if p.name != Path(checkpoint).name]
+    path = Path(checkpoint)
+    others = [p for p in path.parent.glob("[!.]*.ckpt") if p.name != path.name]
     return max(others, key=lambda path: path.stat().st_mtime, default=None)
 
 

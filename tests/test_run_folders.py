@@ -41,6 +41,7 @@ def test_a_checkpoint_elsewhere_is_of_no_run(
 
 
 def test_the_file_beside_a_damaged_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".7.best.ckpt").touch()  # of a process that was killed while it wrote
     assert good_beside(str(tmp_path / "last.ckpt")) is None
     (tmp_path / "best.ckpt").touch()
     (tmp_path / "last.ckpt").touch()

@@ -36,7 +36,7 @@ def is_interpolated(source: float, target: float) -> bool:
 
 
 class Sources:
-    """Return what the files read so far say."""
+    """Counts of what the files read so far say of themselves."""
 
     def __init__(self) -> None:
         self.rates: Counter[tuple[float, float]] = Counter()  # of the file, and as it is read

@@ -1,4 +1,4 @@
-r"""Does the path in use compute the gradient that it should, as far as its dtype can tell?
+r"""Check that the path in use computes the gradient that it should, as far as its dtype can tell.
 
 The yardstick g is the gradient in float64. Rounding explains a difference only up to a size that is
 derived here, so that a tolerance need not be guessed:

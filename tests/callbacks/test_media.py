@@ -10,6 +10,8 @@ import soundfile
 from PIL import Image
 from wandb_run import KINDS, WandbRun, numbers
 
+from rnade_lightning.callbacks.gradient_check import GradientRow
+
 
 def test_numbers_are_those_of_the_csv_at_the_same_steps(folder: Path, run: WandbRun) -> None:
     expected = numbers(folder)
@@ -49,7 +51,7 @@ def test_tables_are_those_on_disk(folder: Path, run: WandbRun) -> None:
         assert table["columns"] == columns
         assert [[str(v) for v in row] for row in table["data"]] == rows
     checks = run.table("gradcheck/table")
-    assert checks["columns"] == ["parameter", "norm", "algorithm", "difference"]
+    assert checks["columns"] == [*GradientRow._fields]
     assert "rnade.W" in [row[0] for row in checks["data"]]
 
 
