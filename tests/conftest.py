@@ -22,6 +22,16 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
+TRAINING = {"checkpoint", "fit", "folder", "run"}
+"""Fixtures that train: what uses one is slow."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if TRAINING & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 # The fixtures import what they need: most tests need none of it.
 
 

@@ -82,6 +82,7 @@ def test_a_frame_that_does_not_fit_is_refused(call: Any, message: str) -> None:
     assert re.search(message, said.pop())
 
 
+@pytest.mark.slow
 @every_cell
 def test_batches_of_one_broadcast(cell: str) -> None:
     for model in pair(RNNRNADE, 3, 4, 5, 2, cell=cell):
@@ -217,6 +218,7 @@ def test_a_floor_that_float32_cannot_hold_is_refused(floor: float) -> None:
 # ------------------------------------------------------------------ the fuzz, shortly
 
 
+@pytest.mark.slow
 def test_a_short_fuzz_finds_nothing() -> None:
     command = (sys.executable, str(Path(fuzz_entries.__file__)), "--n", "400", "--seed", "1")
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
@@ -225,6 +227,7 @@ def test_a_short_fuzz_finds_nothing() -> None:
     assert "'refused'" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", ["number", "refusal", "wall"])
 def test_the_fuzz_finds_a_planted_fault(planted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from rnade_lightning.kernels import cpu

@@ -89,6 +89,7 @@ COMMANDS = {
 SOME = ["all nan", "one nan", "argument less (floor)", "argument of another type", "weight less"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_it(
     command: str, good: dict[str, Any], path: Path, tmp_path: Path,
@@ -152,6 +153,7 @@ class Payload:
         return os.mkdir, (str(self.mark),)
 
 
+@pytest.mark.slow
 def test_a_hostile_checkpoint_runs_nothing(
     good: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

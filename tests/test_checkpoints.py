@@ -101,6 +101,7 @@ def same_model(one: Any, other: Any) -> None:
     assert torch.equal(one.eval().log_prob(frames), other.eval().log_prob(frames))
 
 
+@pytest.mark.slow
 def test_checkpoint_round_trip(fit: Callable[..., Path], root: Path) -> None:
     path = fit() / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(str(path))
@@ -111,6 +112,7 @@ def test_checkpoint_round_trip(fit: Callable[..., Path], root: Path) -> None:
     assert same_bits(again.state_dict(), weights(path))
 
 
+@pytest.mark.slow
 def test_classes_are_named_by_their_public_path(fit: Callable[..., Path]) -> None:
     checkpoint = load_checkpoint(str(fit() / "checkpoints" / "last.ckpt"))
     assert checkpoint["module_class"] == "rnade_lightning.lightning_module.RNNRNADEModule"
@@ -146,6 +148,7 @@ def test_a_module_of_ones_own_reloads(name: str, tmp_path: Path, own: Callable[[
         load_data(checkpoint)
 
 
+@pytest.mark.slow
 def test_own_classes_are_used_by_every_command(
     tmp_path: Path, root: Path, own: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +214,7 @@ def test_data_classes_of_one_name_are_not_combined(
         combine_checkpoints([first, second])
 
 
+@pytest.mark.slow
 def test_what_the_user_names_is_trusted(
     tmp_path: Path, root: Path, own: Callable[[str], Any]
 ) -> None:
@@ -245,6 +249,7 @@ def test_arguments_that_are_not_plain_are_asked_for(
 # ------------------------------------------------------------------ ensembles
 
 
+@pytest.mark.slow
 def test_combined_checkpoints_are_a_model_like_any_other(
     fit: Callable[..., Path], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -272,6 +277,7 @@ def test_combined_checkpoints_are_a_model_like_any_other(
     torch.testing.assert_close(*log_p)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_data_are_not_combined(
     fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

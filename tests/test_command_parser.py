@@ -7,6 +7,7 @@ import pytest
 from rnade_lightning.__main__ import main
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "has", "lacks"),
     [

@@ -14,6 +14,7 @@ from toy import (
 from rnade_lightning.__main__ import main
 
 
+@pytest.mark.slow
 def test_sample_writes_new_sequences(checkpoint: Path, tmp_path: Path) -> None:
     main(
         [
@@ -47,6 +48,7 @@ def test_score_gives_every_frame(checkpoint: Path, root: Path, tmp_path: Path) -
     assert all(np.isfinite(float(r["log_prob"])) for r in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--cell=tanh",), ("--cell=gru", "--n_components=1")])
 def test_gradcheck_prints_every_parameter(
     extra: tuple[str, ...], capsys: pytest.CaptureFixture[str]
@@ -65,6 +67,7 @@ def test_gradcheck_prints_every_parameter(
         assert f"\n{name} " in printed
 
 
+@pytest.mark.slow
 def test_gradcheck_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["gradcheck", f"--ckpt_path={checkpoint}"])
     assert "rnade.V_mu" in capsys.readouterr().out

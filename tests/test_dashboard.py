@@ -35,6 +35,7 @@ def commands() -> Iterator[list[str]]:
         yield [part for word in sweep["command"] for part in words.get(word, [word])]
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_what_a_sweep_gives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_the_command_line_takes_what_a_sweep_gives(
     main([*words, *more, f"--data.root={root}", *fast, f"--trainer.default_root_dir={tmp_path}"])
 
 
+@pytest.mark.slow
 def test_a_sweep_looks_at_a_key_that_is_logged(run: WandbRun) -> None:
     assert yaml.safe_load(SWEEP.read_text())["metric"]["name"] in run.keys
 

@@ -55,6 +55,7 @@ def lattice(model: RNADE) -> tuple[Tensor, Tensor]:
     return x, p
 
 
+@pytest.mark.slow
 @every_kind
 def test_variance_and_entropy_are_those_of_the_density(options: dict[str, Any]) -> None:
     model = rnade(2, **options)
@@ -69,6 +70,7 @@ def test_variance_and_entropy_are_those_of_the_density(options: dict[str, Any]) 
     torch.testing.assert_close(d.entropy(), entropy, rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_first_variance_is_exact_and_two_draws_are_unbiased() -> None:
     model = rnade(3)
     model.V_mu.data.mul_(6)  # so that means depend on prefixes

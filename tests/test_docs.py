@@ -46,6 +46,7 @@ def riddles(source: str) -> list[str]:
     return [doc.splitlines()[0] for doc in docs if re.match(r"\w*", doc)[0] in RIDDLES]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_docstrings_begin_with_a_verb_or_a_name() -> None:
     assert len(SOURCES) > 200
     assert not {path.name: found for path in SOURCES if (found := riddles(path.read_text()))}
@@ -96,6 +97,7 @@ def test_the_picture_of_the_model_is_drawn_by_its_script(tmp_path: Path) -> None
         assert now.size == pytest.approx(kept.size, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("mkdocs", "mkdocstrings", "material", "math_core"))),
     reason="the extra docs is not installed",

@@ -28,6 +28,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CONFIGS = [path for path in CONFIGS if path.stem != "sweep"]  # W&B's: see test_dashboard.py
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_promises(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_run_leaves_what_it_promises(
     assert {"gradcheck/algorithm", "gradcheck/difference"} <= keys
 
 
+@pytest.mark.slow
 def test_prepare_leaves_no_run_folder(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +67,7 @@ def test_prepare_leaves_no_run_folder(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_checkpoint_brings_the_sizes_of_its_model(
     checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +76,7 @@ def test_the_checkpoint_brings_the_sizes_of_its_model(
     assert "VAR(3)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
     """One batch of everything runs. Data that are not shipped, or take long, are replaced."""
@@ -87,6 +91,7 @@ def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_help_lists_every_command() -> None:
     text = process("--help").stdout
     for command in ("fit", "validate", "test", "predict", "sample", "score", "gradcheck"):
@@ -151,6 +156,7 @@ def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "n_hiden" in refused(capsys, "fit", *SMALL, "--model.n_hiden=3")
 
 
+@pytest.mark.slow
 def test_of_two_callbacks_of_ours_the_last_counts(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -228,6 +234,7 @@ def test_the_learning_rate_is_the_optimisers_alone(capsys: pytest.CaptureFixture
     assert "--model.lr" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_density_is_chosen_in_yaml(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

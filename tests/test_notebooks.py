@@ -57,6 +57,7 @@ def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
 
 
+@pytest.mark.slow
 @needs_a_kernel
 @every_notebook
 def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_the_paths_agree_on_layers() -> None:
         torch.testing.assert_close(fast.log_prob(randn(2, 5, 3)), plain.log_prob(randn(2, 5, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"n_layers": 2}, {"feature_order": 7, "n_past": 2, "linear": True}]
 )
@@ -148,6 +149,7 @@ def test_the_mean_heuristic_scales_the_gradient_by_the_means() -> None:
     require_correct(gradient_table(heuristic_model, randn(1, 3, 3)))  # where it is off
 
 
+@pytest.mark.slow
 def test_the_floor_is_raised_to_the_noise_of_the_steps(tmp_path: Path) -> None:
     assert RNNRNADEModule(3, floor=0.1, noise_scale=0.3).model.floor == 0.3
     assert RNNRNADEModule(3, floor=0.1, noise_scale=0.01).model.floor == 0.1

@@ -73,6 +73,7 @@ def test_a_module_that_never_trained_is_saved_with_its_data(tmp_path: Path) -> N
         load_data(load_checkpoint(tmp_path / "b"))
 
 
+@pytest.mark.slow
 def test_every_command_takes_a_folder(
     folder: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -24,6 +24,7 @@ def test_one_process_is_one_rank() -> None:
     assert of_this_rank([3, 4]) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("child", "status", "said"),
     [

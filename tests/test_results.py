@@ -58,6 +58,7 @@ def test_stored_metrics_belong_to_a_row_and_name_no_place(results: ModuleType) -
                 assert not root or root.startswith("PATH/"), path
 
 
+@pytest.mark.slow
 def test_a_row_runs_from_nothing(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

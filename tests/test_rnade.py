@@ -187,6 +187,7 @@ def test_the_sampler_test_sees_a_wrong_scale(component: str) -> None:
     assert min(stats.kstest(u[:, d], "uniform").pvalue for d in range(3)) < 1e-3
 
 
+@pytest.mark.slow
 @with_and_without_linear_path
 @both_components
 def test_given_features_are_kept_and_the_rest_follow_their_conditionals(
@@ -293,6 +294,7 @@ def test_bf16_autocast_keeps_the_density_in_float32(backend: str) -> None:
     torch.testing.assert_close(from_bf16, model.log_prob(x.bfloat16().float()))
 
 
+@pytest.mark.slow
 @both_backends
 @every_option
 def test_runs_on_the_meta_device(options: dict[str, Any], backend: str) -> None:

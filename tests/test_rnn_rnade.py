@@ -267,6 +267,7 @@ def test_sample_shapes(cell: str) -> None:
     assert model.one_step_samples(frames, n_samples=7).shape == (7, 2, 5, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", ["gaussian", "laplace"])
 @with_and_without_linear_paths
 @every_cell
@@ -340,6 +341,7 @@ def test_bf16_autocast_keeps_the_density_in_float32(cell: str, backend: str) -> 
     assert all(t.grad is not None and t.grad.dtype == torch.float32 for t in model.parameters())
 
 
+@pytest.mark.slow
 @both_backends
 @every_cell
 def test_runs_on_the_meta_device(cell: str, backend: str) -> None:

@@ -27,6 +27,7 @@ def slurm(job: int, restarts: int = 0, **more: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_job_that_slurm_starts_again_goes_on_by_itself(
     fit: Fit, root: Path, tmp_path: Path
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_job_that_slurm_starts_again_goes_on_by_itself(
     assert len(list((tmp_path / "job" / "toy").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_run_folder_lies_below_the_root_dir(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +81,7 @@ def test_the_run_folder_lies_below_the_root_dir(
     )  # a new run from it is a new folder
 
 
+@pytest.mark.slow
 def test_a_run_is_named_after_its_experiment_or_its_data(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_run_is_named_after_its_experiment_or_its_data(
     assert found == ["swing/version_0", "swing/version_1", "toy/version_0"]
 
 
+@pytest.mark.slow
 def test_predict_adds_to_the_run_of_its_checkpoint(fit: Fit, root: Path, tmp_path: Path) -> None:
     folder = fit(*QUICK)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -105,6 +109,7 @@ def test_predict_adds_to_the_run_of_its_checkpoint(fit: Fit, root: Path, tmp_pat
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_takes_no_run_along(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +151,7 @@ def test_a_lost_process_is_told_from_other_errors() -> None:
     assert lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_run_in_a_line(root: Path, tmp_path: Path) -> None:
     two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=50")
     kill = ("--trainer.callbacks+=toy.KillAt", "--trainer.callbacks.step=6",

@@ -13,6 +13,7 @@ from toy import options
 from rnade_lightning.signals import Interrupted, SignalWatch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signum", "hook", "at"),
     [

@@ -22,6 +22,7 @@ def last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
+@pytest.mark.slow
 def test_a_new_run_starts_from_weights_and_from_nothing_else(
     fit: Fit, root: Path, tmp_path: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_new_run_starts_from_weights_and_from_nothing_else(
     assert load_checkpoint(last(second))["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_frames_are_scaled_as_the_weights_were(
     fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +69,7 @@ def test_frames_are_scaled_as_the_weights_were(
         assert "the checkpoint does not fit these data: it has other features" in line
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_model_only(
     fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_run_goes_on_with_its_own_model_only(
     assert "--ckpt_path" in line
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_own_data_only(
     fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +116,7 @@ def test_a_run_goes_on_with_its_own_data_only(
     main(["test", *options(moved, tmp_path / "t", f"--ckpt_path={path}")])  # of other data: fine
 
 
+@pytest.mark.slow
 def test_a_folder_is_no_run_to_go_on_with(
     fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

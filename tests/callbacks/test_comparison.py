@@ -22,6 +22,7 @@ def rows(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_a_known_process_and_references_are_rows(
     rows: dict[str, dict[str, str]], root: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_right_gradients_pass(
     assert all(row.parameter in format_table(rows) for row in rows)
 
 
+@pytest.mark.slow
 def test_small_gradients_at_the_start_of_training_pass() -> None:
     for seed in range(5):
         torch.manual_seed(seed)
@@ -111,6 +112,7 @@ def frames() -> Tensor:
     return torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm", "minimal_gated"])
 def test_no_fault_is_no_alarm_also_with_every_option_and_in_an_ensemble(cell: str) -> None:
     for model in models(cell):
@@ -178,6 +180,7 @@ SMALL = [
 PLAIN, EVERY_OPTION, ENSEMBLE = range(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "fault", "which"),
     [(*planted, which) for planted in GROSS for which in (PLAIN, EVERY_OPTION, ENSEMBLE)]
@@ -192,6 +195,7 @@ def test_a_fault_of_each_kernel_is_found(
         require_correct(gradient_table(model, frames()))
 
 
+@pytest.mark.slow
 def test_a_gross_fault_is_found_in_the_dtype_of_the_run_alone() -> None:
     """In single precision as well: where a fault is in the code for that dtype only."""
     right = cpu.gradients
@@ -209,6 +213,7 @@ def test_a_gross_fault_is_found_in_the_dtype_of_the_run_alone() -> None:
                 require_correct(gradient_table(model, frames()))
 
 
+@pytest.mark.slow
 def test_what_rounding_explains_is_small_and_holds_in_training() -> None:
     """From the start to scales at the floor, with numbers of the size of data."""
     for seed in range(4):

@@ -17,6 +17,7 @@ from toy import (
 from rnade_lightning import callbacks
 
 
+@pytest.mark.slow
 def test_a_wrong_gradient_stops_the_run_with_the_parameter(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,6 +34,7 @@ def test_a_wrong_gradient_stops_the_run_with_the_parameter(
     assert "W_rec: algorithm and autograd differ" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_gradient_norms_add_up_and_clipped_steps_are_counted(fit: Any) -> None:
     folder = fit("--trainer.log_every_n_steps=2", "--trainer.gradient_clip_val=3.0")
     total = column(folder, "grad_norm/total")
@@ -54,6 +56,7 @@ def test_gradient_norms_add_up_and_clipped_steps_are_counted(fit: Any) -> None:
     assert set(column(always, "grad_norm/clipped").values()) == {1.0}
 
 
+@pytest.mark.slow
 def test_every_gradient_check_is_kept(fit: Any) -> None:
     folder = fit("--trainer.callbacks=GradientCheck", "--trainer.callbacks.every_n_steps=3")
     with open(folder / "gradcheck" / "by_step.csv") as file:

@@ -11,6 +11,7 @@ from stopped import EVERY_STEP, NOISY, Fit, run_of, same_run, stop
 from toy import options, process, write_toy_data
 
 
+@pytest.mark.slow
 def test_killed_twice_inside_epochs_and_gone_on_with(fit: Fit, root: Path, tmp_path: Path) -> None:
     more = (*NOISY, *EVERY_STEP)
     whole = fit(*more, name="whole")
@@ -24,6 +25,7 @@ def test_killed_twice_inside_epochs_and_gone_on_with(fit: Fit, root: Path, tmp_p
     same_run(whole, run_of(tmp_path / "killed"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -51,6 +53,7 @@ def test_whatever_the_options(
     same_run(whole, run_of(tmp_path / "cut"))
 
 
+@pytest.mark.slow
 def test_two_processes_that_were_stopped_inside_an_epoch(root: Path, tmp_path: Path) -> None:
     """Each goes on with its own random state and its own share of the mean loss."""
     two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=2")
@@ -63,6 +66,7 @@ def test_two_processes_that_were_stopped_inside_an_epoch(root: Path, tmp_path: P
     same_run(run_of(tmp_path / "whole"), run_of(tmp_path / "cut"))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_can_be_gone_on_with_too(fit: Fit, root: Path, tmp_path: Path) -> None:
     whole = fit(*NOISY, name="whole")
     last = stop(root, tmp_path / "cut", 7, *NOISY)
@@ -74,6 +78,7 @@ def test_the_best_checkpoint_can_be_gone_on_with_too(fit: Fit, root: Path, tmp_p
     same_run(whole, run_of(tmp_path / "cut"))
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_where_a_run_can_go_on(fit: Fit, root: Path, tmp_path: Path) -> None:
     whole = fit(*NOISY, name="whole")
     slow = ("--trainer.callbacks+=toy.SlowAt", "--trainer.callbacks.step=6")
@@ -84,6 +89,7 @@ def test_a_time_limit_ends_where_a_run_can_go_on(fit: Fit, root: Path, tmp_path:
     same_run(whole, folder)
 
 
+@pytest.mark.slow
 def test_killed_while_files_are_written(tmp_path: Path) -> None:
     """A few of the points of ``tests/kills.py``."""
     write_toy_data(tmp_path / "data")

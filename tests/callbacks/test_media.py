@@ -13,6 +13,7 @@ from wandb_run import KINDS, WandbRun, numbers
 from rnade_lightning.callbacks.gradient_check import GradientRow
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_the_csv_at_the_same_steps(folder: Path, run: WandbRun) -> None:
     expected = numbers(folder)
     for key in ("train/nll", "val/nll", "val/ks", "val/nll_var", "val/n_degenerate", "test/nll",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from toy import (
     options,
@@ -14,6 +15,7 @@ from toy import (
 )
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_never_killed(
     fit: Callable[..., Path], root: Path, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ def test_config_holds_options_data_code_and_environment(folder: Path, run: Wandb
     assert card["data"] == run.config["data"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(
     folder: Path, run: WandbRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,6 +45,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(
     assert "model" not in [kind for _, kind in run.artifacts]
 
 
+@pytest.mark.slow
 def test_a_test_is_a_run_of_its_own(folder: Path, run: WandbRun) -> None:
     best = folder / "toy" / "version_0" / "checkpoints" / "best.ckpt"
     process("test", *arguments(folder.parent / "tested", f"--ckpt_path={best}"))
@@ -52,6 +54,7 @@ def test_a_test_is_a_run_of_its_own(folder: Path, run: WandbRun) -> None:
     assert tested.config["code"] == run.config["code"]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(folder: Path) -> None:
     runs = folder.parent / "two"
     two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1")

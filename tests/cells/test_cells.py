@@ -56,6 +56,7 @@ def test_their_gradients_are_those_of_the_elementary_steps(name: str) -> None:
         assert relative_error(one, two) < 1e-9
 
 
+@pytest.mark.slow
 @every_cell
 def test_a_model_with_it_is_right_everywhere(name: str) -> None:
     """Density, gradients, chunks, steps, sampler and stream are right, on both backends."""

@@ -101,6 +101,7 @@ def test_what_cannot_be_had_names_the_remedy() -> None:
         torch.autograd.functional.jacobian(model.log_prob, x, vectorize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_an_exported_model_gives_the_same_numbers(strict: bool) -> None:
     model, x = pair(RNNRNADE, 3, 5, 4, 2)[0].eval(), randn(2, 4, 3)

@@ -59,6 +59,7 @@ def as_pandas(frames: Any) -> Any:
     return pandas.DataFrame(frames, columns=["x", "y", "z"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "held",
     [

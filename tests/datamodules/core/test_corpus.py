@@ -22,6 +22,7 @@ def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "*.bvh", "holds no")
 
 
+@pytest.mark.slow
 def test_files_are_found_in_folders_and_globs_in_order(tmp_path: Path) -> None:
     for name in ("b.bvh", "a/c.BVH", "a/d.bvh.gz", "a/e.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

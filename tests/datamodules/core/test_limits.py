@@ -81,6 +81,7 @@ BOMBS: dict[str, tuple[Callable[[Path], None], type]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_a_file_takes_is_bounded_by_its_size(name: str, tmp_path: Path) -> None:
     make, kind = BOMBS[name]

@@ -143,6 +143,7 @@ def test_a_new_version_reads_anew_and_an_old_one_does_not(
         assert first_frame(data) == pytest.approx(scale * counted_table(100, 0)[0])
 
 
+@pytest.mark.slow
 def test_frames_of_a_class_without_a_version_go_with_the_process(corpus: Path) -> None:
     code = (
         "from counted_reads import Doubled\n"

@@ -121,6 +121,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 RECIPES = ["audio_demo", "speech_waveform", "speech_innovation", "speech_log_mel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "speech"

@@ -108,6 +108,7 @@ def test_any_sound_comes_back_to_its_integers(name: str, scaled: bool) -> None:
     assert np.abs(back - noisy).max() < 0.1 * STEP
 
 
+@pytest.mark.slow
 def test_a_predictor_that_does_not_round_the_past_loses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault: driven by the samples themselves, the way back is chaotic."""
     monkeypatch.setattr(predictor, "_STEP", 2.0**-60)

@@ -39,6 +39,7 @@ def log_scales(residuals: np.ndarray, samples: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_density_of_innovations_is_that_of_residuals(linear_corpus: Path) -> None:
     """A Gaussian of the scale of each residual, taken sample by sample, takes the same bits."""
     plain, scaled = (
@@ -74,6 +75,7 @@ def test_batches_carry_the_log_jacobian(linear_corpus: Path, stateful: bool) -> 
     assert not any(batch["log_jacobian"].any() for batch in waves.test_dataloader())
 
 
+@pytest.mark.slow
 def test_frames_from_the_beginning_are_the_sound_they_are(
     linear_corpus: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], d
         return told, {row["name"]: row for row in csv.DictReader(file)}, trainer
 
 
+@pytest.mark.slow
 def test_likelihood_is_of_the_signal_wherever_it_is_told(
     linear_corpus: Path,
     tmp_path: Path,
@@ -135,6 +138,7 @@ def test_likelihood_is_of_the_signal_wherever_it_is_told(
     np.testing.assert_allclose(predicted[0]["log_prob"][0], log_p, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["waveform", "residual", "innovation"])
 def test_the_predictor_alone_is_a_row_of_the_table(
     linear_corpus: Path,
@@ -159,6 +163,7 @@ def test_the_predictor_alone_is_a_row_of_the_table(
     assert bits["RLS(2), adaptive Student"] == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_log_jacobian_that_is_left_out_is_seen(
     linear_corpus: Path,
     tmp_path: Path,

@@ -168,6 +168,7 @@ def test_no_density_takes_fewer_bits_than_uniform_noise_has(name: str, tmp_path:
         assert 8 < bits < 8.8, rival
 
 
+@pytest.mark.slow
 def test_what_samples_have_to_beat_is_the_same_for_all_their_kinds(corpus: Path) -> None:
     """The reference is a density of samples, whatever their frames are."""
     found: dict[str, list[float]] = {}
@@ -247,6 +248,7 @@ def test_a_kind_of_the_users_own_is_named_by_its_path(own: Path, corpus: Path) -
     assert np.abs(written - source)[100:-100].max() <= 2.0**-15 * 1.01
 
 
+@pytest.mark.slow
 def test_a_kind_of_the_users_own_is_fitted_from_the_command_line(own: Path, corpus: Path) -> None:
     write_kind(own / "my_kinds.py")
     data = ["--data=AudioDataModule", f"--data.root={corpus}", "--data.kind=my_kinds.Pairs"]
