@@ -547,6 +547,7 @@ def test_without_a_planted_error_the_cases_agree(name: str) -> None:
     assert max(errors(planted({}), name).values()) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("right", "wrong"), MISTAKES, ids=[wrong for _, wrong in MISTAKES])
 def test_a_planted_error_is_caught(right: str, wrong: str) -> None:
     module, worst = planted({right: wrong}), 0.0

@@ -199,6 +199,7 @@ def test_without_data_the_shipped_motion_is_run_and_said_to_be(
     assert options_["data"]["init_args"]["batch_size"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "named", [("--data.root=x",), ("--data", "BallsDataModule"), ("--config=DATA",)]
 )

@@ -12,6 +12,7 @@ from rnade_lightning.messages import cause, explain, one_line
 DATA = ("fit", "--data=ArrayDataModule", "--data.root=x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [

@@ -163,6 +163,7 @@ def test_permuting_components_changes_nothing() -> None:
 # ------------------------------------------------------------------ sampler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_sigma", [0.0, 1.5])
 @with_and_without_linear_path
 @every_option

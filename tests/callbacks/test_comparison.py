@@ -39,6 +39,7 @@ def test_a_known_process_and_references_are_rows(
     assert float(rows["the process itself"]["error_of_samples"]) == pytest.approx(error + 3)
 
 
+@pytest.mark.slow
 def test_bits_are_a_column_where_data_have_them(rows: dict[str, dict[str, str]]) -> None:
     for row in rows.values():
         assert float(row["bits_per_sample"]) == pytest.approx(-2 * float(row["log_prob"]))

@@ -31,6 +31,7 @@ OPTIONS = list(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "component", "activation", "n_components"), OPTIONS)
 def test_right_gradients_pass(
     cell: Any, component: Any, activation: Any, n_components: int

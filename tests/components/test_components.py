@@ -203,6 +203,7 @@ def test_the_algorithm_states_the_shipped_ones_by_itself(name: str) -> None:
     rnade_gradients(parameters, scattered(4)[0].view(2, 2), component=component)
 
 
+@pytest.mark.slow
 @every_component
 @pytest.mark.parametrize("cell", ["sigmoid", "gru"])
 def test_sequences_of_it_pass_the_gradient_check(component: Component, cell: str) -> None:

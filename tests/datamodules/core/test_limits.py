@@ -138,6 +138,7 @@ def chain(n: int, still: bool) -> str:
     return head + "\n".join(" ".join(map(str, row)) for row in rows) + "\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still", [False, True], ids=["turning", "folded"])
 def test_time_is_linear_in_joints(still: bool, tmp_path: Path) -> None:
     def seconds(n: int) -> float:

@@ -79,6 +79,7 @@ def test_too_little_sound_for_its_frames_is_refused(tmp_path: Path) -> None:
         audio_module(path, split="tail").setup()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", kind_names())
 def test_state_round_trip_needs_no_files(corpus: Path, tmp_path: Path, kind: Any) -> None:
     data = audio_module(corpus, kind=kind, group="a[0-9]", n_mels=40)

@@ -117,6 +117,7 @@ def test_a_log_jacobian_that_is_left_out_is_seen() -> None:
         check_density(Louder(10, 3, 0.99))
 
 
+@pytest.mark.slow
 @every_kind
 def test_frames_of_a_file_are_written_as_its_sound(name: str, corpus: Path, tmp_path: Path) -> None:
     data = audio_module(corpus, kind=name, n_mels=40, deltas=True)
@@ -145,6 +146,7 @@ def test_what_is_turned_back_from_the_start_takes_whole_files(name: str, corpus:
         assert len(ends.sequences("test")) > len(whole.sequences("test"))
 
 
+@pytest.mark.slow
 @every_kind
 def test_no_density_takes_fewer_bits_than_uniform_noise_has(name: str, tmp_path: Path) -> None:
     """Two densities are tried: a Gaussian of the standardised frames, and the kind's own

@@ -38,6 +38,7 @@ def test_bits_are_told_of_the_files_own_integers_only(linear_corpus: Path) -> No
     assert module(linear_corpus, normalise="peak").bits_per_sample(-1.0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_frames", [50, 1600])
 def test_frames_from_the_beginning_are_written_as_the_sound_they_are(
     linear_corpus: Path, tmp_path: Path, n_frames: int
