@@ -40,6 +40,7 @@ from rnade_lightning.command_parser import (
     refuse,
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
+from rnade_lightning.front_page import answered
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
@@ -264,6 +265,7 @@ def main(args: Sequence[str] | None = None) -> None:
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
         os.environ[name] = os.environ.get(name) or value  # empty is as unset
     quiet()
+    torch.set_float32_matmul_precision("high")
     argv = list(sys.argv[1:] if args is None else args)
     given.set(argv[1:])
     current.set(None)
@@ -300,6 +302,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(argv: list[str]) -> None:
+    if answered(argv):
+        return
     known = [*CLI.subcommands(), *COMMANDS]
     if argv and not argv[0].startswith("-") and argv[0] not in known:
         refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
@@ -393,5 +397,4 @@ def _finish_wandb() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
     main()

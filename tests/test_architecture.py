@@ -31,9 +31,11 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["lightning_module.py"],
     ["checkpoints.py"],
     ["callbacks"],
-    ["commands.py", "dashboard.py", "starting.py", "command_parser.py"],
+    ["commands.py", "dashboard.py", "starting.py", "command_parser.py", "front_page.py"],
     ["runs.py"],
     ["__main__.py"],
+    ["completion.py"],
+    ["console.py"],
 ]
 MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
 MODEL += ["rnade.py", "rnn_rnade.py"]
