@@ -65,7 +65,7 @@ def trainer(folder: Path, **options: Any) -> pl.Trainer:
 def bvh_to_step(folder: Path, found: dict[str, set[str]]) -> None:
     """Go from BVH files that were not read before to a step of the optimiser."""
     with files_that_run(found):
-        data = MocapDataModule(batch_size=8, cache_dir=str(folder / "cache"))
+        data = MocapDataModule(cache_dir=str(folder / "cache"))
         module = RNNRNADEModule(data.n_features)
         trainer(folder, enable_checkpointing=False).fit(module, datamodule=data)
 

@@ -196,7 +196,7 @@ def test_without_data_the_shipped_motion_is_run_and_said_to_be(
     assert model["n_hidden"] == 7
     for key in ("dropout", "input_noise", "learn_past"):
         assert model[key] == tuned["model"]["init_args"][key]
-    assert options_["data"]["init_args"]["batch_size"] == 8
+    assert options_["data"]["class_path"].endswith("MocapDataModule")
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         root: str | None = None,
         window: int = 64,
         stride: int | None = None,
-        batch_size: int = 16,
+        batch_size: int = 8,
         split: Literal["tail", "file"] = "tail",
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
