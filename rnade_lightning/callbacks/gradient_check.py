@@ -17,12 +17,14 @@ Conventions:
     no gradient of anything. Central differences are taken in random directions, all entries of a
     parameter moving at once by +-h and +-h/2, extrapolated to fourth order. Of several h that one
     counts whose result is surest: h and h/2 agree, and both agree with the smallest h. A kink of
-    ReLU or Laplace within h makes them differ.
+    ReLU or Laplace within h makes them differ. A kink that is nearer than all of them is seen by
+    the slopes on both sides, and leaves open which of them is meant.
 """
 
 from __future__ import annotations
 
 import copy
+import csv
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,7 +180,6 @@ class GradientCheck(pl.Callback):
     ) -> None:
         self.every_n_steps, self.n_sequences, self.n_frames = every_n_steps, n_sequences, n_frames
         self.tolerances = (algorithm_tolerance, difference_tolerance)
-        self._steps: list[tuple[Any, ...]] = []  # of every check, the step and a row
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
@@ -196,7 +197,6 @@ class GradientCheck(pl.Callback):
         }
         log_numbers(trainer, metrics)
         log_table(trainer, "gradcheck/table", GradientRow._fields, rows)
-        self._steps += [(trainer.global_step, *row) for row in rows]
         if log_dir is not None:
             folder = Path(log_dir, "gradcheck")
             note = (
@@ -205,7 +205,11 @@ class GradientCheck(pl.Callback):
                 "difference: the path in use, in float64, against central differences.\n"
             )
             with going_without("the table of gradients"):
-                write_csv(folder / "by_step.csv", [("step", *GradientRow._fields), *self._steps])
+                found = [(trainer.global_step, *row) for row in rows]
+                write_csv(
+                    folder / "by_step.csv",
+                    [("step", *GradientRow._fields), *_checked_before(folder, trainer), *found],
+                )
                 write_text(folder / "table.md", f"{markdown(GradientRow._fields, rows)}\n\n{note}")
         require_correct(rows, *self.tolerances)
 
@@ -218,6 +222,16 @@ class GradientCheck(pl.Callback):
         grads = {n: p.grad for n, p in pl_module.model.named_parameters() if p.grad is not None}
         norms = torch._foreach_norm(list(grads.values()))
         pl_module.log_dict({f"grad_norm/{n}": v for n, v in zip(grads, norms, strict=True)})
+
+
+def _checked_before(folder: Path, trainer: pl.Trainer) -> list[list[str]]:
+    """Return the rows of the steps before this one: a run that was resumed has some."""
+    path = folder / "by_step.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    return [row for row in rows if int(row[0]) < trainer.global_step]
 
 
 def _algorithm_gradients(
@@ -271,26 +285,29 @@ def _against_differences(
     def log_p() -> float:
         return model.log_prob(frames, mask).sum().item()
 
-    def central(direction: Tensor, step: float) -> float:
+    def central(direction: Tensor, step: float) -> tuple[float, float]:
+        """Return the slope, and the difference of the slopes on both sides."""
         start = parameter.clone()
         parameter.copy_(start + step * direction)
         above = log_p()
         parameter.copy_(start - step * direction)
         below = log_p()
         parameter.copy_(start)
-        return (above - below) / (2 * step)
+        return (above - below) / (2 * step), abs(above + below - 2 * middle) / step
 
-    resolution = 8 * torch.finfo(gradient.dtype).eps * abs(log_p())
+    middle = log_p()
+    resolution = 8 * torch.finfo(gradient.dtype).eps * abs(middle)
     rows = []  # derivative by differences, by the gradient, and what the first does not know
     for _ in range(N_DIRECTIONS):
         sign = torch.rand(parameter.shape, generator=generator, dtype=gradient.dtype) - 0.5
         direction = torch.sign(sign).to(gradient.device)
         found = []  # by step, the smallest last
         for step in STEPS:
-            whole, half = central(direction, step), central(direction, step / 2)
+            (whole, _), (half, kink) = central(direction, step), central(direction, step / 2)
             found.append(((4 * half - whole) / 3, abs(whole - half) + resolution / step))
-        smallest, _ = found[-1]
+        smallest, _ = found[-1]  # and `kink` is of the smallest, too
         hidden, slope = min((max(own, abs(slope - smallest)), slope) for slope, own in found)
+        hidden = max(hidden, kink)
         rows.append((slope, (gradient * direction).sum().item(), hidden))
     slopes, along, hidden_ = torch.tensor(rows, dtype=gradient.dtype).T
     scale = torch.maximum(along.norm(), 1e5 * hidden_.norm())

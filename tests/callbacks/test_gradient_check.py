@@ -75,6 +75,35 @@ def test_a_gradient_that_autograd_misses_is_found_by_differences() -> None:
         require_correct(rows)
 
 
+@pytest.mark.parametrize("distance", [0.0, 1e-9, -1e-9])
+def test_a_kink_nearer_than_every_step_is_no_fault(distance: float) -> None:
+    model = supplement(1, 2, 2, 1, "gru", component="laplace").double()
+    spread(model, 0.5)
+    first = torch.zeros(1, 1, 1, dtype=torch.float64)
+    mean = model.predictive_mean(first)  # of one component, at its kink
+    require_correct(gradient_table(model, mean + distance))
+
+
+def test_a_resumed_run_keeps_the_checks_before_it(tmp_path: Path) -> None:
+    def fit(n_steps: int, ckpt_path: Path | None = None) -> list[str]:
+        torch.manual_seed(0)
+        trainer = pl.Trainer(
+            max_steps=n_steps, accelerator="cpu", logger=CSVLogger(tmp_path, "a", "b"),
+            callbacks=[GradientCheck(1, 1, 1)], enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        module = RNNRNADEModule(2, 2, 2, 1)
+        loader = DataLoader(TensorDataset(torch.ones(4, 3, 2)), batch_size=1)
+        trainer.fit(module, loader, ckpt_path=ckpt_path)
+        trainer.save_checkpoint(tmp_path / f"{n_steps}.ckpt")
+        rows = (tmp_path / "a" / "b" / "gradcheck" / "by_step.csv").read_text().splitlines()
+        return sorted({row.split(",")[0] for row in rows[1:]})
+
+    assert fit(2) == ["0", "1"]
+    assert fit(4) == ["0", "1", "2", "3"]  # a new run begins anew
+    assert fit(3, tmp_path / "2.ckpt") == ["0", "1", "2"]
+
+
 def test_a_gradient_that_is_not_finite_is_named() -> None:
     model = spread(supplement(3, 4, 5, 2))
     with torch.no_grad():
