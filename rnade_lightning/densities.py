@@ -165,7 +165,17 @@ class LowRankGaussian(_Parametric):
 
     def _cholesky(self, params: list[Tensor]) -> Tensor:
         _, F, z_sigma = params
-        return torch.linalg.cholesky(F @ F.mT + torch.diag_embed(self._scale(z_sigma).square()))
+        covariance = F @ F.mT + torch.diag_embed(self._scale(z_sigma).square())
+        unknown = covariance.isnan().any(-1, keepdim=True).any(-2, keepdim=True)
+        one = torch.eye(self.n_features, dtype=F.dtype, device=F.device)
+        try:
+            L = torch.linalg.cholesky(covariance.where(~unknown, one))
+        except torch.linalg.LinAlgError:
+            raise ValueError(
+                f"the covariance of a frame is not positive definite in {F.dtype}: its common "
+                "factors are too large beside its own scales; raise floor, or use float64"
+            ) from None
+        return L.masked_fill(unknown, math.nan)
 
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float

@@ -159,5 +159,6 @@ class RNADEDistribution(Distribution):
             yield self.sample((min(at_once, self.n_samples - start),))
 
     def _check(self, value: Tensor) -> None:
+        value = arguments.tensor("x", value, self.rnade.W, ..., self.rnade.n_features)
         if self._validate_args and value.numel() and not value.is_meta:  # torch cannot check these
             self._validate_sample(self.rnade.censor(value))

@@ -18,7 +18,7 @@ from reference import every_option, supplement
 from rnade_lightning import RNADE, RNNRNADE, arguments
 from rnade_lightning.cells import cell_names
 from rnade_lightning.components import component_names
-from rnade_lightning.densities import Gaussian, GaussianMixture, LowRankGaussian
+from rnade_lightning.densities import Gaussian, GaussianMixture, LowRankGaussian, RNNDensity
 from rnade_lightning.ensemble import Ensemble
 
 every_cell = pytest.mark.parametrize("cell", cell_names())
@@ -197,6 +197,46 @@ def test_a_component_out_of_reach_spoils_no_gradient() -> None:
         found.append([log_p, *torch.autograd.grad(log_p.sum(), leaves, materialize_grads=True)])
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_far_feature_spoils_no_gradient_of_those_before_it(dtype: torch.dtype) -> None:
+    """Taken off again, a large number would leave its rounding in the units."""
+    found = []
+    for model in pair(RNADE, 9, 6, 2, activation="relu", floor=0.1):
+        model = model.to(dtype)
+        x = torch.linspace(-1, 1, 27, dtype=dtype).view(3, 9)
+        x[1, 7] = 1e10 if dtype == torch.float32 else 1e18
+        found.append(torch.autograd.grad(model.log_prob(x).sum(), list(model.parameters())))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-4)
+
+
+def test_an_infinite_frame_adds_nothing_to_compiled_gradients() -> None:
+    model = RNADE(2, 3, 2, component="laplace").double()
+    biases = [torch.ones(3, 2, 2, dtype=torch.float64) for _ in range(3)]
+    biases[1][0, 1] = math.nan  # of the infinite frame
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    x[0, 1] = math.inf
+    whole = torch.autograd.grad(model.log_prob(x, biases).sum(), list(model.parameters())[:3])
+    some = model.log_prob(x[1:], [b[1:] for b in biases]).sum()
+    torch.testing.assert_close(whole, torch.autograd.grad(some, list(model.parameters())[:3]))
+
+
+def test_a_covariance_that_cannot_be_factored_is_refused() -> None:
+    density = LowRankGaussian(3, floor=0.01)
+    with torch.no_grad():
+        density.b_factor.fill_(1e10)
+    with pytest.raises(ValueError, match="raise floor, or use float64"):
+        density.log_prob(torch.zeros(2, 3))
+
+
+def test_a_frame_that_is_not_a_number_spoils_only_what_follows() -> None:
+    model = RNNDensity(LowRankGaussian(3), 4)
+    frames = torch.zeros(2, 4, 3)
+    frames[0, 1, 2] = math.nan
+    log_p = model.log_prob(frames)
+    assert log_p.isnan().tolist() == [[False, True, True, True], [False] * 4]
 
 
 def test_nan_is_never_hidden_by_what_is_infinite() -> None:

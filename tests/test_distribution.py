@@ -166,6 +166,13 @@ def test_the_support_of_a_censored_density_is_between_its_bounds() -> None:
     assert free.support.event_dim == d.support.event_dim == 1
 
 
+def test_frames_that_are_no_tensor_are_refused() -> None:
+    distribution = RNADE(2, 3, 2)(n_samples=2)
+    for method in (distribution.log_prob, distribution.feature_cdf):
+        with pytest.raises(TypeError, match="x is of type list, not a tensor"):
+            method([[0.0, 1.0]])  # type: ignore[arg-type]
+
+
 def test_one_draw_has_no_variance() -> None:
     with pytest.raises(ValueError, match="n_samples must be at least 2, got 1"):
         rnade(2)(n_samples=1)

@@ -135,7 +135,8 @@ def _block_gradients(
     slope, spread, *_ = p.options.component.log_prob_slopes(*given)
     d_alpha = torch.addcmul(pi, block.log_alpha.exp(), pi.sum(-1, keepdim=True), value=-1)
     d_mu = (pi * slope).masked_fill(lost, 0.0)
-    d_sigma = (pi * spread).masked_fill(lost, 0.0) * torch.exp(block.z_sigma - block.log_sigma)
+    d_sigma = pi * spread * torch.exp(block.z_sigma - block.log_sigma)
+    d_sigma = d_sigma.masked_fill(lost, 0.0)
     d_z = torch.cat((d_alpha, d_mu, d_sigma), -1)  # (d, n, 3 K)
     d_y[part, features] = -d_mu.sum(-1).T
     d_b[features, : 3 * K] += d_z.sum(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from rnade_lightning.components import Component
@@ -52,3 +54,21 @@ class Gradients(NamedTuple):
     P: Tensor
     b: Tensor
     biases: Tensor
+
+
+def counted_gradients(
+    gradients: Callable[[Problem, Tensor], Sequence[Tensor]], problem: Problem, weight: Tensor
+) -> Gradients:
+    """Return what a kernel's ``gradients`` gives. Frames of weight 0, as infinite ones have, add
+    nothing, also where numbers on the way are nan."""
+    found = Gradients(*gradients(problem, weight))
+    if weight.all() or not found.b.isnan().any():
+        return found
+    counts = weight != 0
+    by_frame = {n: t for n in ("x", "y", "u", "biases") if len(t := getattr(problem, n))}
+    some = problem._replace(**{name: t[counts] for name, t in by_frame.items()})
+    found = Gradients(*gradients(some, weight[counts]))
+    whole = {name: torch.zeros_like(t) for name, t in by_frame.items()}
+    for name, t in whole.items():
+        t[counts] = getattr(found, name)
+    return found._replace(**whole)
