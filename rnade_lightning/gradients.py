@@ -129,6 +129,7 @@ def rnn_rnade_gradients(
     component: Any = "gaussian",
     activation: str = "sigmoid",
     floor: float = 0.0,
+    kappa: float = 0.0,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return the gradients of the summed log density of sequences, by Algorithm 2 (plain cells).
 
@@ -141,6 +142,7 @@ def rnn_rnade_gradients(
         component: a `Component`, or the name of one without arguments in `STATEMENTS`.
         activation: as in `RNADE`.
         floor: as in `RNADE`.
+        kappa: as in `RNNRNADE`; for a path that reverts to the mean (parameter ``B``).
 
     Returns:
         The gradient of every parameter, by name, and that of the frames.
@@ -152,7 +154,7 @@ def rnn_rnade_gradients(
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
-    A = parameters.get("A", frames.new_zeros(0, frames.shape[-1], frames.shape[-1]))
+    A = _past_weights(parameters, kappa, frames.shape[-1])
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
     atoms, (state, state_slope) = getattr(component, "atoms", ()), STATES[cell]
@@ -167,7 +169,7 @@ def rnn_rnade_gradients(
         u.append(state(z))
 
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    d_frames = torch.zeros_like(frames)
+    d_frames, d_A = torch.zeros_like(frames), torch.zeros_like(A)
     g = torch.zeros_like(u[T])  # d / d u_t; nothing follows the last frame
     for t in reversed(range(T)):  # frame t + 1 of the supplement: it sees u[t] and makes u[t + 1]
         biases = [rnade[f"b_{n}"].expand(B, -1, -1) for n in ("alpha", "mu", "sigma")]
@@ -191,7 +193,7 @@ def rnn_rnade_gradients(
         d_frames[:, t] += d_x + e @ W_in
         for i, x_i in enumerate(past):
             d_explained = d_rnade["b_mu"].sum(-1) if atoms else -d_x
-            total["A"][i] += d_explained.T @ x_i
+            d_A[i] += d_explained.T @ x_i
             d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec
         for n in conditioned:
@@ -199,7 +201,31 @@ def rnn_rnade_gradients(
             total[f"W_{n}"] += d_b.T @ u[t]
             g = g + d_b @ parameters[f"W_{n}"]
     total["u_0"] = g.sum(0)
+    if "A" in parameters:
+        total["A"] = d_A
+    if "B" in parameters:  # B_i stands in A_i and, with a minus, in A_{i+1}
+        total["B"] = d_A[:-1] - d_A[1:]
+    if "kappa_logit" in parameters:  # kappa stands on the diagonal of A_1
+        share = torch.sigmoid(parameters["kappa_logit"])
+        total["kappa_logit"] = d_A[0].diagonal() * share * (1 - share)
     return total, d_frames * inside
+
+
+def _past_weights(parameters: Mapping[str, Tensor], kappa: float, D: int) -> Tensor:
+    """Return A_1 .. A_p of the linear path, ``(p, D, D)``."""
+    like = parameters["b_h"]
+    if "B" not in parameters:
+        return parameters.get("A", like.new_zeros(0, D, D))
+    B = parameters["B"]
+    A = like.new_zeros(len(B) + 1, D, D)
+    share = like.new_full((D,), kappa)
+    if "kappa_logit" in parameters:
+        share = torch.sigmoid(parameters["kappa_logit"])
+    A[0] = share.diag()
+    for i, B_i in enumerate(B):
+        A[i] += B_i
+        A[i + 1] -= B_i
+    return A
 
 
 # ------------------------------------------------------------------ components, units, states

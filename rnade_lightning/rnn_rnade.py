@@ -11,6 +11,7 @@ the density, so they are computed first, and all frames go through one call of i
 
 With a linear path from the last p frames, the density models what they leave unexplained,
 $x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact); the path starts at copying the last frame.
+It is free, or reverts to the mean (see `linear_path`).
 Where the density has bounds, which cannot be shifted, the sum is added to its means instead. With
 that path, RNADE's own linear path, K = 1 and no hidden units, RNN-RNADE is a VAR(p), a vector
 autoregression of order p, with full covariance.
@@ -42,6 +43,7 @@ from rnade_lightning.density import (
     readable,
     transformed,
 )
+from rnade_lightning.linear_path import Past, path_parameters, path_weights
 from rnade_lightning.parameters import StateParams
 from rnade_lightning.rnade import RNADE, Activation, Backend
 
@@ -62,6 +64,9 @@ class RecurrentModel(SequenceDensity):
         n_past: p, number of frames that a linear path leads from to the next frame. It starts by
             copying the last one. 0 for none.
         learn_past: learn that path; otherwise it keeps copying the last frame.
+        past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
+        kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
+        learn_kappa: learn kappa by feature, from that value on.
         dropout: share of the state's units that a frame does not see in training.
         backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
             numbers.
@@ -79,6 +84,9 @@ class RecurrentModel(SequenceDensity):
         cell: str = "gru",
         n_past: int = 1,
         learn_past: bool = True,
+        past: Past = "free",
+        kappa: float = 0.98,
+        learn_kappa: bool = False,
         dropout: float = 0.0,
         backend: Backend = "compiled",
         n_layers: int = 1,
@@ -101,10 +109,10 @@ class RecurrentModel(SequenceDensity):
         self._inverse_order = (
             self.feature_order and torch.tensor(self.feature_order).argsort().tolist()
         )
-        if n_past:
-            A = torch.zeros(n_past, n_features, n_features)
-            A[0].fill_diagonal_(1)
-            self.A = nn.Parameter(A, requires_grad=learn_past)
+        self.past, self.kappa = past, kappa
+        path = path_parameters(n_past, n_features, past, kappa, learn_past, learn_kappa)
+        for name, parameter in path.items():
+            self.register_parameter(name, parameter)
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
         self.layers = nn.ModuleList(
             kind(n_recurrent if layer else n_features, n_recurrent, batch_first=True)
@@ -239,10 +247,16 @@ class RecurrentModel(SequenceDensity):
         history = arguments.history_of(self, history)
         return self._explained(history) if self.n_past and not self.density.shift_means else 0.0
 
+    def past_weights(self) -> Tensor:
+        """Return what the linear path multiplies past frames by, A_1 .. A_p, ``(p, D, D)``."""
+        A = path_weights(self._parameters, self.kappa)
+        return self.u_0.new_empty(0, self.n_features, self.n_features) if A is None else A
+
     def _explained(self, history: Tensor) -> Tensor:
         with full_precision(history):
-            past = history[..., self.n_recurrent : self.n_history].to(self.A.dtype)
-            return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), self.A)
+            A = self.past_weights()
+            past = history[..., self.n_recurrent : self.n_history].to(A.dtype)
+            return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), A)
 
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         return self.density.log_prob(self.unexplained(frames, history), self.frame_params(history))

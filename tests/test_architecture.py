@@ -19,7 +19,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["datamodules/__init__.py"],
     ["pretrained.py"],
     ["checkpoint_files.py"],
-    ["arguments.py", "gradients.py", "baselines.py", "components", "cells"],
+    ["arguments.py", "gradients.py", "linear_path.py", "baselines.py", "components", "cells"],
     ["parameters.py"],
     ["density.py"],
     ["kernels"],
@@ -38,7 +38,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["console.py"],
 ]
 MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
-MODEL += ["rnade.py", "rnn_rnade.py"]
+MODEL += ["linear_path.py", "rnade.py", "rnn_rnade.py"]
 MODEL += ["ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(

@@ -269,6 +269,12 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
     "RNADE linear": (RNADE, (4, 3, 2), {"linear": True}),
     "RNN-RNADE": (supplement, (3, 4, 6, 2), {}),
     "RNN-RNADE linear": (supplement, (3, 4, 5, 2), {"linear": True, "n_past": 2}),
+    "RNN-RNADE reverting": (
+        supplement, (3, 4, 5, 2), {"n_past": 3, "past": "reverting", "learn_kappa": True}
+    ),
+    "RNN-RNADE fixed kappa": (
+        supplement, (3, 4, 5, 2), {"n_past": 2, "past": "reverting", "kappa": 0.7}
+    ),
     "RNN-RNADE bounds": (
         supplement, (3, 4, 5, 2),
         {"n_past": 2, "component": "laplace", "censor_at": reference.BOUNDS},
@@ -292,7 +298,13 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
         x.requires_grad_()
         total = model.log_prob(x, MASK).sum()
     expected, expected["x"] = autograd(model, x, total)
-    of_the_model = ("conditioned", "linear", "n_past")  # seen from the parameters
+    of_the_model = (
+        "conditioned",
+        "linear",
+        "n_past",
+        "past",
+        "learn_kappa",
+    )  # seen from the parameters
     arguments |= {k: v for k, v in options.items() if k not in of_the_model}
     return detached(model), x.detach(), algorithm(arguments), expected
 
@@ -520,8 +532,13 @@ MISTAKES: list[tuple[str, str]] = [
     ("atoms else -d_x", "atoms else d_x"),
     ('d_explained = d_rnade["b_mu"].sum(-1)', "d_explained = -d_x"),
     ('d_explained = d_rnade["b_mu"].sum(-1)', 'd_explained = d_rnade["b_mu"][..., 0]'),
-    ('total["A"][i] += d_explained.T @ x_i', 'total["A"][i] += x_i.T @ d_explained'),
-    ('total["A"][i] += d_explained.T @ x_i', 'total["A"][i] -= d_explained.T @ x_i'),
+    ("d_A[i] += d_explained.T @ x_i", "d_A[i] += x_i.T @ d_explained"),
+    ("d_A[i] += d_explained.T @ x_i", "d_A[i] -= d_explained.T @ x_i"),
+    ('total["B"] = d_A[:-1] - d_A[1:]', 'total["B"] = d_A[:-1] + d_A[1:]'),
+    ("d_A[0].diagonal() * share * (1 - share)", "d_A[0].diagonal()"),
+    ("        A[i + 1] -= B_i\n", ""),
+    ("A[0] = share.diag()", "A[-1] = share.diag()"),
+    ("share = like.new_full((D,), kappa)", "share = like.new_full((D,), 1.0)"),
     ("d_frames[:, t - 1 - i] += d_explained @ A[i]",
      "d_frames[:, t - 1 - i] += d_explained @ A[i].T"),
     ("d_frames[:, t - 1 - i] += d_explained @ A[i]",

@@ -244,7 +244,9 @@ def _algorithm_gradients(
         names = [name for name, _ in model.named_parameters()]
         parameters = {n.removeprefix(layer): p.detach() for n, p in model.named_parameters()}
         options = model.rnade.gradient_options
-        found = rnn_rnade_gradients(parameters, frames, mask=mask, cell=model.cell, **options)[0]
+        found = rnn_rnade_gradients(
+            parameters, frames, mask=mask, cell=model.cell, kappa=model.kappa, **options
+        )[0]
         return {name: found[name.removeprefix(layer)] for name in names}
     if mask is not None:
         frames = frames.where(mask[..., None], frames.new_zeros(()))

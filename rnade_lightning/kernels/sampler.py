@@ -294,14 +294,14 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
     """
     rnade, (uniform, value) = model.rnade, map(as_array, noise)
     frames = torch.empty(uniform.shape, dtype=u.dtype)
-    out, states, D = frames.numpy(), u.numpy(), rnade.n_features
+    out, states = frames.numpy(), u.numpy()
     names = ("alpha", "mu", "sigma")
     static = [as_array(b) for b in rnade.static_params()]
     nothing = np.empty((0, 0), out.dtype)
     paths = [
         as_array(getattr(model, f"W_{n}")) if n in model.conditioned else nothing for n in names
     ]
-    A = as_array(model.A) if model.n_past else np.empty((0, D, D), out.dtype)
+    A = as_array(model.past_weights())
     layer = model.layers[0]
     gates = [as_array(getattr(layer, name)) for name in layer.kernel_weights]
     recurrent = (CELLS.index(layer.kernel), *gates)

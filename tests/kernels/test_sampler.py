@@ -62,6 +62,13 @@ def test_the_same_noise_gives_the_same_sequences(
     assert torch.equal(u, before)
 
 
+def test_a_reverting_path_is_sampled_from() -> None:
+    options = {"n_past": 3, "past": "reverting", "learn_kappa": True}
+    plain, fast = (spread(m, 0.2) for m in pair(supplement, 5, 4, 6, 2, cell="gru", **options))
+    one, two = (m.sample(12, prefix=randn(2, 4, 5), generator=seed()) for m in (plain, fast))
+    torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
+
+
 def test_a_stream_is_a_sample_frame_by_frame() -> None:
     model = spread(supplement(3, 4, 5, 2, "gru"), 0.3)
     whole = model.sample(6, 2, prefix=randn(2, 3, 3).float(), generator=seed())
