@@ -1,4 +1,13 @@
-"""Baselines, which the model has to beat: linear predictors with a full Gaussian error.
+r"""Baselines, which the model has to beat: linear predictors with Gaussian or Student errors.
+
+$$x_t = A\,[x_{t-1}; ..; x_{t-p}; 1] + e_t, \qquad e_t \sim t_\nu(0, \Sigma)$$
+
+A baseline gets the tuning that a model gets: `VAR.tuned` chooses all its `Options` on validation
+sequences. A multivariate Student t is a Gaussian whose scale changes from frame to frame, so all
+features of a frame are far out together; $\nu = \infty$ is the Gaussian. With $r = L^{-1} e$ for
+$\Sigma = L L^\top$ and $q_d = \sum_{e < d} r_e^2$, the density of feature d given those before it
+is a Student t with $\nu + d - 1$ degrees of freedom (Kotz and Nadarajah, *Multivariate t
+Distributions*, 2004, section 1.11).
 
 Conventions:
     Sequences ``(T, D)`` in the model's standardised units; log densities in nats per frame, squared
@@ -8,49 +17,130 @@ Conventions:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+RIDGES = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+SHRINKAGES = (0.0, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+DEGREES = (math.inf, 50.0, 20.0, 10.0, 7.0, 5.0, 4.0, 3.0)
+FACTORS = tuple(2.0 ** (i / 4) for i in range(-8, 13))  # 1/4 to 8
+
+
+class Options(NamedTuple):
+    """What is chosen for a linear predictor."""
+
+    n_lags: int = 3  # p
+    ridge: float = 0.1  # penalty on the coefficients, the intercept aside
+    towards_copying: bool = False  # the penalty draws A to copying the last frame, not to 0
+    shrinkage: float = 0.0  # share of the covariance's diagonal in it
+    factor: float = 1.0  # on the covariance
+    df: float = math.inf  # degrees of freedom of the errors
+
+    def __str__(self) -> str:
+        lags = f"{self.n_lags} lag{'s' * (self.n_lags > 1)}"
+        ridge = ""
+        if math.isfinite(self.ridge):
+            ridge = f", ridge {self.ridge:g} towards {'copying' if self.towards_copying else '0'}"
+        tails = "Gaussian" if math.isinf(self.df) else f"Student {self.df:g}"
+        return (
+            f"{lags}{ridge}, covariance shrunk by {self.shrinkage:g} and times {self.factor:.3g}, "
+            f"{tails}"
+        )
+
 
 @dataclass(frozen=True)
 class VAR:
-    """A vector autoregression, x_t = A [x_{t-1}; ..; x_{t-p}; 1] + e_t with e_t ~ N(0, covariance).
+    """A vector autoregression, x_t = A [x_{t-1}; ..; x_{t-p}; 1] + e_t.
 
     Attributes:
         A: coefficients ``(D, p D + 1)``.
-        covariance: ``(D, D)``.
-        n_lags: p.
+        covariance: ``(D, D)``; of Student errors their scale matrix, df / (df - 2) times smaller.
+        options: what it was fitted with.
     """
 
     A: Tensor
     covariance: Tensor
-    n_lags: int
+    options: Options
+
+    @property
+    def n_lags(self) -> int:
+        """Return p."""
+        return self.options.n_lags
+
+    @property
+    def df(self) -> float:
+        """Return the degrees of freedom of the errors, infinite for Gaussian ones."""
+        return self.options.df
 
     @classmethod
-    def fit(cls, sequences: Sequence[Tensor], n_lags: int = 3, ridge: float = 0.1) -> VAR:
-        """Fit by ridge regression (the intercept is not shrunk), with the covariance of its
-        residuals.
+    def fit(
+        cls,
+        sequences: Sequence[Tensor],
+        n_lags: int = 3,
+        ridge: float = 0.1,
+        towards_copying: bool = False,
+        shrinkage: float = 0.0,
+        factor: float = 1.0,
+        df: float = math.inf,
+    ) -> VAR:
+        """Fit by ridge regression, with the covariance of its residuals; see `Options`. An infinite
+        ridge leaves what it draws to.
 
         Raises:
             ValueError: no sequence is longer than the n_lags.
         """
-        past, now = _stack(sequences, n_lags)
-        penalty = torch.full((past.shape[1],), float(ridge), dtype=past.dtype)
-        penalty[-1] = 0
-        A = torch.linalg.solve(past.T @ past + penalty.diag(), past.T @ now).T
-        return cls(A, _covariance(now - past @ A.T), n_lags)
+        options = Options(n_lags, ridge, towards_copying, shrinkage, factor, df)
+        return _Regression(sequences, n_lags).fit(options)
 
     @classmethod
     def copy_last(cls, sequences: Sequence[Tensor]) -> VAR:
         """Return the model that copies the last frame, with a full Gaussian fitted to its
         residuals."""
-        past, now = _stack(sequences, 1)
-        D = now.shape[1]
-        A = torch.eye(D, D + 1, dtype=past.dtype)
-        return cls(A, _covariance(now - past @ A.T), 1)
+        return cls.fit(sequences, 1, math.inf, towards_copying=True)
+
+    @classmethod
+    def tuned(
+        cls,
+        sequences: Sequence[Tensor],
+        validation: Sequence[Tensor],
+        max_lags: int = 3,
+        copy: bool = False,
+    ) -> VAR:
+        """Fit to sequences, with all options chosen by the log density of validation sequences.
+
+        The coefficients' options are searched on a grid, then those of the errors, twice in turn.
+        Every candidate is scored on the same frames, those after ``max_lags``.
+
+        Args:
+            sequences: to fit to.
+            validation: to choose on, each ``(T, D)``.
+            max_lags: most lags that are tried.
+            copy: copy the last frame; only the errors are tuned.
+
+        Raises:
+            ValueError: a part has no sequence longer than ``max_lags``.
+        """
+        lags = (1,) if copy else range(1, max_lags + 1)
+        fits = {p: _Regression(sequences, p) for p in lags}
+        held_out = [s.double() for s in validation if len(s) > max_lags]
+        if not held_out:
+            raise ValueError(f"no validation sequence is longer than {max_lags} frames")
+        best = Options(1, math.inf, True, 0.01) if copy else Options(shrinkage=0.01, df=7.0)
+        for _ in range(2):
+            candidates = _coefficients(best, lags) if not copy else [best]
+            scored = [(_errors_tuned(fits[o.n_lags].fit(o), held_out, max_lags, quick=True), o)
+                      for o in candidates]  # fmt: skip
+            best = max(scored)[1]
+            best = _errors_tuned(fits[best.n_lags].fit(best), held_out, max_lags)[1]
+        return fits[best.n_lags].fit(best)
+
+    def refitted(self, sequences: Sequence[Tensor]) -> VAR:
+        """Return the same kind of model, fitted to other sequences."""
+        return _Regression(sequences, self.n_lags).fit(self.options)
 
     def mean(self, frames: Tensor) -> Tensor:
         """Return the predictive mean of frames p+1 .. T of a sequence, ``(T - p, D)``."""
@@ -64,16 +154,106 @@ class VAR:
     def feature_log_prob(self, frames: Tensor) -> Tensor:
         """Return the terms of `log_prob`, ``(T - p, D)``: the log density of every feature given
         the features before it and the frames before."""
-        L = torch.linalg.cholesky(self.covariance)  # L_dd: deviation of d given those before
-        error = (frames[self.n_lags :].double() - self.mean(frames)).T
-        r = torch.linalg.solve_triangular(L, error, upper=False).T
-        return -0.5 * r.square() - L.diagonal().log() - 0.5 * math.log(2 * math.pi)
+        error = frames[self.n_lags :].double() - self.mean(frames)
+        return _log_density(_whitened(error, self.covariance), self.covariance, self.df)
 
     def squared_errors(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the exact expected squared error of a draw, and that of the mean, each ``(T -
-        p,)``."""
+        p,)``. The first is infinite for 2 degrees of freedom and below."""
         of_mean = (frames[self.n_lags :] - self.mean(frames)).square().sum(-1)
-        return of_mean + self.covariance.trace(), of_mean
+        return of_mean + _variance(self.df) * self.covariance.trace(), of_mean
+
+
+class _Regression:
+    """Fits linear predictors with one number of lags; what they share is computed once."""
+
+    def __init__(self, sequences: Sequence[Tensor], n_lags: int) -> None:
+        self.past, self.now = _stack(sequences, n_lags)
+        self.products = self.past.T @ self.past
+
+    def fit(self, options: Options) -> VAR:
+        D = self.now.shape[1]
+        start = torch.zeros(D, self.past.shape[1], dtype=self.past.dtype)
+        if options.towards_copying:
+            start[:, :D] = torch.eye(D, dtype=self.past.dtype)
+        change = torch.zeros_like(start)
+        if math.isfinite(options.ridge):
+            penalty = torch.full((self.past.shape[1],), options.ridge, dtype=self.past.dtype)
+            penalty[-1] = 0
+            left = self.past.T @ self.now - self.products @ start.T
+            change = torch.linalg.solve(self.products + penalty.diag(), left).T
+        A = start + change
+        S = _covariance(self.now - self.past @ A.T)
+        S = options.factor * torch.lerp(S, S.diagonal().diag(), options.shrinkage)
+        return VAR(A, S / _variance(options.df), options)
+
+
+def _coefficients(best: Options, lags: Iterable[int]) -> list[Options]:
+    """Return the candidates for the coefficients, beside the options of the errors so far."""
+    return [
+        best._replace(n_lags=p, ridge=ridge, towards_copying=copying)
+        for p in lags
+        for ridge in RIDGES
+        for copying in (False, True)
+    ]
+
+
+def _errors_tuned(
+    var: VAR, sequences: Sequence[Tensor], skip: int, quick: bool = False
+) -> tuple[float, Options]:
+    """Return the best log density of sequences over options of the errors, and these options.
+
+    Args:
+        var: the predictor whose errors are meant.
+        sequences: each longer than ``skip``.
+        skip: first frames of each that are not scored.
+        quick: only the factor is chosen.
+    """
+    options = var.options
+    errors = torch.cat([
+        (s[var.n_lags :] - var.mean(s))[skip - var.n_lags :] for s in sequences
+    ])  # fmt: skip
+    plain = var.covariance * _variance(var.df) / options.factor
+    own = plain.diagonal().diag()
+    if options.shrinkage < 1:  # what the residuals alone say, without the shrinkage so far
+        plain = own + (plain - own) / (1 - options.shrinkage)
+    found: list[tuple[float, Options]] = []
+    for shrinkage in (options.shrinkage,) if quick else SHRINKAGES:
+        S = torch.lerp(plain, own, shrinkage)
+        r = _whitened(errors, S)
+        for df in (options.df,) if quick else DEGREES:
+            for factor in FACTORS:
+                scale = factor / _variance(df)
+                log_p = _log_density(r / math.sqrt(scale), scale * S, df).sum(-1).mean().item()
+                choice = options._replace(shrinkage=shrinkage, df=df, factor=factor)
+                found.append((log_p, choice))
+    return max(pair for pair in found if not math.isnan(pair[0]))
+
+
+def _variance(df: float) -> float:
+    """Return the variance of a Student t of scale 1."""
+    if math.isinf(df):
+        return 1.0
+    return df / (df - 2) if df > 2 else math.inf
+
+
+def _whitened(error: Tensor, covariance: Tensor) -> Tensor:
+    """Return L^{-1} e of errors ``(T, D)``."""
+    L = torch.linalg.cholesky(covariance)
+    return torch.linalg.solve_triangular(L, error.T, upper=False).T
+
+
+def _log_density(r: Tensor, covariance: Tensor, df: float) -> Tensor:
+    """Return the log density of each feature given those before it, ``(T, D)``, from whitened
+    errors ``r (T, D)``."""
+    log_scale = torch.linalg.cholesky(covariance).diagonal().log()
+    if math.isinf(df):
+        return -0.5 * r.square() - log_scale - 0.5 * math.log(2 * math.pi)
+    before = torch.cumsum(r.square(), -1) - r.square() + df
+    n = df + torch.arange(r.shape[-1], dtype=r.dtype)  # degrees of freedom, feature by feature
+    constant = torch.lgamma((n + 1) / 2) - torch.lgamma(n / 2)
+    own = -0.5 * (math.pi * before).log() - (n + 1) / 2 * torch.log1p(r.square() / before)
+    return constant + own - log_scale
 
 
 def _stack(sequences: Sequence[Tensor], n_lags: int) -> tuple[Tensor, Tensor]:

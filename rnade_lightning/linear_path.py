@@ -1,0 +1,117 @@
+r"""The linear path from past frames: its weights, and whether it is stable.
+
+The path adds up $\sum_i A_i x_{t-i}$ over the last p frames. It is ``free``, with any A_i, or
+``reverting`` to the mean,
+
+$$\kappa \odot x_{t-1} + \sum_{i=1}^{p-1} B_i (x_{t-i} - x_{t-i-1}), \qquad 0 < \kappa_d < 1$$
+
+whose A_i add up to the diagonal matrix of $\kappa$. Where nothing else moves, frames follow
+$x_t = \sum_i A_i x_{t-i}$. They die away if the *spectral radius*, the largest absolute eigenvalue
+of the companion matrix of A_1 .. A_p, is below 1, and leave the data if it is above.
+
+Conventions:
+    ``A (p, D, D)``, ``B (p - 1, D, D)``; A_1 and B_1, of the latest frames, come first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Past = Literal["free", "reverting"]
+PASTS: tuple[Past, ...] = get_args(Past)
+STABLE = 0.999
+"""Spectral radius that an unstable path is given."""
+
+
+def path_parameters(
+    n_past: int, n_features: int, past: str, kappa: float, learn_past: bool, learn_kappa: bool
+) -> dict[str, nn.Parameter]:
+    """Return the parameters of a path that starts by keeping a share of the last frame: all of it
+    if it is free, kappa if it is reverting.
+
+    Returns:
+        ``A``, or ``B`` and, if kappa is learnt, ``kappa_logit (D,)``; nothing for n_past = 0.
+
+    Raises:
+        ValueError: the arguments make no path.
+    """
+    if past not in PASTS:
+        raise ValueError(f"past {past!r} is none of {', '.join(PASTS)}")
+    if past == "reverting" and not (n_past and 0 < kappa < 1):
+        raise ValueError("past: reverting needs n_past of 1 or more, and kappa between 0 and 1")
+    if not n_past:
+        return {}
+    if past == "free":
+        A = torch.zeros(n_past, n_features, n_features)
+        A[0].fill_diagonal_(1)
+        return {"A": nn.Parameter(A, requires_grad=learn_past)}
+    B = torch.zeros(n_past - 1, n_features, n_features)
+    found = {"B": nn.Parameter(B, requires_grad=learn_past)}
+    if learn_kappa:
+        start = math.log(kappa / (1 - kappa))
+        found["kappa_logit"] = nn.Parameter(torch.full((n_features,), start))
+    return found
+
+
+def path_weights(parameters: Mapping[str, Tensor | None], kappa: float) -> Tensor | None:
+    """Return A_1 .. A_p of a path with these parameters; None if there is no path."""
+    if (B := parameters.get("B")) is None:
+        return parameters.get("A")
+    share = B.new_full(B.shape[-1:], kappa)
+    if (logit := parameters.get("kappa_logit")) is not None:
+        share = torch.sigmoid(logit)
+    none = torch.zeros_like(share.diag())[None]
+    differences = torch.cat((B, none)) - torch.cat((none, B))
+    first = share.diag()[None]
+    return differences + torch.cat((first, none.expand(len(B), -1, -1)))
+
+
+def spectral_radius(A: Tensor) -> float:
+    """Return the spectral radius of a path ``A (p, D, D)``.
+
+    >>> spectral_radius(0.5 * torch.eye(3)[None])
+    0.5
+    """
+    p, D, _ = A.shape
+    companion = torch.eye(p * D, dtype=torch.float64).roll(D, 0)
+    companion[:D] = A.detach().to("cpu", torch.float64).transpose(0, 1).flatten(1)
+    return float(torch.linalg.eigvals(companion).abs().max())
+
+
+@torch.no_grad()
+def make_stable(parameters: Mapping[str, Tensor | None], kappa: float) -> tuple[float, float]:
+    """Bring the spectral radius of a path from 1 or more to `STABLE`, with a small change.
+
+    A free path is given A_i g^i, which multiplies its radius by g. Of a reverting path, all B_i are
+    multiplied by the largest number that does: without them the radius is that of kappa.
+
+    Returns:
+        The radius before and after.
+    """
+    A = path_weights(parameters, kappa)
+    before = 0.0 if A is None else spectral_radius(A)
+    if before < 1:
+        return before, before
+    if (B := parameters.get("B")) is None:
+        assert A is not None
+        powers = torch.arange(1, len(A) + 1, dtype=A.dtype, device=A.device)
+        A *= (STABLE / before) ** powers[:, None, None]
+        return before, spectral_radius(A)
+    start, low, high = B.clone(), 0.0, 1.0
+    for _ in range(30):  # halve the interval in which the radius passes the bound
+        middle = (low + high) / 2
+        B.copy_(middle * start)
+        low, high = (middle, high) if _radius(parameters, kappa) < STABLE else (low, middle)
+    B.copy_(low * start)
+    return before, _radius(parameters, kappa)
+
+
+def _radius(parameters: Mapping[str, Tensor | None], kappa: float) -> float:
+    A = path_weights(parameters, kappa)
+    assert A is not None
+    return spectral_radius(A)

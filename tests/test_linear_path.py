@@ -1,0 +1,96 @@
+"""The linear path from past frames: reverting paths forget, and what is unstable is mended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from reference import supplement
+from torch import Tensor
+
+from rnade_lightning.linear_path import (
+    STABLE,
+    make_stable,
+    path_parameters,
+    path_weights,
+    spectral_radius,
+)
+
+
+def parameters(past: str, n_past: int = 3, scale: float = 0.1, **options: Any) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    given: dict[str, Any] = {"kappa": 0.9, "learn_past": True, "learn_kappa": False} | options
+    found = path_parameters(n_past, 4, past, **given)
+    for parameter in found.values():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = parameter.data.double() + scale * noise
+    return dict(found)
+
+
+def simulated(A: Tensor, n_frames: int) -> Tensor:
+    """Return frames that follow the path alone, from ones on, ``(n_frames, D)``."""
+    frames = [torch.ones(A.shape[-1], dtype=A.dtype)] * len(A)
+    for _ in range(n_frames):
+        frames.append(sum(A_i @ frames[-i] for i, A_i in enumerate(A, 1)))  # type: ignore[arg-type]
+    return torch.stack(frames[len(A) :])
+
+
+@pytest.mark.parametrize("n_past", [1, 2, 4])
+@pytest.mark.parametrize("learn_kappa", [False, True])
+def test_reverting_weights_add_up_to_kappa(n_past: int, learn_kappa: bool) -> None:
+    given = parameters("reverting", n_past, learn_kappa=learn_kappa)
+    A = path_weights(given, 0.9)
+    assert A is not None
+    assert A.shape == (n_past, 4, 4)
+    share = torch.full((4,), 0.9, dtype=torch.float64)
+    if learn_kappa:
+        share = torch.sigmoid(given["kappa_logit"])
+    torch.testing.assert_close(A.sum(0), share.diag())
+
+
+def test_a_reverting_path_starts_at_a_share_of_the_last_frame() -> None:
+    model = supplement(3, 4, 5, 1, n_past=3, past="reverting", kappa=0.7, learn_kappa=True).double()
+    frames = torch.randn(1, 5, 3, dtype=torch.float64)
+    shift = model.shift(model.states(frames)[0])
+    torch.testing.assert_close(shift[:, 1:], 0.7 * frames[:, :-1])
+
+
+@pytest.mark.parametrize("past", ["free", "reverting"])
+def test_the_radius_is_the_rate_at_which_frames_grow(past: str) -> None:
+    A = path_weights(parameters(past, scale=0.3), 0.9)
+    assert A is not None
+    sizes = simulated(A.detach(), 400).norm(dim=1)
+    rate = float((sizes[-1] / sizes[-101]) ** 0.01)
+    assert rate == pytest.approx(spectral_radius(A), rel=0.02)
+
+
+@pytest.mark.parametrize("past", ["free", "reverting"])
+def test_an_unstable_path_is_made_stable_and_no_other_is_touched(past: str) -> None:
+    given = parameters(past, scale=1.0)
+    before, after = make_stable(given, 0.9)
+    assert before > 1
+    assert after == pytest.approx(STABLE, abs=1e-6)
+    A = path_weights(given, 0.9)
+    assert A is not None
+    assert simulated(A.detach(), 20_000)[-1].norm() < 1e-6
+    kept = {name: parameter.clone() for name, parameter in given.items()}
+    assert make_stable(given, 0.9) == (after, after)
+    assert all(torch.equal(kept[name], parameter) for name, parameter in given.items())
+
+
+def test_a_model_without_a_path_is_stable() -> None:
+    assert make_stable({}, 0.9) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"past": "returning"}, "none of free, reverting"),
+        ({"past": "reverting", "n_past": 0}, "needs n_past of 1 or more"),
+        ({"past": "reverting", "kappa": 1.0}, "kappa between 0 and 1"),
+    ],
+)
+def test_a_path_that_is_none_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        supplement(3, 4, 5, 2, **({"n_past": 2} | options))
