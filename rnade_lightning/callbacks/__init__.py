@@ -5,6 +5,7 @@ A name imported as itself is part of the package, and is known by that name on t
 
 from rnade_lightning.callbacks.averaging import AveragedWeights as AveragedWeights
 from rnade_lightning.callbacks.comparison import Comparison as Comparison
+from rnade_lightning.callbacks.cosine_rate import CosineRate as CosineRate
 from rnade_lightning.callbacks.epoch_lines import EpochLines as EpochLines
 from rnade_lightning.callbacks.gradient_check import GradientCheck as GradientCheck
 from rnade_lightning.callbacks.gradient_check import GradientError as GradientError
@@ -16,3 +17,4 @@ from rnade_lightning.callbacks.predictions import PredictionWriter as Prediction
 from rnade_lightning.callbacks.random_state import RandomState as RandomState
 from rnade_lightning.callbacks.run_card import RunCard as RunCard
 from rnade_lightning.callbacks.samples import Samples as Samples
+from rnade_lightning.callbacks.stable_path import StablePath as StablePath
