@@ -43,7 +43,7 @@ class StablePath(pl.Callback):
         before = max((before for before, _ in found), default=0.0)
         if before < 1:
             return
-        WholeCheckpoints().save_checkpoint(checkpoint, path)
+        WholeCheckpoints().save_checkpoint(dict(checkpoint), path)
         rank_zero_info(
             f"{path}: the linear path was unstable, of spectral radius {before:.4f}; it is now "
             f"{max(after for _, after in found):.4f}"
