@@ -213,12 +213,11 @@ def rnn_rnade_gradients(
 
 def _past_weights(parameters: Mapping[str, Tensor], kappa: float, D: int) -> Tensor:
     """Return A_1 .. A_p of the linear path, ``(p, D, D)``."""
-    like = parameters["b_h"]
     if "B" not in parameters:
-        return parameters.get("A", like.new_zeros(0, D, D))
+        return parameters.get("A", parameters["b_h"].new_zeros(0, D, D))
     B = parameters["B"]
-    A = like.new_zeros(len(B) + 1, D, D)
-    share = like.new_full((D,), kappa)
+    A = B.new_zeros(len(B) + 1, D, D)
+    share = B.new_full((D,), kappa)
     if "kappa_logit" in parameters:
         share = torch.sigmoid(parameters["kappa_logit"])
     A[0] = share.diag()
