@@ -205,9 +205,8 @@ def rnn_rnade_gradients(
         total["A"] = d_A
     if "B" in parameters:  # B_i stands in A_i and, with a minus, in A_{i+1}
         total["B"] = d_A[:-1] - d_A[1:]
-    if "kappa_logit" in parameters:  # kappa stands on the diagonal of A_1
-        share = torch.sigmoid(parameters["kappa_logit"])
-        total["kappa_logit"] = d_A[0].diagonal() * share * (1 - share)
+    if (k := parameters.get("kappa_logit")) is not None:  # kappa is the diagonal of A_1 - B_1
+        total["kappa_logit"] = d_A[0].diagonal() * torch.sigmoid(k) * torch.sigmoid(-k)
     return total, d_frames * inside
 
 

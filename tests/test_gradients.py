@@ -536,7 +536,7 @@ MISTAKES: list[tuple[str, str]] = [
     ("d_A[i] += d_explained.T @ x_i", "d_A[i] -= d_explained.T @ x_i"),
     ('total["A"] = d_A\n', 'total["A"] = 2 * d_A\n'),
     ('total["B"] = d_A[:-1] - d_A[1:]', 'total["B"] = d_A[:-1] + d_A[1:]'),
-    ("d_A[0].diagonal() * share * (1 - share)", "d_A[0].diagonal()"),
+    ("d_A[0].diagonal() * torch.sigmoid(k) * torch.sigmoid(-k)", "d_A[0].diagonal()"),
     ("        A[i] += B_i\n", ""),
     ("        A[i + 1] -= B_i\n", ""),
     ('share = torch.sigmoid(parameters["kappa_logit"])', 'share = parameters["kappa_logit"]'),
