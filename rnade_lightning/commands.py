@@ -53,11 +53,13 @@ def sample(
     """
     data, model = _load(ckpt_path, device, trust)
     generator = torch.Generator(device).manual_seed(seed)
-    start = torch.empty(1, 0, model.n_features, device=device)
+    start, given = torch.empty(1, 0, model.n_features, device=device), None
     if prefix is not None:
-        frames = data.score_input(prefix).frames
+        sequence = data.score_input(prefix)
+        frames = sequence.frames
         if len(frames) < n_prefix:
             raise ValueError(f"{prefix} has {len(frames)} frames, fewer than --n_prefix {n_prefix}")
+        given = sequence.raw[:n_prefix]
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
         n_frames,
@@ -73,7 +75,7 @@ def sample(
         if not torch.isfinite(frames).all():
             raise ValueError(f"sample {i} diverged within {n_frames} frames; ask for fewer frames")
         whole = torch.cat((start[0], frames)).cpu()
-        written += data.render(whole, Path(out, f"{stem}_{i}"))
+        written += data.render(whole, Path(out, f"{stem}_{i}"), given)
     print("\n".join(map(str, written)))
 
 
@@ -84,10 +86,11 @@ def score(
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Log density of every frame of files, in nats, as CSV: file, frame, log_prob.
+    """Log density of every frame of files, in nats, as CSV: file, frame, log_prob, breaks.
 
     log_prob is in the model's standardised units; the first frame is the first that the
-    representation defines.
+    representation defines. A frame that breaks a relation of the training data, such as a feature
+    that was constant there, has log_prob -inf, and breaks names the feature.
 
     Args:
         ckpt_path: checkpoint that ``fit`` wrote.
@@ -97,12 +100,14 @@ def score(
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
     data, model = _load(ckpt_path, device, trust)
-    rows: list[tuple[object, ...]] = [("file", "frame", "log_prob")]
+    rows: list[tuple[object, ...]] = [("file", "frame", "log_prob", "breaks")]
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         with torch.no_grad():
             log_p = model.log_prob(sequence.frames[None].to(device))[0].cpu()
         log_p += sequence.log_jacobian
-        rows += [(sequence.name, t, value) for t, value in enumerate(log_p.tolist())]
+        broken = sequence.breaks
+        values = enumerate(log_p.tolist())
+        rows += [(sequence.name, t, value, broken.get(t, "")) for t, value in values]
     if out is None:
         csv.writer(sys.stdout).writerows(rows)
         return

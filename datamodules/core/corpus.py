@@ -11,7 +11,7 @@ import glob
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -267,6 +267,14 @@ class Corpus(ABC):
             raise DataError(f"{root}: {len(bad)} of {n_files} files cannot be used{remedy}:{lines}")
         rank_zero_warn(f"{root}: {len(bad)} of {n_files} files are left out:{lines}")
         self._left_out = reasons
+
+    def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
+        """Names and raw frames of the sequences in files that are not of the corpus."""
+        for file in find_files(path, self.extensions, self.beside, self._cache()):
+            recording = self._read(file, reference, "the training data")
+            name = name_of(file, path, self.extensions)
+            for suffix, frames in recording.frames.items():
+                yield name + suffix, frames
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Reads a file past the store."""

@@ -40,9 +40,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.moments import Moments, moments
 from rnade_lightning.datamodules.core.processes import read_in_processes
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.standardise import Moments, moments
 
 FORMAT = 1
 """Of the store; a change leaves older entries unused."""

@@ -55,6 +55,7 @@ from rnade_lightning.datamodules.motion.representation import (
     encode,
     feature_names,
     points_of,
+    rounding_of,
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 
@@ -179,6 +180,13 @@ class MocapDataModule(FrameDataModule):
             if recording.layout.get(what) != reference.layout.get(what):
                 return f"its {what} is {recording.layout.get(what)}, not {reference.layout[what]}"
         return super().mismatch(recording, reference)
+
+    def rounding(self, reference: Recording) -> float | list[float]:
+        """Return the rounding of the numbers in files, as features have it."""
+        if "skeleton" not in reference.layout:
+            return 0.0
+        size = Skeleton.from_state(reference.layout["skeleton"]).size
+        return rounding_of(reference.feature_names, self.representation, size)
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Write raw frames as files of the formats in the table above."""

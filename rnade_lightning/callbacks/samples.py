@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ class _Drawn(NamedTuple):
     title: str
     note: str
     frames: Tensor  # (T, D), standardised
+    given: Any = None  # raw frames that the first ones were made of
 
 
 class Samples(pl.Callback):
@@ -91,7 +93,7 @@ class Samples(pl.Callback):
                 pl.utilities.rank_zero_warn(f"the {kind} sample diverged; it is not written")
                 continue
             frames = drawn.frames.cpu()
-            paths = data.render(frames, folder / f"{stem}_{drawn.kind}")
+            paths = data.render(frames, folder / f"{stem}_{drawn.kind}", drawn.given)
             groups.setdefault(drawn.group, []).append(Shown(drawn.title, drawn.note, paths))
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
@@ -119,7 +121,8 @@ class Samples(pl.Callback):
         some = itertools.islice(data.sequences(split), 100)
         held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
         drawn = model.sample(self.n_frames, self.n_samples, generator=generator)[0]
-        for i, (name, frames) in enumerate(held_out):
+        for i, sequence in enumerate(held_out):
+            name, frames = sequence
             truth = frames[: self.n_prefix + self.n_frames].to(device)
             n_prefix = min(self.n_prefix, max(len(truth) // 2, 1))
             prefix = truth[:n_prefix]
@@ -127,12 +130,13 @@ class Samples(pl.Callback):
             mean = model.predictive_mean(truth[None], n_samples=self.n_mean, generator=generator)[0]
             group = f"{name}, held out"
             given = f"{n_prefix} frames ({n_prefix / data.frame_rate:.2g} s) given, the rest drawn"
-            for kind, title, note, shown in (
-                ("truth", "Truth", "as it was recorded", truth),
-                ("continuation", "Continued", given, torch.cat((prefix, more))),
-                ("one_step", "One step ahead", "the mean of every frame, given the past", mean),
+            for kind, title, note, shown, n in (
+                ("truth", "Truth", "as it was recorded", truth, len(truth)),
+                ("continuation", "Continued", given, torch.cat((prefix, more)), n_prefix),
+                ("one_step", "One step ahead", "the mean of every frame, given the past", mean, 0),
             ):
-                yield _Drawn(group, _numbered(kind, i), title, note, shown)
+                raw = None if sequence.raw is None else np.asarray(sequence.raw[:n])
+                yield _Drawn(group, _numbered(kind, i), title, note, shown, raw)
         for i, frames in enumerate(drawn):
             title = f"Sample {i + 1}"
             yield _Drawn("From nothing", _numbered("free", i), title, "free-running", frames)
