@@ -23,7 +23,8 @@ from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.store import Frames, FrameStore, check_finite
 
 _PARTS = ("train", "val", "test")
-Parts = dict[str, list[tuple[str, Array | Frames]]]
+Parts = dict[str, list[tuple[str, Any]]]
+"""Names and frames of the sequences of each part; frames slice, and are read by ``np.asarray``."""
 
 
 class Corpus(ABC):

@@ -15,9 +15,8 @@ Conventions:
     ``batchdata``.
 """
 
-import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,7 +27,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
+from rnade_lightning.datamodules.core.frames import Recording, with_ending
 from rnade_lightning.datamodules.core.standardise import Standardiser
 from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
 from rnade_lightning.datamodules.motion.animation import (
@@ -49,6 +48,7 @@ from rnade_lightning.datamodules.motion.metrics import (
     find_limits,
     motion_figures,
 )
+from rnade_lightning.datamodules.motion.noise import Noisy
 from rnade_lightning.datamodules.motion.representation import (
     TO_Y_UP,
     decode,
@@ -58,6 +58,7 @@ from rnade_lightning.datamodules.motion.representation import (
     rounding_of,
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
+from rnade_lightning.datamodules.motion.turning import TurningDataModule, unturned
 
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
 
@@ -87,7 +88,7 @@ _WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
 """What writes a motion in the format that it was read in, beside BVH."""
 
 
-class MocapDataModule(FrameDataModule):
+class MocapDataModule(TurningDataModule):
     """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
 
     Args:
@@ -269,7 +270,7 @@ class MocapDataModule(FrameDataModule):
     def _fitted(self) -> tuple[Standardiser, Recording]:
         standardiser, reference = super()._fitted()
         if self.noise > 0:
-            standardiser = _Noisy(**vars(standardiser), noise=self.noise, seed=self.seed)
+            standardiser = Noisy(**vars(standardiser), noise=self.noise, seed=self.seed)
         return standardiser, reference
 
     def _of_motion(self, path: Path, motion: Motion, ending: str, up: str) -> Recording:
@@ -349,10 +350,10 @@ class MocapDataModule(FrameDataModule):
         return skeleton, self.frame_rate, up, self.representation, self.root_motion
 
     def _decoded(self, raw: Array) -> Motion:
-        return decode(raw, *self._how())
+        return decode(unturned(raw, self.axes), *self._how())
 
     def _points(self, raw: Array) -> Array:
-        return points_of(raw, *self._how())
+        return points_of(unturned(raw, self.axes), *self._how())
 
     def _points_and_angles(self, raw: Array) -> tuple[Array, Array | None]:
         if self.representation == "positions":
@@ -365,27 +366,6 @@ class MocapDataModule(FrameDataModule):
         _, *film = write_gif(gif, points, lines, self.frame_rate)
         write_html(html, points, lines, self.frame_rate)
         return [gif, html, *film]
-
-
-@dataclass(frozen=True)
-class _Noisy(Standardiser):
-    """Gives frames noise, which depends on nothing but the frames and the seed."""
-
-    noise: float = 0.0
-    seed: int = 0
-
-    def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Raw ``(..., D_raw)`` to standardised ``(..., D)`` with noise, float32."""
-        frames = super().forward(raw)
-        content = zlib.crc32(np.ascontiguousarray(raw).data)
-        rng = np.random.default_rng([self.seed, content])
-        drawn = self.noise * rng.standard_normal(frames.shape)
-        return frames + torch.from_numpy(drawn.astype(np.float32))
-
-    def state(self) -> dict[str, Any]:
-        """The map without the noise, which the data module's arguments declare."""
-        state = super().state()
-        return {key: state[key] for key in state if key not in ("noise", "seed")}
 
 
 def _check_size(path: Path, n_frames: int, source: float, target: float) -> None:

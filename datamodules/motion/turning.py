@@ -1,0 +1,141 @@
+"""Frames of a skeleton in which joints of one or two axes have angles; see `joints`.
+
+Files are read as exponential maps, whatever other files hold. Axes are found when all are read, on
+the training part, and a checkpoint keeps them.
+
+Conventions:
+    As in `joints`. Frames are ``(T, D)`` raw features.
+"""
+
+import re
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.corpus import Parts
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.store import FrameStore
+from rnade_lightning.datamodules.motion.joints import Axes, find_axes
+
+_ENDS = ("about_1", "about_2", "between")
+
+
+class TurningDataModule(FrameDataModule, ABC):
+    """Frames whose joints may have angles for exponential maps."""
+
+    representation: str
+
+    @property
+    def axes(self) -> list[Axes]:
+        """Joints that turn about one or two axes in the training frames."""
+        return _axes(self._fitted()[1])
+
+    def collect(self, reference: Recording | None) -> tuple[Parts, Recording, FrameStore]:
+        """Frames by part, in which joints that turn about one or two axes have angles."""
+        parts, found, store = super().collect(reference)
+        if reference is None and self.representation == "expmap" and "skeleton" in found.layout:
+            axes = find_axes([frames for _, frames in parts["train"]], found.feature_names)
+            names = turned_names(found.feature_names, axes)
+            layout = found.layout | {"axes": [joint.state() for joint in axes]}
+            found = found._replace(feature_names=names, layout=layout)
+        return _with_axes(parts, found), found, store
+
+    def mismatch(self, recording: Recording, reference: Recording) -> str | None:
+        """How a recording differs from the first one read or the checkpoint's, if it does; where
+        joints have angles is no difference."""
+        plain = (
+            x._replace(feature_names=unturned_names(x.feature_names))
+            for x in (recording, reference)
+        )
+        return super().mismatch(*plain)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a checkpoint's statistics and axes in place of those of the files."""
+        super().load_state_dict(state_dict)
+        assert self._reference is not None
+        self._raw = _with_axes(self._raw, self._reference)
+
+    def describe(self) -> dict[str, Any]:
+        """The card of the data, with the joints of one or two axes."""
+        joints = {joint.name.rstrip("._"): str(joint) for joint in self.axes}
+        return super().describe() | ({"joints": joints} if joints else {})
+
+    def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
+        for name, frames in super()._inputs(path, reference):
+            yield name, turned(frames, _axes(reference))
+
+
+def turned(frames: Any, axes: Sequence[Axes]) -> Array:
+    """Return frames ``(T, D)`` in which those joints have angles for exponential maps."""
+    changed = np.array(frames, dtype=np.float64)
+    for joint in axes:
+        span = slice(joint.column, joint.column + 3)
+        changed[:, span] = joint.angles(changed[:, span])
+    return changed
+
+
+def unturned(frames: Array, axes: Sequence[Axes]) -> Array:
+    """Return frames with exponential maps for angles: the inverse of `turned`."""
+    changed = np.array(frames, dtype=np.float64)
+    for joint in axes:
+        span = slice(joint.column, joint.column + 3)
+        changed[:, span] = joint.maps(changed[:, span])
+    return changed
+
+
+def turned_names(names: Sequence[str], axes: Sequence[Axes]) -> list[str]:
+    """Return the names of the features of `turned`."""
+    changed = list(names)
+    for joint in axes:
+        changed[joint.column : joint.column + 3] = [joint.name + end for end in _ENDS]
+    return changed
+
+
+def unturned_names(names: Sequence[str]) -> list[str]:
+    """Return the names of the features of `unturned`.
+
+    >>> unturned_names(["root.height", "Foot.about_1", "Foot.about_2", "Foot.between"])
+    ['root.height', 'Foot.x', 'Foot.y', 'Foot.z']
+    """
+    for end, axis in zip(_ENDS, "xyz", strict=True):
+        names = [re.sub(rf"(?<=[._]){end}$", axis, name) for name in names]
+    return list(names)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Frames that become those of `turned` when they are read; they slice like an array."""
+
+    frames: Any
+    axes: list[Axes]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, span: slice) -> "Turned":
+        return Turned(self.frames[span], self.axes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        changed = turned(np.asarray(self.frames), self.axes)
+        return changed if dtype is None else changed.astype(dtype, copy=False)
+
+
+def _axes(reference: Recording) -> list[Axes]:
+    return [Axes.from_state(state) for state in reference.layout.get("axes", [])]
+
+
+def _with_axes(parts: Parts, reference: Recording) -> Parts:
+    """Parts whose frames are turned as a reference says."""
+    axes = _axes(reference)
+    plain = {
+        part: [(name, x.frames if isinstance(x, Turned) else x) for name, x in sequences]
+        for part, sequences in parts.items()
+    }
+    if not axes:
+        return plain
+    return {part: [(n, Turned(x, axes)) for n, x in some] for part, some in plain.items()}
