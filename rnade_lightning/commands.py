@@ -59,7 +59,7 @@ def sample(
         frames = sequence.frames
         if len(frames) < n_prefix:
             raise ValueError(f"{prefix} has {len(frames)} frames, fewer than --n_prefix {n_prefix}")
-        given = sequence.raw[:n_prefix]
+        given = None if sequence.raw is None else sequence.raw[:n_prefix]
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
         n_frames,

@@ -19,7 +19,7 @@ Conventions:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, overload
 
 import numpy as np
@@ -288,7 +288,17 @@ class Standardiser:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Standardiser":
-        """The inverse of `state`."""
+        """The inverse of `state`.
+
+        Raises:
+            ValueError: The state is of another version's map.
+        """
+        wanted = {field.name for field in fields(cls)}
+        if different := sorted(wanted ^ set(state)):
+            raise ValueError(
+                f"the statistics of the data in the checkpoint differ in {', '.join(different[:3])}"
+                " from what this version keeps: train anew, or use the version that wrote it"
+            )
         plain: dict[str, Any] = {
             k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()
         }
@@ -355,6 +365,16 @@ class Sequences(Sequence[FrameSequence]):
     def lengths(self) -> list[int]:
         """Number of frames of each sequence; nothing is read."""
         return [len(frames) for _, frames in self._raw]  # type: ignore[arg-type]
+
+    def stretch(self, index: int, start: int, stop: int) -> FrameSequence:
+        """Frames of a sequence from one on and before another; no others are read."""
+        name, raw = self._raw[index]
+        return FrameSequence.of(name, raw[start:stop], self._standardiser)  # type: ignore[index]
+
+    def longer_than(self, n: int) -> "Sequences":
+        """The sequences of more than n frames."""
+        pairs = zip(self._raw, self.lengths, strict=True)
+        return Sequences([raw for raw, length in pairs if length > n], self._standardiser)
 
     @overload
     def __getitem__(self, index: int) -> FrameSequence: ...

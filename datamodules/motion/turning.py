@@ -73,7 +73,7 @@ class TurningDataModule(FrameDataModule, ABC):
 def turned(frames: Any, axes: Sequence[Axes]) -> Array:
     """Return frames ``(T, D)`` in which those joints have angles for exponential maps."""
     changed = np.array(frames, dtype=np.float64)
-    for joint in axes:
+    for joint in axes if len(changed) else ():
         span = slice(joint.column, joint.column + 3)
         changed[:, span] = joint.angles(changed[:, span])
     return changed
@@ -82,7 +82,7 @@ def turned(frames: Any, axes: Sequence[Axes]) -> Array:
 def unturned(frames: Array, axes: Sequence[Axes]) -> Array:
     """Return frames with exponential maps for angles: the inverse of `turned`."""
     changed = np.array(frames, dtype=np.float64)
-    for joint in axes:
+    for joint in axes if len(changed) else ():
         span = slice(joint.column, joint.column + 3)
         changed[:, span] = joint.maps(changed[:, span])
     return changed

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from rnade_lightning.callbacks.fitted_baselines import Baseline, FittedBaselines
+from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBaselines
 from rnade_lightning.callbacks.media import log_numbers, log_table
-from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.density import FrameDensity
 
 
@@ -23,9 +25,48 @@ class Row(NamedTuple):
 
     name: str
     log_prob: float  # nats per frame, higher is better
+    log_prob_of_others: float  # of the frames that break no relation, where some do
     error_of_samples: float  # squared, summed over features
     error_of_mean: float
     bits_per_sample: float = math.nan  # of integer sound, lower is better
+
+
+@dataclass
+class _Sums:
+    """Sums over frames, of one row."""
+
+    log_p: float = 0.0
+    of_others: float = 0.0
+    n: int = 0
+    n_others: int = 0
+    of_samples: float = 0.0
+    of_mean: float = 0.0
+    n_errors: int = 0
+
+    def add(self, log_p: Tensor, breaks: Tensor, errors: tuple[Tensor, Tensor] | None) -> None:
+        """Add frames.
+
+        Args:
+            log_p: ``(T,)``.
+            breaks: whether each breaks a relation of the training data, ``(T,)``.
+            errors: of samples and of the mean of some of them, each ``(n,)``.
+        """
+        log_p = log_p.double().cpu()
+        self.log_p += log_p.masked_fill(breaks, -math.inf).sum().item()
+        self.of_others += log_p[~breaks].sum().item()
+        self.n, self.n_others = self.n + len(log_p), self.n_others + int((~breaks).sum())
+        if errors is not None:
+            of_samples, of_mean = errors
+            self.of_samples += of_samples.double().sum().item()
+            self.of_mean += of_mean.double().sum().item()
+            self.n_errors += len(of_samples)
+
+    def row(self, name: str) -> Row:
+        """Return the means."""
+        some, n = self.n_others < self.n, self.n_errors or math.nan
+        others = self.of_others / self.n_others if some and self.n_others else math.nan
+        log_p = self.log_p / self.n if self.n else math.nan
+        return Row(name, log_p, others, self.of_samples / n, self.of_mean / n)
 
 
 class Comparison(pl.Callback):
@@ -36,16 +77,20 @@ class Comparison(pl.Callback):
     predictor). Integer sound has a column of bits per sample.
 
     The baselines are fitted on the training and validation frames (they have nothing to select).
-    At most ``max_frames`` are used of the training and of the test part, whole sequences while they
-    last. Errors are squared, summed over features and averaged over frames; copy and VAR are given
-    their exact expected error of a draw.
+    log p is over all test frames. Where there are more than ``max_frames``, errors are of every
+    n-th one, and baselines are fitted on stretches of all files; the table says so. Errors are
+    squared, summed over features and averaged over frames; copy and VAR are given their exact
+    expected error of a draw.
+
+    A frame that breaks a relation of the training data has density 0, under every row's density:
+    log p is then -inf, and a column has the mean over the other frames.
 
     Args:
         n_lags: p of the VAR.
         ridge: its ridge penalty.
         n_samples: draws of each frame for the model's error of samples.
         n_mean: draws of each frame's prefix behind the model's predictive mean.
-        max_frames: frames of either part; the table says how many it is of.
+        max_frames: frames that baselines are fitted on, and that errors are of, about.
     """
 
     def __init__(
@@ -64,30 +109,44 @@ class Comparison(pl.Callback):
         if not trainer.is_global_zero or log_dir is None:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        known, test = self.baselines.known(data, "test"), self.baselines.scored(data, "test")
-        first = self.baselines.first_scored(data)
-        now = [sequence.frames for sequence in test]
+        first, test = self.baselines.first_scored(data), self.baselines.scored(data, "test")
+        every = max(-(-sum(test.lengths) // self.baselines.max_frames), 1)
         copy, var = self.baselines.fitted(data, "test")
-        rows = [
-            self._model_row(pl_module, now, first),
-            _baseline_row(var, now, first),
-            _baseline_row(copy, now, first),
-        ]
-        stretch = torch.cat([x.log_jacobian[first:] for x in test]).double().mean().item()
-        rows = [row._replace(log_prob=row.log_prob + stretch) for row in rows]
-        rows += _process_rows(data, now, first)  # of simulated data: what no model can pass
-        for name, log_p in data.references(known, test).items():
-            mean = torch.cat([x[first:] for x in log_p]).double().mean().item()
-            rows.append(Row(name, mean, math.nan, math.nan))
+        sums = [_Sums() for _ in range(3)]
+        known, process = self.baselines.known(data, "test"), _Sums()
+        generator = torch.Generator(pl_module.device).manual_seed(0)
+        bar = tqdm(total=sum(test.lengths), desc="comparison", unit="frame", disable=None)
+        for sequence in test:
+            added = sequence.log_jacobian[first:].double()
+            breaks = added.isneginf()
+            added = added.masked_fill(breaks, 0.0)
+            for found in self._of_model(pl_module, sequence, first, every, generator):
+                at, log_p, errors = found
+                span = slice(at, at + len(log_p))
+                sums[0].add(log_p.double().cpu() + added[span], breaks[span], errors)
+                bar.update(len(log_p))
+            for total, baseline in zip(sums[1:], (var, copy), strict=True):
+                log_p, errors = _of_baseline(baseline, sequence, first, every)
+                total.add(log_p + added, breaks, errors)
+            if (known_process := data.process(sequence.frames)) is not None:
+                log_p, errors = _of_process(sequence, known_process, first, every)
+                process.add(log_p, breaks, errors)
+            bar.update(first)
+        bar.close()
+        names = [type(pl_module.model).__name__, var.title, copy.title]
+        rows = [total.row(name) for total, name in zip(sums, names, strict=True)]
+        if process.n:  # of simulated data: what no model can pass
+            rows.append(process.row("the process itself"))
+        rows += _reference_rows(data, known, test, first)
         rows = [row._replace(bits_per_sample=_bits(data, row.log_prob)) for row in rows]
-        n_frames = sum(len(frames) - first for frames in now)
         units = data.units
         if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
             units += (
                 "; features are censored: the model's log p has probabilities of the bounds in it "
                 "and is not to be compared with the other rows'"
             )
-        self._write(Path(log_dir), rows, n_frames, units)
+        note = self._note(sums[0], units, *self.baselines.n_known(data))
+        self._write(Path(log_dir), rows, sums[0], note)
         log_table(trainer, "comparison/table", *_columns(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value
@@ -97,37 +156,63 @@ class Comparison(pl.Callback):
         })  # fmt: skip
 
     @torch.no_grad()
-    def _model_row(self, pl_module: Any, test: list[Tensor], first: int) -> Row:
-        model = pl_module.model
-        generator = torch.Generator(pl_module.device).manual_seed(0)
-        log_p, of_samples, of_mean = [], [], []
-        for frames in test:
-            x = frames[None].to(pl_module.device)
-            log_p.append(model.log_prob(x)[0, first:])
-            draws = model.one_step_samples(x, n_samples=self.n_samples, generator=generator)
-            of_samples.append((draws - x).square().sum(-1).mean(0)[0, first:])
-            mean = model.predictive_mean(x, n_samples=self.n_mean, generator=generator)
-            of_mean.append((mean - x).square().sum(-1)[0, first:])
-        name = type(model).__name__
-        return Row(
-            name, *(torch.cat(v).double().mean().item() for v in (log_p, of_samples, of_mean))
+    def _of_model(
+        self,
+        pl_module: Any,
+        sequence: FrameSequence,
+        first: int,
+        every: int,
+        generator: torch.Generator,
+    ) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor] | None]]:
+        """The scored frames of a sequence in pieces: the first one's number, counted from the first
+        one scored; log p; and of every n-th frame, if there is one, the errors."""
+        model, u, start = pl_module.model, None, 0
+        for piece in sequence.frames[None].split(PIECE, 1):
+            x = piece.to(pl_module.device)
+            history, u = model.states(x, u)
+            skip, offset = max(first - start, 0), -start % every
+            log_p = model.log_prob_given(history, x)[0, skip:]
+            x, history = x[:, offset::every], history[:, offset::every]
+            at = max(start - first, 0)
+            start += piece.shape[1]
+            if not x.shape[1]:
+                yield at, log_p, None
+                continue
+            draws = model.sample_given(history, (self.n_samples,), generator)
+            mean = model.mean_given(history, self.n_mean, generator)
+            unscored = max(-(-(skip - offset) // every), 0)
+            of_samples = (draws - x).square().sum(-1).mean(0)[0, unscored:]
+            of_mean = (mean - x).square().sum(-1)[0, unscored:]
+            yield at, log_p, (of_samples, of_mean)
+
+    def _note(self, sums: _Sums, units: str, n_fitted: int, n_known: int) -> str:
+        """What the figures are of."""
+        frames = f"{sums.n} test frames"
+        if sums.n_others < sums.n:
+            frames += (
+                f", of which {sums.n - sums.n_others} break a relation of the training data, so "
+                "that their density is 0 (score names the feature)"
+            )
+        some = f" (of {sums.n_errors} frames, spread over all files)"
+        fitted = f" Baselines: fitted on {n_fitted} of {n_known} frames, spread over all files."
+        return (
+            f"{frames}, one step ahead, {units}. log p: higher is better; "
+            f"errors are squared, summed over features{some * (sums.n_errors < sums.n)}. Model: "
+            f"{self.n_samples} draws a frame, mean of {self.n_mean}.{fitted * (n_fitted < n_known)}"
         )
 
-    def _write(self, folder: Path, rows: list[Row], n_frames: int, units: str) -> None:
+    def _write(self, folder: Path, rows: list[Row], sums: _Sums, note: str) -> None:
+        heads = _HEADS | {"log_prob_of_others": f"of the other {sums.n_others} of {sums.n} frames"}
+        names, values = _columns(rows)
         with open(folder / "comparison.csv", "w", newline="") as file:
-            names, values = _columns(rows)
             filled = [["" if x != x else x for x in row] for row in values]
             csv.writer(file).writerows([names, *filled])
-        head = ["model", *(_HEADS[key] for key in names[1:])]
-        table = [head, ["---", *["---:"] * (len(head) - 1)], *map(_written, values)]
+        cells = [["", *(heads[key] for key in names[1:])], *(_written(names, r) for r in values)]
+        head = ["model", *cells[0][1:]]
+        table = [head, ["---", *["---:"] * (len(head) - 1)], *cells[1:]]
         lines = [f"| {' | '.join(cells)} |" for cells in table]
-        note = (
-            f"{n_frames} test frames, one step ahead, {units}. log p: higher is better; "
-            f"errors are squared, summed over features. Model: {self.n_samples} draws a frame, "
-            f"mean of {self.n_mean}."
-        )
         (folder / "comparison.md").write_text("\n".join([*lines, "", note, ""]))
-        print("\n" + "\n".join(_aligned(rows)) + "\n" + note)
+        print("\n" + "\n".join(_aligned(cells)) + "\n" + note)
 
 
 _HEADS = {
@@ -140,33 +225,49 @@ _HEADS = {
 
 def _columns(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
     """Names and values of the columns that hold something."""
-    n = len(Row._fields) - math.isnan(rows[0].bits_per_sample)
-    return Row._fields[:n], [tuple(row[:n]) for row in rows]
+    empty = ("log_prob_of_others", "bits_per_sample")
+    kept = [
+        i for i, key in enumerate(Row._fields) if key not in empty or not math.isnan(rows[0][i])
+    ]
+    return [Row._fields[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
 
 
-def _written(row: tuple[Any, ...]) -> list[str]:
+def _written(names: Sequence[str], row: tuple[Any, ...]) -> list[str]:
     """A row's cells; empty where there is no number, and bits with three digits."""
-    digits = ("", ".2f", ".2f", ".2f", ".3f")
-    return ["" if x != x else format(x, d) for x, d in zip(row, digits, strict=False)]
+    digits = {"name": "", "bits_per_sample": ".3f"}
+    pairs = zip(names, row, strict=True)
+    return ["" if x != x else format(x, digits.get(key, ".2f")) for key, x in pairs]
 
 
-def _baseline_row(baseline: Baseline, test: list[Tensor], first: int) -> Row:
-    log_p = torch.cat([baseline.log_prob(frames, first) for frames in test])
-    errors = [baseline.squared_errors(frames, first) for frames in test]
-    of_samples, of_mean = (torch.cat(parts) for parts in zip(*errors, strict=True))
-    return Row(baseline.title, *(v.mean().item() for v in (log_p, of_samples, of_mean)))
+def _of_baseline(
+    baseline: Baseline, sequence: FrameSequence, first: int, every: int
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    of_samples, of_mean = baseline.squared_errors(sequence.frames, first)
+    some = slice(-first % every, None, every)
+    return baseline.log_prob(sequence.frames, first), (of_samples[some], of_mean[some])
 
 
-def _process_rows(data: FrameDataModule, test: list[Tensor], first: int) -> list[Row]:
-    """The row of the process that made the data; none where it is not known."""
-    known = [process for process in map(data.process, test) if process is not None]
-    if not known:
-        return []
-    found = [[part[first:] for part in process] for process in known]
-    log_p, mean, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
-    of_mean = (torch.cat([frames[first:] for frames in test]) - mean).square().sum(-1)
-    of_samples = of_mean + variance.sum(-1)
-    return [Row("the process itself", *(v.mean().item() for v in (log_p, of_samples, of_mean)))]
+def _of_process(
+    sequence: FrameSequence, process: tuple[Tensor, Tensor, Tensor], first: int, every: int
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Figures of the process that made the data."""
+    log_p, mean, variance = (part[first:] for part in process)
+    of_mean = (sequence.frames[first:] - mean).square().sum(-1)
+    some = slice(-first % every, None, every)
+    return log_p, ((of_mean + variance.sum(-1))[some], of_mean[some])
+
+
+def _reference_rows(
+    data: FrameDataModule, known: Sequence[FrameSequence], test: Sequence[FrameSequence], first: int
+) -> list[Row]:
+    """Rows of what this kind of data has to beat."""
+    rows = []
+    for name, found in data.references(known, test).items():
+        sums = _Sums()
+        for log_p, sequence in zip(found, test, strict=True):
+            sums.add(log_p[first:], sequence.log_jacobian[first:].isneginf(), None)
+        rows.append(sums.row(name))
+    return rows
 
 
 def _bits(data: FrameDataModule, log_prob: float) -> float:
@@ -175,13 +276,13 @@ def _bits(data: FrameDataModule, log_prob: float) -> float:
     return math.nan if bits is None else bits
 
 
-def _aligned(rows: list[Row]) -> list[str]:
-    names, values = _columns(rows)
-    head, widths = ["", *(_HEADS[key] for key in names[1:])], (26, 23, 18, 15, 17)
+def _aligned(cells: list[list[str]]) -> list[str]:
+    """Lines whose columns stand below each other."""
+    widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
     return [
         "".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=False))
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for cells in (head, *map(_written, values))
+        for row in cells
     ]

@@ -135,7 +135,7 @@ class Samples(pl.Callback):
                 ("continuation", "Continued", given, torch.cat((prefix, more)), n_prefix),
                 ("one_step", "One step ahead", "the mean of every frame, given the past", mean, 0),
             ):
-                raw = None if sequence.raw is None else np.asarray(sequence.raw[:n])
+                raw = np.asarray(sequence.raw[:n]) if n and sequence.raw is not None else None
                 yield _Drawn(group, _numbered(kind, i), title, note, shown, raw)
         for i, frames in enumerate(drawn):
             title = f"Sample {i + 1}"
