@@ -1,4 +1,5 @@
-"""Throughput and memory of the data side: preparing, statistics, loading, ten times the corpus.
+"""Measure throughput and memory of the data side: preparing, statistics, loading, and a corpus ten
+times as large.
 
 Run ``python -m benchmarks.data``; ``--data`` names a folder of .bvh takes (by default the motion
 shipped with the package, which is repeated), ``--speech`` a folder of sound to prepare. Times
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules import FrameDataModule, MocapDataModule
-from rnade_lightning.datamodules.core.corpus import find_files
+from rnade_lightning.datamodules.core.files import find_files
 from rnade_lightning.datamodules.core.moments import moments
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.store import Kept
@@ -29,7 +30,7 @@ _WINDOW, _BATCH = 64, 32
 
 
 class NumbersDataModule(FrameDataModule):
-    """Frames in ``.npy`` files: reading costs nothing, so what is measured is what comes after."""
+    """Frames in ``.npy`` files. Reading costs nothing, so only what comes after it is measured."""
 
     extensions = (".npy",)
 
@@ -42,7 +43,7 @@ class NumbersDataModule(FrameDataModule):
 
 
 def best(action: Callable[[], Any], repeats: int = 3) -> float:
-    """Seconds of the fastest of some repetitions."""
+    """Return the seconds of the fastest of some repetitions."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -52,7 +53,7 @@ def best(action: Callable[[], Any], repeats: int = 3) -> float:
 
 
 def copies(folder: Path, files: list[Path], n: int) -> Path:
-    """A folder of ``n`` symbolic links to each file, each under a name of its own."""
+    """Return a folder of ``n`` symbolic links to each file, each under a name of its own."""
     folder.mkdir()
     for i, file in enumerate(files):
         for k in range(n):
@@ -61,7 +62,8 @@ def copies(folder: Path, files: list[Path], n: int) -> Path:
 
 
 def preparing(data: str | None, scratch: Path) -> None:
-    """Motion frames per second from BVH into the store, and what it takes to open it again."""
+    """Return the motion frames per second from BVH into the store, and the time to open it
+    again."""
     source = find_files(data or MocapDataModule.shipped or "", (".bvh", ".bvh.gz"))
     root = copies(scratch / "takes", source, 1 if len(source) > 20 else -(-40 // len(source)))
     files = find_files(root, (".bvh", ".bvh.gz"))
@@ -84,7 +86,7 @@ def preparing(data: str | None, scratch: Path) -> None:
 
 
 def preparing_speech(folder: str, scratch: Path) -> None:
-    """Seconds of sound per second from files into the store, by kind of frame."""
+    """Return the seconds of sound per second from files into the store, by kind of frame."""
     files = find_files(folder, AudioDataModule.extensions)
     kinds: tuple[Any, ...] = ("waveform", "residual", "log_mel")
     for kind in kinds:
@@ -100,7 +102,7 @@ def preparing_speech(folder: str, scratch: Path) -> None:
 
 
 def loading(scratch: Path) -> None:
-    """Frames per second of the training loader, and of statistics."""
+    """Return the frames per second of the training loader, and of statistics."""
     rng = np.random.default_rng(0)
     for name, n_features in (("waveform", 200), ("mel", 80), ("motion", 62)):
         root = scratch / name
@@ -122,7 +124,8 @@ def loading(scratch: Path) -> None:
 
 
 def memory(scratch: Path) -> None:
-    """Peak memory of statistics and one epoch, for a corpus and ten of it."""
+    """Return the peak memory of statistics and one epoch, for a corpus and one ten times as
+    large."""
     rng = np.random.default_rng(0)
     files = []
     for i in range(50):
@@ -140,7 +143,7 @@ def memory(scratch: Path) -> None:
 
 
 def epoch(root: str, cache: str) -> None:
-    """One epoch over a folder; prints the peak of this process and of its largest child."""
+    """Run one epoch over a folder; print the peak of this process and of its largest child."""
 
     def peak() -> float:
         status = Path("/proc/self/status").read_text()
@@ -155,7 +158,7 @@ def epoch(root: str, cache: str) -> None:
 
 
 def main() -> None:
-    """Runs all parts."""
+    """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", help="folder of .bvh takes")
     parser.add_argument("--speech", help="folder of sound to prepare")

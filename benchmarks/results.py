@@ -1,4 +1,4 @@
-"""Results: runs every experiment of ``experiments.yaml`` and makes RESULTS.md of what they left.
+"""Run every experiment of ``experiments.yaml``, and make RESULTS.md from the stored metrics.
 
     python -m benchmarks.results                           RESULTS.md from the stored metrics
     python -m benchmarks.results run TASK [NAME ..] --data PATH [--seeds 0 1 2]
@@ -42,12 +42,12 @@ Metrics = dict[str, Any]
 
 
 def experiments() -> dict[str, Any]:
-    """The tasks by name; see ``experiments.yaml``."""
+    """Return the tasks by name; see ``experiments.yaml``."""
     return yaml.safe_load((HERE / "experiments.yaml").read_text())
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's name.
+    """Return a name as part of a file's name.
 
     >>> slug("RNN-GMM, K = 10")
     'rnn-gmm-k-10'
@@ -59,7 +59,7 @@ def slug(name: str) -> str:
 
 
 def run(task: str, name: str, data: str | None, seed: int) -> Metrics:
-    """Runs a model or an ablation of a task from nothing and stores its metrics."""
+    """Run a model or an ablation of a task from nothing, and store its metrics."""
     spec = experiments()[task]
     test = name in spec["models"]
     of = spec["models" if test else "ablations"][name] or {}
@@ -102,7 +102,7 @@ def run(task: str, name: str, data: str | None, seed: int) -> Metrics:
 
 
 def rnade_lightning(*arguments: str) -> None:
-    """The command line, in a process of its own."""
+    """Run the command line in a process of its own."""
     subprocess.run([sys.executable, "-m", "rnade_lightning", *arguments], check=True)
 
 
@@ -126,7 +126,7 @@ def _latest(folder: Path) -> Path:
 
 
 def _training(runs: list[Path]) -> Metrics:
-    """What the run folders of a model, or of the members of an ensemble, say of their training."""
+    """Return figures of the training in the run folders of a model, or of an ensemble's members."""
     checkpoints = [load_checkpoint(str(path / "checkpoints" / "best.ckpt")) for path in runs]
     card = json.loads((runs[0] / "run.json").read_text())
     best = [_best(path) for path in runs]
@@ -143,7 +143,7 @@ def _training(runs: list[Path]) -> Metrics:
 
 
 def _tested(path: Path) -> Metrics:
-    """The table that ``test`` left: the model's row and those of the baselines."""
+    """Return the table that ``test`` left: the model's row and those of the baselines."""
     with open(path / "comparison.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     numbers = [{k: float(v) if v else None for k, v in row.items() if k != "name"} for row in rows]
@@ -152,7 +152,7 @@ def _tested(path: Path) -> Metrics:
 
 
 def _best(path: Path) -> Metrics:
-    """Of the epoch that validation chose (the last one without validation)."""
+    """Return the numbers of the epoch that validation chose (the last one without validation)."""
     with open(path / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     updates = max(int(row["step"]) for row in rows) + 1
@@ -168,7 +168,7 @@ def _best(path: Path) -> Metrics:
 
 
 def free_running(ckpt: str, n_samples: int = 8, seconds: float = 30.0) -> Metrics:
-    """How long samples from nothing stay with the data.
+    """Return how long samples from nothing stay with the data.
 
     A second of a sample has left the data if more than a tenth of its values lie outside the range
     that the training part has of their feature (for motion as rotations: joint limits), or if its
@@ -216,7 +216,7 @@ def _range(sequences: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _speeds(frames: torch.Tensor, n: int) -> np.ndarray:
-    """RMS change from frame to frame in every run of n frames."""
+    """Return RMS change from frame to frame in every run of n frames."""
     steps = frames.diff(dim=0).square().mean(-1)
     runs = [run.mean().sqrt().item() for run in steps.split(n) if len(run) >= n - 1]
     return np.array(runs)
@@ -247,12 +247,12 @@ def _spectral_distance(data: Any, drawn: torch.Tensor) -> float:
 
 
 def stored(task: str, name: str) -> list[Metrics]:
-    """The metrics of all seeds of a run."""
+    """Return the metrics of all seeds of a run."""
     return [json.loads(p.read_text()) for p in sorted((STORE / task).glob(f"{slug(name)}-?.json"))]
 
 
 def spread(values: list[float | None], digits: int = 2) -> str:
-    """Mean and, of several, the standard deviation.
+    """Return the mean and, if there are several, the standard deviation.
 
     >>> spread([1.0, 2.0, 3.0]), spread([1.0])
     ('2.00 ± 1.00', '1.00')
@@ -265,7 +265,7 @@ def spread(values: list[float | None], digits: int = 2) -> str:
 
 
 def table_of(task: str, spec: Any) -> list[str]:
-    """The models of a task and their baselines, best first."""
+    """Return the models of a task and their baselines, best first."""
     columns = [(key, heading, *(digits or [2])) for key, heading, *digits in spec["columns"]]
     first = columns[0][0]
     rows: list[tuple[float, list[str]]] = []
@@ -298,7 +298,7 @@ def table_of(task: str, spec: Any) -> list[str]:
 
 
 def ablations_of(task: str, spec: Any) -> list[str]:
-    """Validation likelihood of the best model with one thing changed."""
+    """Return the validation likelihood of the best model with one thing changed."""
     rows = []
     for name, of in (spec.get("ablations") or {}).items():
         for r in stored(task, name):
@@ -311,7 +311,7 @@ def ablations_of(task: str, spec: Any) -> list[str]:
 
 
 def tried_of(task: str) -> list[str]:
-    """Every configuration tried while options were chosen, on the validation part."""
+    """Return every configuration tried while options were chosen, on the validation part."""
     rows = []
     for path in sorted(TRIED.glob("*.csv")):
         with open(path, newline="") as file:
@@ -330,7 +330,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def write_results() -> str:
-    """The text of RESULTS.md."""
+    """Return the text of RESULTS.md."""
     lines = [*(HERE / "results.md.in").read_text().splitlines()]
     for task, spec in experiments().items():
         lines += ["", f"## {spec['title']}", "", *spec["about"].strip().splitlines(), ""]

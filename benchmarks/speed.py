@@ -1,4 +1,4 @@
-"""Speed and memory of the density, its gradient, the sampler and a whole fit, beside their peers.
+"""Measure speed and memory of density, gradient, sampler and a whole fit, beside their peers.
 
 ``python -m benchmarks.speed`` (needs the extra ``bench``) measures everything and writes
 ``benchmarks/README.md``; ``--only density`` and the like measure a part and print it. In every
@@ -40,8 +40,8 @@ Table = list[list[str]]
 
 
 def in_turns(actions: dict[str, Callable[[], Any]], turns: int = TURNS) -> dict[str, float]:
-    """Median milliseconds of each action, all of them run once in every turn, after one unmeasured
-    turn."""
+    """Return the median milliseconds of each action. All run once in every turn, after one
+    unmeasured turn."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for turn in tqdm(range(turns + 1), leave=False, disable=not sys.stderr.isatty()):
         for name, action in actions.items():
@@ -65,7 +65,8 @@ def size_of(sizes: tuple[int, ...]) -> str:
 
 
 def loop_over_features(model: RNADE, x: Tensor) -> Tensor:
-    """Log density as the 2014 code computed it: feature by feature, autograd keeping the rest."""
+    """Return the log density as the 2014 code computed it: feature by feature, the rest by
+    autograd."""
     a, log_p = model.c.expand(len(x), -1), x.new_zeros(len(x))
     for d in range(x.shape[1]):
         biases = model.static_params()
@@ -85,7 +86,7 @@ def step_of(log_prob: Callable[[Tensor], Tensor], model: torch.nn.Module, x: Ten
 
 
 def matrix_product() -> tuple[Callable[[], Any], float]:
-    """A large product, and its operations."""
+    """Return a large product as an action, and the number of its operations."""
     A = torch.randn(2048, 2048)
     return lambda: A @ A, 2 * 2048**3
 
@@ -218,7 +219,8 @@ def one_thread() -> Iterator[None]:
 
 
 class Timer(pl.Callback):
-    """Seconds of every epoch, training, validation and other callbacks, but for the first two."""
+    """Measures the seconds of every epoch, training, validation and other callbacks, but for the
+    first two."""
 
     times: list[float]
 
@@ -230,14 +232,14 @@ class Timer(pl.Callback):
 
 
 class Empty(RNNRNADEModule):
-    """A step that computes nothing: what Lightning's loop takes."""
+    """A step that computes nothing: it measures Lightning's loop alone."""
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         return self.model.u_0.sum()
 
 
 def fit(folder: str, *options: str, epochs: int = 12) -> float:
-    """Median seconds of an epoch of ``fit`` with the shipped defaults."""
+    """Return the median seconds of an epoch of ``fit`` with the shipped defaults."""
     Timer.times = []
     arguments = (
         f"--trainer.max_epochs={epochs}", "--trainer.enable_progress_bar=false",
@@ -266,7 +268,7 @@ def whole_fit() -> str:
 
 
 def rest_of_a_step() -> str:
-    """What a step takes beside log p, its gradient and Lightning's own loop."""
+    """Return the time of a step beside log p, its gradient and Lightning's own loop."""
     from rnade_lightning.datamodules import AudioDataModule, FrameDataModule, MocapDataModule
 
     rows: Table = []

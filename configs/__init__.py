@@ -1,2 +1,2 @@
-"""The shipped experiments: ``base.yaml`` is under every run, ``motion.yaml`` is what ``fit`` runs
-where no data are named."""
+"""The shipped experiments: ``base.yaml`` is part of every run. ``fit`` runs ``motion.yaml`` if no
+data are given."""

@@ -1,4 +1,4 @@
-"""What the site needs beside its Markdown: README and RESULTS as pages, the numbers of the
+"""Add to the site what its Markdown lacks: README and RESULTS as pages, the numbers of the
 benchmarks, a place for every file of the repository that a page links to, and formulas as MathML.
 
 Formulas are set when the site is built, so that a page needs no script and no network for them.
@@ -60,8 +60,8 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
 
 
 def _moved(markdown: str, folder: Path) -> str:
-    """Links of a page in a folder: to modules, their place in the API; to other files, their
-    place in the site, which is that in docs/ or in the repository."""
+    """Return a page of a folder with its links moved: to modules, their place in the API; to other
+    files, their place in the site, which is that in docs/ or in the repository."""
 
     def place(match: re.Match[str]) -> str:
         path = (folder / match[1]).resolve()

@@ -7,10 +7,9 @@ import argparse
 import json
 import operator
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,128 +20,60 @@ import torch
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
-from rnade_lightning.callbacks import EpochLines, GradientError
-from rnade_lightning.checkpoints import Trust, hyperparameters, load_checkpoint, module_class
-from rnade_lightning.class_paths import locate, public_path, trusting
-from rnade_lightning.components import component_class
+from rnade_lightning.callbacks import EpochLines, GradientError, LastCheckpoint, TimeLimit
+from rnade_lightning.checkpoints import Trust
+from rnade_lightning.class_paths import trusting
+from rnade_lightning.command_parser import (
+    FROM_DATA,
+    PACKAGE,
+    PROG,
+    Parser,
+    given,
+    on_rank_zero,
+    refuse,
+)
 from rnade_lightning.datamodules import DataError, FrameDataModule
+from rnade_lightning.front_page import answered
 from rnade_lightning.hyperparameters import accepted
-from rnade_lightning.lightning_module import SequenceModule, density_class
-from rnade_lightning.messages import cause, explain, listed, near, one_line, quiet
+from rnade_lightning.lightning_module import SequenceModule
+from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
+from rnade_lightning.ranks import GRACE
+from rnade_lightning.run_files import WholeCheckpoints
+from rnade_lightning.run_folders import good_beside, slurm_job
+from rnade_lightning.runs import (
+    Run,
+    SaveConfig,
+    WatchedRanks,
+    as_typed,
+    current,
+    lost_process,
+    requeue,
+    wandb_cannot_write,
+)
+from rnade_lightning.signals import Interrupted, watch
+from rnade_lightning.starting import Start, start_of
+from rnade_lightning.stored_module import OF_OPTIMIZER
 
-PACKAGE = "rnade_lightning"
-PROG = f"python -m {PACKAGE}"
 COMMANDS = {
     c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
 }
 
-FROM_DATA = ("n_features", "noise_scale")
-"""Arguments of a model that the data tell."""
-FROM_OPTIMIZER = ("lr",)
-"""Arguments of a model that the optimiser's options tell."""
-
 DEFAULT_EXPERIMENT = "motion.yaml"
 """What is run where no data are named."""
 
-TRAINER_HELP = """
-Training (a selection; all options of Lightning's Trainer are accepted):
-  --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
-  --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.num_nodes N, --trainer.strategy ddp
-  --trainer.precision bf16-mixed, --trainer.gradient_clip_val X, --trainer.enable_progress_bar false
-  --optimizer CLASS, --optimizer.lr X, --lr_scheduler CLASS
-  --seed_everything N   seed of the weights and of everything drawn
-
-Other:
-  --config FILE         YAML file of options; several are merged in their order
-  --test_after_fit false
-                        leave the test part alone, while options are being chosen
-  --ckpt_path FILE      checkpoint to go on from, or to test
-  --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
-  --model CLASS, --data CLASS
-                        another class, by its name; its options: --model.help, --data.help CLASS
-  --print_config        every option there is, as it would be used
-"""
-
-
-BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
-    "component": component_class,
-    "density": density_class,
-}
-"""Options of a model that name a class, and how it is found."""
-BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
-"""What is chosen by class: the option and the base of all classes."""
-
-
-_given: ContextVar[Sequence[str]] = ContextVar("given", default=())
-"""The options of the command that is run, from which a message takes their paths."""
-
-
-class Parser(LightningArgumentParser):
-    """Says what is wrong with an option in one line, without the page of usage, and helps on one
-    page: the options of the model and of the data at their defaults, the trainer's common ones."""
-
-    def add_subclass_arguments(
-        self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Leave out of a model's options what the optimiser's tell."""
-        if baseclass is SequenceModule:
-            kwargs["skip"] = set(FROM_OPTIMIZER)
-        return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
-
-    def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Put the path of a class for its short name, which jsonargparse takes for a wrong path
-        where arguments stand beside it."""
-        for options in (obj, namespace or {}):
-            for name, find in BY_SHORT_NAME.items():
-                spec = options.get(name)
-                if isinstance(spec, dict) and "." not in spec.get("class_path", "."):
-                    options[name] = spec | {"class_path": public_path(find(spec["class_path"]))}
-        return super().parse_object(obj, namespace, *args, **kwargs)
-
-    def get_defaults(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the default classes of model and data without their options: another class that
-        is chosen does not inherit them."""
-        found = super().get_defaults(*args, **kwargs)
-        for key in BASES:
-            if found.get(key) is not None:
-                found[key].pop("init_args", None)
-        return found
-
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
-        try:
-            chosen = self.get_defaults()
-            kinds: dict[str, type] = {
-                key: locate(chosen[key].class_path, base) for key, base in BASES.items()
-            }
-        except (AttributeError, KeyError):  # not a command that runs an experiment
-            return super().format_help(*args, **kwargs)
-        command = self.prog.split()[-1]
-        page = LightningArgumentParser(
-            prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
-        )
-        for key, kind in kinds.items():
-            page.add_class_arguments(kind, key, skip={*FROM_DATA, *FROM_OPTIMIZER})
-        return page.format_help() + TRAINER_HELP
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        said = explain(message, self.get_defaults, _given.get())
-        key = said.split(" ")[0].rstrip(":").rpartition(".")[2]
-        if "no such option" in said and key in FROM_OPTIMIZER:
-            said = said.split("; did you mean")[0]
-            said += f"; give it to the optimiser, as --optimizer.{key}"
-        _refuse(said)
-
 
 class Trainer(pl.Trainer):
-    """Lightning's, with one command more."""
+    """The trainer of Lightning, with one command more."""
 
     def prepare(self, model: pl.LightningModule, datamodule: FrameDataModule) -> None:
-        """Read all files into the frame store, and say what was found.
+        """Read all files into the frame store, and print a card of the data.
 
         Args:
             model: not used.
@@ -154,7 +85,7 @@ class Trainer(pl.Trainer):
 
 
 class CLI(LightningCLI):
-    """Lightning's command line with our defaults; ``fit`` ends in a ``test`` of the best."""
+    """Lightning's command line with our defaults; ``fit`` ends with a ``test`` of the best."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in FROM_DATA:
@@ -162,53 +93,81 @@ class CLI(LightningCLI):
                 "data", f"model.init_args.{name}", operator.attrgetter(name), apply_on="instantiate"
             )
         parser.add_instantiator(self._make_model, SequenceModule)
+        parser.add_instantiator(self._make_data, FrameDataModule)
         parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="test the best weights after fit"
         )
+        parser.add_argument(
+            "--weights_from", type=str | None, default=None,
+            help="checkpoint, or folder of save_pretrained, from whose weights fit starts anew",
+        )  # fmt: skip
         parser.add_argument(
             "--trust", type=Trust, default=[], help="packages whose classes a checkpoint may name"
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Also takes the model's class and options from the checkpoint, if one is named."""
+        """Parse arguments; take the model's class and options from a checkpoint that they name."""
         super().parse_arguments(parser, args)
         command = self.config.subcommand
-        self._wandb_id, self._trust = None, None
-        ckpt_path = self.config[command].get("ckpt_path")
-        if not ckpt_path:
-            return
-        checkpoint = load_checkpoint(ckpt_path)
-        if command == "fit":  # the run goes on, in W&B too
-            self._wandb_id = checkpoint.get("callbacks", {}).get("RunCard", {}).get("wandb_id")
-        trust = self.config[command].trust
-        named = _packages(self.config[command].get("model"))  # by the user, and so trusted
-        self._trust = [*([trust] if isinstance(trust, str) else trust), *named]
-        kind = module_class(checkpoint, self._trust)
-        told = (*FROM_DATA, *FROM_OPTIMIZER)  # those of the data at hand: a misfit is seen
-        options = accepted(kind, hyperparameters(checkpoint))
-        model = {
-            "class_path": public_path(kind),
-            "init_args": {name: value for name, value in options.items() if name not in told},
-        }
-        self.config[command].pop("model")  # of which nothing is to be left
-        self.config = parser.parse_object({command: {"model": model}}, self.config)
+        self._wandb_id: str | None = None
+        self.run = Run([command, *given.get()], self.config[command])
+        current.set(self.run)
+        self._start = self._take_model(parser, command)
+        self.save_config_kwargs = {"typed": as_typed(self.config[command])}
+        self.run.arrange(self.config[command])
+        if command == "fit" and slurm_job():
+            watch.add(signal.SIGUSR1)
 
-    def _make_model(self, kind: type[SequenceModule], *args: Any, **kwargs: Any) -> SequenceModule:
-        """Make the model, which is told what the optimiser's options are."""
+    def _take_model(self, parser: LightningArgumentParser, command: str) -> Start | None:
+        """Take the model's class and options from the checkpoint that the command names."""
+        options, goes_on = self.config[command], command == "fit"
+        trust = options.get("trust") or []
+        named = _packages(options.get("model"))  # by the user, and so trusted
+        trust = [*([trust] if isinstance(trust, str) else trust), *named]
+        paths = list(given_paths(given.get()))
+        try:
+            start = start_of(options, goes_on, trust, paths)
+        except ValueError as error:
+            ckpt_path = options.get("ckpt_path")
+            beside = good_beside(ckpt_path) if ckpt_path and "readable" in str(error) else None
+            if beside is None:
+                raise
+            raise ValueError(f"{error}: --ckpt_path {beside} lies beside it") from None
+        if start is None:
+            return None
+        if goes_on and start.by_trainer:  # the run goes on, in W&B too
+            states = start.checkpoint.get("callbacks", {})
+            self._wandb_id = states.get("RunCard", {}).get("wandb_id")
+            self.run.n_rows = start.checkpoint.get("metrics_rows")
+        self.config[command].pop("model")  # of which nothing is to be left
+        self.config = parser.parse_object({command: {"model": start.model}}, self.config)
+        return start
+
+    def _make_data(self, kind: type[FrameDataModule], /, **kwargs: Any) -> FrameDataModule:
+        """Make the data module, scaled as the weights that a new run starts from need it."""
+        data = kind(**kwargs)
+        return self._start.scale(data) if self._start else data
+
+    def _make_model(self, kind: type[SequenceModule], /, **kwargs: Any) -> SequenceModule:
+        """Make the model, and tell it the learning rate of the optimiser's options."""
         given = self.config[self.config.subcommand].optimizer.init_args
-        told = {name: given[name] for name in FROM_OPTIMIZER if name in given}
-        return kind(*args, **(kwargs | accepted(kind, told)))
+        told = {name: given[name] for name in OF_OPTIMIZER if name in given}
+        told |= self._start.told if self._start else {}
+        return kind(**(kwargs | accepted(kind, told)))
 
     def instantiate_classes(self) -> None:
-        """Lightning's, which imports what a checkpoint alone names from trusted packages only."""
-        context: AbstractContextManager[Any] = nullcontext()
-        if self._trust is not None:
-            context = trusting(self._trust)
-        with context:
+        """Instantiate as Lightning does; import a checkpoint's classes from trusted packages."""
+        if (start := self._start) is None:
             super().instantiate_classes()
+            return
+        with trusting(start.trust):
+            super().instantiate_classes()
+        start.load(self.model)
+        if not start.by_trainer:
+            self.config_init[self.config.subcommand]["ckpt_path"] = None
 
     def _parse_ckpt_path(self) -> None:
-        """Done in `parse_arguments`, with clear errors."""
+        """Do nothing: `parse_arguments` has read the checkpoint, with clear errors."""
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -216,34 +175,69 @@ class CLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         chosen = self._get(self.config_init, "trainer.callbacks") or []
-        callbacks: list[pl.Callback] = chosen if isinstance(chosen, list) else [chosen]
-        # Of two of ours of a kind the last counts: callbacks+=Samples sets the options of Samples.
+        callbacks: list[pl.Callback] = [*chosen] if isinstance(chosen, list) else [chosen]
+        # If one of ours is given twice, the last counts: callbacks+=Samples sets its options.
         ours = {type(c): c for c in callbacks if type(c).__module__.startswith(PACKAGE)}
-        callbacks[:] = [c for c in callbacks if ours.get(type(c), c) is c]
+        callbacks = [c for c in callbacks if ours.get(type(c), c) is c]
+        callbacks.sort(key=lambda c: not isinstance(c, LastCheckpoint))
+        if limit := self._get(self.config_init, "trainer.max_time"):
+            callbacks.append(TimeLimit(limit))
+            kwargs["max_time"] = None
         bar = self._get(self.config_init, "trainer.enable_progress_bar") is not False
         own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
         if bar and not own and not sys.stdout.isatty():
-            kwargs["callbacks"] = [*callbacks, EpochLines()]
+            callbacks.append(EpochLines())
+        self.callbacks = kwargs["callbacks"] = [*callbacks, WatchedRanks(self.run)]
+        plugins = self._get(self.config_init, "trainer.plugins") or []
+        plugins = [*plugins] if isinstance(plugins, list) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(WholeCheckpoints())
+        own_cluster = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+        if SLURMEnvironment.detect() and not own_cluster:
+            plugins.append(SLURMEnvironment(auto_requeue=False))  # ours: at the end of a step
+        kwargs["plugins"] = plugins
+        found = self._get(self.config_init, "trainer.logger")
+        loggers = found if isinstance(found, list) else [found] if found else []
+        folder = self.run.start(loggers)
+        if folder is not None:
+            kwargs["default_root_dir"] = str(folder)
+        to_wandb = [logger for logger in loggers if isinstance(logger, WandbLogger)]
+        if folder and to_wandb and on_rank_zero() and (why := wandb_cannot_write(folder)):
+            kwargs["logger"] = [logger for logger in loggers if logger not in to_wandb]
+            rank_zero_warn(f"{folder}: {why}; the run goes on without W&B")
         trainer = super().instantiate_trainer(**kwargs)
+        if self.run.folder is None and loggers and trainer.loggers[0].log_dir:  # its own choice
+            self.run.folder = Path(trainer.loggers[0].log_dir)
         for logger in trainer.loggers:
-            logs = self.config.subcommand != "prepare"  # which leaves no run folder
-            if isinstance(logger, WandbLogger) and logs and _on_rank_zero():
+            if isinstance(logger, WandbLogger) and on_rank_zero():
                 # W&B's files go into the run folder, whose name is known now
-                folder = str(trainer.loggers[0].log_dir)
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                logger._save_dir = logger._wandb_init["dir"] = folder
+                place = str(trainer.loggers[0].log_dir)
+                Path(place).mkdir(parents=True, exist_ok=True)
+                logger._save_dir = logger._wandb_init["dir"] = place
                 logger._wandb_init.pop("anonymous", None)  # W&B warns of it, though it is unset
                 if self._wandb_id and not (logger.version or os.environ.get("WANDB_RUN_ID")):
                     logger._id = logger._wandb_init["id"] = self._wandb_id
         return trainer
 
     def after_fit(self) -> None:
-        if self.trainer.interrupted or not self.config.fit.test_after_fit:
+        keeper = [c for c in self.callbacks if isinstance(c, LastCheckpoint)]
+        if self.trainer.interrupted:
             return
+        if self.config.fit.test_after_fit:
+            self._test(trained=not keeper or keeper[0].has_trained)
+        if keeper and keeper[0].failed:
+            raise ValueError(
+                f"the weights could not be kept at the end: {keeper[0].failed}; make room, and go "
+                "on from the last checkpoint, if there is one, or train again"
+            )
+
+    def _test(self, trained: bool) -> None:
+        """Test the best weights, else the last ones."""
         best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
-        self.trainer.test(
-            self.model, datamodule=self.datamodule, ckpt_path="best" if best else None
-        )
+        weights = "best" if best else None  # the last ones, as training left them
+        if not best and not trained and self.run.last:
+            weights = str(self.run.last)  # which may be averaged; those to train on are not
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=weights)
         self._say_where()
 
     def after_test(self) -> None:
@@ -263,7 +257,7 @@ class CLI(LightningCLI):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Runs one command; what is wrong with its input is said in one line, with exit status 1.
+    """Run one command. A mistake in its input is told in one line, with exit status 1.
 
     Args:
         args: the command and its options; None for those of the process.
@@ -271,24 +265,21 @@ def main(args: Sequence[str] | None = None) -> None:
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
         os.environ[name] = os.environ.get(name) or value  # empty is as unset
     quiet()
+    torch.set_float32_matmul_precision("high")
     argv = list(sys.argv[1:] if args is None else args)
-    _given.set(argv[1:])
+    given.set(argv[1:])
+    current.set(None)
     try:
-        known = [*CLI.subcommands(), *COMMANDS]
-        if argv and not argv[0].startswith("-") and argv[0] not in known:
-            _refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
-        if argv and argv[0] in COMMANDS:
-            jsonargparse.auto_cli(
-                COMMANDS[argv[0]],
-                args=argv[1:],
-                as_positional=False,
-                parser_class=Parser,
-                prog=f"{PROG} {argv[0]}",
-                description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
-            )
-        else:
-            _lightning(argv)
-            _finish_wandb()
+        with watch.handled():
+            _run(argv)
+    except Interrupted as stop:
+        run = current.get()
+        requeued = stop.signum == signal.SIGUSR1
+        if on_rank_zero():
+            said = [requeue(stop)] if requeued else []
+            said += [run.said_of(stop) if run is not None else f"stopped by {stop}"]
+            print("\n".join(said), file=sys.stderr, flush=True)
+        sys.exit(stop.status if on_rank_zero() else 0)
     except (
         ValueError,
         OSError,
@@ -296,13 +287,49 @@ def main(args: Sequence[str] | None = None) -> None:
         GradientError,
         MisconfigurationException,
     ) as error:
-        if os.environ.get("RNADE_TRACEBACK"):
+        _end_by(error)
+    except RuntimeError as error:
+        if (said_of_it := lost_process(error)) is None:
             raise
-        if _on_rank_zero():
-            told = cause(error)
-            said = str(told) if isinstance(told, DataError) else one_line(str(told))
-            print(f"error: {said or type(told).__name__}", file=sys.stderr)
+        run = current.get()
+        if run and run.watcher:
+            run.watcher.join(2 * GRACE)  # it knows more, and ends this process
+        print(
+            f"error: {said_of_it}" + (f"; {run.how_to_go_on()}" if run and run.last else ""),
+            file=sys.stderr,
+        )
         sys.exit(1)
+
+
+def _run(argv: list[str]) -> None:
+    if answered(argv):
+        return
+    known = [*CLI.subcommands(), *COMMANDS]
+    if argv and not argv[0].startswith("-") and argv[0] not in known:
+        refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
+    if argv and argv[0] in COMMANDS:
+        jsonargparse.auto_cli(
+            COMMANDS[argv[0]],
+            args=argv[1:],
+            as_positional=False,
+            parser_class=Parser,
+            prog=f"{PROG} {argv[0]}",
+            description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
+        )
+    else:
+        _lightning(argv)
+        _finish_wandb()
+
+
+def _end_by(error: Exception) -> NoReturn:
+    """End the process with the one line of an error; raise it where a traceback is asked for."""
+    if os.environ.get("RNADE_TRACEBACK"):
+        raise error
+    if on_rank_zero():
+        told = cause(error)
+        said = str(told) if isinstance(told, DataError) else one_line(str(told))
+        print(f"error: {said or type(told).__name__}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _lightning(argv: list[str]) -> None:
@@ -310,7 +337,7 @@ def _lightning(argv: list[str]) -> None:
     defaults = {"default_config_files": [str(configs / "base.yaml")]}
     if argv and argv[0] in CLI.subcommands() and not _names_data(argv[1:]):
         argv = [argv[0], f"--config={configs / DEFAULT_EXPERIMENT}", *argv[1:]]
-        if _on_rank_zero():
+        if on_rank_zero():
             print(f"no data are named: {argv[0]} takes configs/{DEFAULT_EXPERIMENT}, "
                   "the shipped motion", file=sys.stderr)  # fmt: skip
     CLI(
@@ -320,7 +347,7 @@ def _lightning(argv: list[str]) -> None:
         subclass_mode_data=True,
         seed_everything_default=0,
         trainer_class=Trainer,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=SaveConfig,
         load_from_checkpoint_support=False,  # hyperparameters are what the class was given
         parser_class=Parser,
         parser_kwargs={command: defaults for command in CLI.subcommands()}
@@ -334,8 +361,8 @@ def _lightning(argv: list[str]) -> None:
 
 
 def _names_data(argv: Sequence[str]) -> bool:
-    """Whether options, or configuration files among them, say anything of the data (or ask for
-    help, which is of no experiment)."""
+    """Return whether the options, or the configuration files among them, name the data or ask for
+    help (which needs no experiment)."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     known, others = parser.parse_known_args(argv)
@@ -352,7 +379,7 @@ def _names_data(argv: Sequence[str]) -> bool:
 
 
 def _packages(value: Any) -> list[str]:
-    """The packages of all class paths in the options of a model."""
+    """Return the packages of all class paths in the options of a model."""
     if isinstance(value, str):
         parts = value.split(".")
         return parts[:1] if len(parts) > 1 and all(map(str.isidentifier, parts)) else []
@@ -363,23 +390,11 @@ def _packages(value: Any) -> list[str]:
 
 
 def _finish_wandb() -> None:
-    """Ends the W&B run of this process, if there is one: all of it is written when we return."""
+    """End the W&B run of this process, if there is one, so that all of it is written."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
 
 
-def _refuse(said: str) -> NoReturn:
-    """End the process with one line on its options."""
-    if _on_rank_zero():
-        print(f"error: {said} (options: --help)", file=sys.stderr)
-    sys.exit(2)
-
-
-def _on_rank_zero() -> bool:
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
     main()

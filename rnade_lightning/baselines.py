@@ -1,4 +1,4 @@
-"""What the model has to beat: linear predictors with a full Gaussian error.
+"""Baselines, which the model has to beat: linear predictors with a full Gaussian error.
 
 Conventions:
     Sequences ``(T, D)`` in the model's standardised units; log densities in nats per frame, squared
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VAR:
-    """x_t = A [x_{t-1}; ..; x_{t-p}; 1] + e_t with e_t ~ N(0, covariance).
+    """A vector autoregression, x_t = A [x_{t-1}; ..; x_{t-p}; 1] + e_t with e_t ~ N(0, covariance).
 
     Attributes:
         A: coefficients ``(D, p D + 1)``.
@@ -31,7 +31,8 @@ class VAR:
 
     @classmethod
     def fit(cls, sequences: Sequence[Tensor], n_lags: int = 3, ridge: float = 0.1) -> VAR:
-        """Ridge regression (the intercept is not shrunk) and the covariance of its residuals.
+        """Fit by ridge regression (the intercept is not shrunk), with the covariance of its
+        residuals.
 
         Raises:
             ValueError: no sequence is longer than the n_lags.
@@ -44,36 +45,40 @@ class VAR:
 
     @classmethod
     def copy_last(cls, sequences: Sequence[Tensor]) -> VAR:
-        """The last frame, copied; as a density, plus a full Gaussian of the training residuals."""
+        """Return the model that copies the last frame, with a full Gaussian fitted to its
+        residuals."""
         past, now = _stack(sequences, 1)
         D = now.shape[1]
         A = torch.eye(D, D + 1, dtype=past.dtype)
         return cls(A, _covariance(now - past @ A.T), 1)
 
     def mean(self, frames: Tensor) -> Tensor:
-        """Predictive mean of frames p+1 .. T of a sequence, ``(T - p, D)``."""
+        """Return the predictive mean of frames p+1 .. T of a sequence, ``(T - p, D)``."""
         return _stack([frames], self.n_lags)[0] @ self.A.T
 
     def log_prob(self, frames: Tensor) -> Tensor:
-        """Log density of frames p+1 .. T given those before, ``(T - p,)``."""
+        """Return the log density of frames p+1 .. T given the frames before them, ``(T - p,)``,
+        nats."""
         return self.feature_log_prob(frames).sum(-1)
 
     def feature_log_prob(self, frames: Tensor) -> Tensor:
-        """The terms of `log_prob`: log density of every feature given the features before it
-        and the frames before, ``(T - p, D)``."""
+        """Return the terms of `log_prob`, ``(T - p, D)``: the log density of every feature given
+        the features before it and the frames before."""
         L = torch.linalg.cholesky(self.covariance)  # L_dd: deviation of d given those before
         error = (frames[self.n_lags :].double() - self.mean(frames)).T
         r = torch.linalg.solve_triangular(L, error, upper=False).T
         return -0.5 * r.square() - L.diagonal().log() - 0.5 * math.log(2 * math.pi)
 
     def squared_errors(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected squared error of a draw, exact, and squared error of the mean, ``(T - p,)``."""
+        """Return the exact expected squared error of a draw, and that of the mean, each ``(T -
+        p,)``."""
         of_mean = (frames[self.n_lags :] - self.mean(frames)).square().sum(-1)
         return of_mean + self.covariance.trace(), of_mean
 
 
 def _stack(sequences: Sequence[Tensor], n_lags: int) -> tuple[Tensor, Tensor]:
-    """Regressors [x_{t-1}; ..; x_{t-p}; 1] and targets x_t of all frames with p before them."""
+    """Return regressors [x_{t-1}; ..; x_{t-p}; 1] and targets x_t of all frames with p before
+    them."""
     sequences = [s.double() for s in sequences if len(s) > n_lags]
     if not sequences:
         raise ValueError(f"no sequence is longer than {n_lags} frames")
@@ -87,6 +92,7 @@ def _stack(sequences: Sequence[Tensor], n_lags: int) -> tuple[Tensor, Tensor]:
 
 
 def _covariance(residuals: Tensor) -> Tensor:
-    """Second moments, with a millionth of their mean on the diagonal so that they invert."""
+    """Return the second moments, with a millionth of their mean on the diagonal: they can be
+    inverted."""
     S = residuals.T @ residuals / len(residuals)
     return S + 1e-6 * S.diagonal().mean() * torch.eye(len(S), dtype=S.dtype)

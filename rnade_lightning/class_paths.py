@@ -26,6 +26,10 @@ _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=Non
 T = TypeVar("T")
 
 
+class UntrustedClass(ValueError):
+    """A class that only a checkpoint names is of a package that nobody said to trust."""
+
+
 def public_path(kind: type) -> str:
     """Return the shortest path at which a class can be imported.
 
@@ -55,7 +59,7 @@ def locate(path: str, base: type[T]) -> type[T]:
     trusted, package = _trusted.get(), path.split(".")[0]
     if module not in sys.modules:  # one that is imported already runs nothing
         if trusted is not None and package not in (*OWN, *trusted):
-            raise ValueError(
+            raise UntrustedClass(
                 f"the checkpoint names the class {path}, whose package is not part of this one: "
                 f"if you trust that package, give --trust {package} (in Python: trust={package!r})"
             )
@@ -64,6 +68,8 @@ def locate(path: str, base: type[T]) -> type[T]:
         except ImportError as error:
             raise ValueError(f"{path}: cannot be imported ({error}); check the path") from error
     found: Any = getattr(sys.modules.get(module), name, None)
+    if found is None:
+        raise ValueError(f"there is no class {path}; check the path")
     if not isinstance(found, type) or not issubclass(found, base):
         raise ValueError(f"{path} is not a subclass of {public_path(base)}; check the path")
     return found

@@ -1,9 +1,9 @@
-"""What a trained model does from the command line: ``sample``, ``score``, ``combine``,
-``gradcheck``."""
+"""Use a trained model from the command line: ``sample``, ``score``, ``combine``, ``gradcheck``."""
 
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
+from rnade_lightning.callbacks.samples import lengths
 from rnade_lightning.checkpoints import (
     Trust,
     combine_checkpoints,
@@ -21,6 +22,7 @@ from rnade_lightning.checkpoints import (
 )
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.density import SequenceDensity
 from rnade_lightning.rnn_rnade import RNNRNADE
 
@@ -29,9 +31,11 @@ def sample(
     ckpt_path: str,
     out: str = "samples",
     n_samples: int = 3,
-    n_frames: int = 150,
+    seconds: float | None = None,
+    n_frames: int | None = None,
     prefix: str | None = None,
-    n_prefix: int = 30,
+    prefix_seconds: float | None = None,
+    n_prefix: int | None = None,
     temperature: float = 1.0,
     seed: int = 0,
     device: str = "cpu",
@@ -40,25 +44,36 @@ def sample(
     """Generate new sequences, or continue a given file, as files that a person can play.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
         out: folder to write to.
         n_samples: sequences to generate.
-        n_frames: frames of each.
+        seconds: length of each, beside a prefix; if not given, 150 frames, or 3 s of sound.
+        n_frames: the same in frames.
         prefix: file to continue, of the kind that the model was trained on.
-        n_prefix: first frames of that file to continue from; they stand in the result.
+        prefix_seconds: length of the start of that file to continue from, which stands in the
+            result; if not given, a fifth of the length to generate.
+        n_prefix: the same in frames.
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
-        seed: of the draws.
+        seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
     data, model = _load(ckpt_path, device, trust)
     generator = torch.Generator(device).manual_seed(seed)
     start, given = torch.empty(1, 0, model.n_features, device=device), None
+    n_frames, n_prefix = lengths(
+        data,
+        _in_frames(data, n_frames, seconds, "n_frames", "seconds"),
+        _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds"),
+    )
     if prefix is not None:
         sequence = data.score_input(prefix)
         frames = sequence.frames
         if len(frames) < n_prefix:
-            raise ValueError(f"{prefix} has {len(frames)} frames, fewer than --n_prefix {n_prefix}")
+            raise ValueError(
+                f"{prefix} has {len(frames)} frames ({len(frames) / data.frame_rate:.3g} s), fewer "
+                f"than the {n_prefix} of the prefix: set --prefix_seconds or --n_prefix to less"
+            )
         given = None if sequence.raw is None else sequence.raw[:n_prefix]
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
@@ -73,7 +88,7 @@ def sample(
     written = []
     for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
         if not torch.isfinite(frames).all():
-            raise ValueError(f"sample {i} diverged within {n_frames} frames; ask for fewer frames")
+            raise ValueError(f"sample {i} diverged within {n_frames} frames; lower --seconds")
         whole = torch.cat((start[0], frames)).cpu()
         written += data.render(whole, Path(out, f"{stem}_{i}"), given)
     print("\n".join(map(str, written)))
@@ -83,36 +98,45 @@ def score(
     ckpt_path: str,
     files: str,
     out: str | None = None,
+    warmup_seconds: float = 0.0,
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Log density of every frame of files, in nats, as CSV: file, frame, log_prob, breaks.
+    """Print the log density of every frame of files, in nats, as CSV: file, frame, seconds,
+    log_prob, breaks, and bits_per_sample where the data are integers.
 
-    log_prob is in the model's standardised units; the first frame is the first that the
-    representation defines. A frame that breaks a relation of the training data, such as a feature
-    that was constant there, has log_prob -inf, and breaks names the feature.
+    log_prob is in the model's standardised units. The first frame is the first that the
+    representation defines, and seconds is where it begins. A frame that breaks a relation of the
+    training data has log_prob -inf, and breaks names the feature, such as one that was constant.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
         files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
+        warmup_seconds: length of the start of each sequence that is left out of the CSV.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
     data, model = _load(ckpt_path, device, trust)
-    rows: list[tuple[object, ...]] = [("file", "frame", "log_prob", "breaks")]
+    integers = data.bits_per_sample(0.0) is not None
+    first = _in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
+    rows: list[tuple[object, ...]] = [
+        ("file", "frame", "seconds", "log_prob", "breaks", *["bits_per_sample"] * integers)
+    ]
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         with torch.no_grad():
             log_p = model.log_prob(sequence.frames[None].to(device))[0].cpu()
         log_p += sequence.log_jacobian
-        broken = sequence.breaks
-        values = enumerate(log_p.tolist())
-        rows += [(sequence.name, t, value, broken.get(t, "")) for t, value in values]
+        data.check_likelihood(sequence.name, log_p[first:].numpy())
+        for t, value in enumerate(log_p.tolist()[first:], first):
+            bits = (data.bits_per_sample(value),) * integers
+            told = round(t / data.frame_rate, 6), value, sequence.breaks.get(t, "")
+            rows.append((sequence.name, t, *told, *bits))
     if out is None:
-        csv.writer(sys.stdout).writerows(rows)
+        csv.writer(sys.stdout).writerows(plain_rows(rows))
         return
     with whole_file(out) as partial, open(partial, "w", newline="") as file:
-        csv.writer(file).writerows(rows)
+        csv.writer(file).writerows(plain_rows(rows))
     print(out)
 
 
@@ -121,18 +145,18 @@ def combine(
     out: str = "ensemble.ckpt",
     trust: Trust = (),
 ) -> None:
-    """Make one model of several: an equal mixture at every frame, whose likelihood is exact.
+    """Make one model of several: an equal mixture at every frame, with an exact likelihood.
 
-    Its checkpoint is one as any other, for ``test``, ``predict``, ``sample`` and ``score``.
+    Its checkpoint works as any other, for ``test``, ``predict``, ``sample`` and ``score``.
 
     Args:
-        ckpt_paths: checkpoints that ``fit`` wrote, all trained on the same data.
+        ckpt_paths: checkpoints that ``fit`` wrote, or such folders, all trained on the same data.
         out: checkpoint to write.
         trust: package of yours, or a list of them, whose classes the checkpoints may name.
     """
     combined = combine_checkpoints([load_checkpoint(path) for path in ckpt_paths], trust)
     with whole_file(out) as partial:
-        torch.save(combined, partial)
+        torch.save(dict(combined), partial)
     print(out)
 
 
@@ -148,7 +172,7 @@ def gradcheck(
     trust: Trust = (),
     **kwargs: Any,
 ) -> None:
-    """Check every gradient: algorithm against autograd against central differences.
+    """Check every gradient of the path in use: against the algorithms and central differences.
 
     Args:
         ckpt_path: checkpoint to check; without one, a fresh model of the sizes below.
@@ -156,27 +180,40 @@ def gradcheck(
         n_hidden: H of the fresh model.
         n_recurrent: R of the fresh model.
         n_components: K of the fresh model.
-        cell: its recurrent cell.
+        cell: recurrent cell of the fresh model.
         n_frames: length of the two sequences to check on, drawn from N(0, 1).
-        seed: of the fresh model's weights and of the sequences.
+        seed: seed of the fresh model's weights and of the sequences.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
         **kwargs: further options of the fresh model; see `RNNRNADE`.
     """
     torch.manual_seed(seed)
     if ckpt_path is not None:
-        model = load_model(load_checkpoint(ckpt_path), trust).double()
+        model = load_model(load_checkpoint(ckpt_path), trust)
     else:
-        model = RNNRNADE(n_features, n_hidden, n_recurrent, n_components, cell, **kwargs).double()
+        model = RNNRNADE(n_features, n_hidden, n_recurrent, n_components, cell, **kwargs)
         for parameter in model.parameters():  # far from the start, where much is nearly zero
             torch.nn.init.normal_(parameter, std=0.5)
-    frames = torch.randn(2, n_frames, model.n_features, dtype=torch.float64)
+    frames = torch.randn(2, n_frames, model.n_features)
     rows = gradient_table(model, frames, seed=seed)
     print(format_table(rows))
     require_correct(rows)
 
 
+def _in_frames(
+    data: FrameDataModule, n: int | None, seconds: float | None, in_frames: str, in_seconds: str
+) -> int | None:
+    """Return a length in frames that was given in frames or in seconds; None if in neither."""
+    if seconds is None:
+        return n
+    if n is not None:
+        raise ValueError(f"--{in_frames} and --{in_seconds} tell the same length: give one of them")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"--{in_seconds} {seconds:g}: give a length of 0 seconds or more")
+    return round(seconds * data.frame_rate)
+
+
 def _load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, SequenceDensity]:
-    """The data module (without its files) and the model of a checkpoint."""
+    """Return the data module (without its files) and the model of a checkpoint."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
     checkpoint = load_checkpoint(ckpt_path)

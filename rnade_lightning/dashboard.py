@@ -13,7 +13,7 @@ TITLE = "RNN-RNADE"
 
 
 def build(entity: str, project: str = "rnade-lightning") -> Any:
-    """The workspace, a ``wandb_workspaces.workspaces.Workspace`` that is not saved yet.
+    """Return the workspace, a ``wandb_workspaces.workspaces.Workspace`` that is not saved yet.
 
     Args:
         entity: user or team that owns the project.

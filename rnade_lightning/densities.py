@@ -22,18 +22,19 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from rnade_lightning.density import FrameDensity, Params, full_precision
+from rnade_lightning import arguments
+from rnade_lightning.density import FrameDensity, finite, full_precision, readable
+from rnade_lightning.parameters import Params
 from rnade_lightning.rnn_rnade import RecurrentModel
 
 
 class _Parametric(FrameDensity):
-    """What they share: static parameters, dtype, and draws from one batch of distributions."""
+    """A density with static parameters, a dtype, and draws from one batch of distributions."""
 
     def __init__(self, n_features: int, shapes: dict[str, tuple[int, ...]], floor: float) -> None:
         super().__init__()
-        if not floor >= 0:
-            raise ValueError(f"floor must be at least 0, got {floor}")
-        self.n_features, self.param_shapes, self.floor = n_features, shapes, float(floor)
+        self.n_features, self.param_shapes = n_features, shapes
+        self.floor = arguments.smallest_scale(floor)
         for name, shape in shapes.items():
             self.register_parameter(f"b_{name}", nn.Parameter(torch.zeros(shape)))
 
@@ -45,8 +46,8 @@ class _Parametric(FrameDensity):
 
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         with full_precision(x):
-            params = self._given(params)
-            return self._terms(x.to(params[0].dtype), params)
+            x, params = self._checked(x, params)
+            return self._terms(finite(x), params).masked_fill(x.isinf(), -math.inf)
 
     def sample(
         self,
@@ -57,11 +58,13 @@ class _Parametric(FrameDensity):
         temperature: float = 1.0,
     ) -> Tensor:
         if given is not None:
-            raise ValueError(f"{type(self).__name__} does not continue a frame from its features")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
-        with torch.no_grad(), full_precision(next(self.parameters())):
-            params = self._given(params)
+            raise ValueError(
+                f"{type(self).__name__} cannot continue a frame from its first features"
+            )
+        like = self.static_params()[0]
+        arguments.draws(like, generator, temperature)
+        with torch.no_grad(), full_precision(like):
+            params = list(self.given(params))
             dims = [len(shape) for shape in self.param_shapes.values()]
             batch = torch.broadcast_shapes(
                 *(p.shape[: p.dim() - n] for p, n in zip(params, dims, strict=True))
@@ -78,25 +81,33 @@ class _Parametric(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Exact."""
-        with torch.no_grad(), full_precision(next(self.parameters())):
-            return self._mean(self._given(params))
+        """Return the exact mean, ``(*batch, D)``."""
+        like = self.static_params()[0]
+        arguments.draws(like, generator, n_samples=(n_samples, 1))
+        with torch.no_grad(), full_precision(like):
+            return self._mean(list(self.given(params)))
 
-    def _given(self, params: Params | None) -> list[Tensor]:
-        return list(self.static_params() if params is None else params)
+    def _checked(self, x: Tensor, params: Params | None) -> tuple[Tensor, list[Tensor]]:
+        """Frames and parameters in the dtype of the density, of shapes that go together."""
+        given = list(self.given(params))
+        x = arguments.tensor("x", x, given[0], ..., self.n_features)
+        sizes = zip(self.param_shapes.items(), given, strict=True)
+        own = {name: t.shape[: t.dim() - len(shape)] for (name, shape), t in sizes}
+        arguments.batch(x=x.shape[:-1], **own)
+        return x, given
 
     def _scale(self, z: Tensor) -> Tensor:
         return self.floor + z.exp()
 
     @abstractmethod
     def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
-        """Log density of each feature given those before it, ``(..., D)``."""
+        """Return the log density of each feature given the features before it, ``(..., D)``."""
 
     @abstractmethod
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
     ) -> Tensor:
-        """One draw for each of the batch."""
+        """Return one draw for each entry of the batch."""
 
     @abstractmethod
     def _mean(self, params: list[Tensor]) -> Tensor: ...
@@ -117,8 +128,8 @@ class Gaussian(_Parametric):
         return _log_normal(x, params[0], self._scale(params[1]))
 
     def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
-        mu, z_sigma = self._given(params)
-        return torch.special.ndtr((x.to(mu.dtype) - mu) / self._scale(z_sigma))
+        x, (mu, z_sigma) = self._checked(x, params)
+        return torch.special.ndtr((x - mu) / self._scale(z_sigma))
 
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
@@ -146,7 +157,7 @@ class LowRankGaussian(_Parametric):
         self.rank = rank
 
     def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
-        L, r = self._cholesky(params), (x - params[0])[..., None]
+        L, r = self._cholesky(params), readable(x - params[0])[..., None]
         L = L.expand(*torch.broadcast_shapes(L.shape[:-2], r.shape[:-2]), *L.shape[-2:])
         r = torch.linalg.solve_triangular(L, r.expand(*L.shape[:-1], 1), upper=False)[..., 0]
         scale = L.diagonal(dim1=-2, dim2=-1)
@@ -187,7 +198,9 @@ class GaussianMixture(_Parametric):
         by_component = _log_normal(x[..., None, :], mu, self._scale(z_sigma))  # (..., K, D)
         start = torch.log_softmax(z_alpha, -1)[..., None]
         joint = torch.cat((start.expand(*by_component.shape[:-1], 1), by_component), -1)
-        return torch.logsumexp(joint.cumsum(-1), -2).diff(dim=-1)  # of growing prefixes
+        of_prefix = torch.logsumexp(joint.cumsum(-1), -2)
+        lost = of_prefix == -math.inf  # from a feature on that no component reaches
+        return of_prefix.masked_fill(lost, 0.0).diff(dim=-1).masked_fill(lost[..., 1:], -math.inf)
 
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
@@ -232,11 +245,14 @@ class Flow(FrameDensity):
 
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         with full_precision(x):
-            (context,) = self.static_params() if params is None else params
-            return self.flow(context).log_prob(x.to(context.dtype))
+            (context,) = self.given(params)
+            x = arguments.tensor("x", x, context, ..., self.n_features)
+            arguments.batch(x=x.shape[:-1], context=context.shape[:-1])
+            log_p = self.flow(context).log_prob(readable(x))
+            return log_p.masked_fill(x.isinf().any(-1), -math.inf)
 
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        raise NotImplementedError("a flow has no terms by feature")
+        raise NotImplementedError("a flow has no log density of each feature")
 
     def sample(
         self,
@@ -247,11 +263,10 @@ class Flow(FrameDensity):
         temperature: float = 1.0,
     ) -> Tensor:
         if given is not None:
-            raise ValueError("Flow does not continue a frame from its features")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+            raise ValueError("Flow cannot continue a frame from its first features")
+        arguments.draws(self.b_context, generator, temperature)
         with torch.no_grad(), full_precision(self.b_context):
-            (context,) = self.static_params() if params is None else params
+            (context,) = self.given(params)
             context = context.expand(*sample_shape, *context.shape)
             z = temperature * _randn(context, (*context.shape[:-1], self.n_features), generator)
             return self.flow(context).transform.inv(z)
@@ -262,7 +277,8 @@ class Flow(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The average of ``n_samples`` draws."""
+        """Return the average of ``n_samples`` draws."""
+        arguments.draws(self.b_context, generator, n_samples=(n_samples, 1))
         draws = [self.sample((), params, generator=generator) for _ in range(n_samples)]
         return torch.stack(draws).mean(0)
 

@@ -26,44 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Params = Sequence[Tensor]
-"""One tensor per entry of ``param_shapes``, in that order, each ``(..., *shape)``."""
-
-
-class StateParams(Sequence[Tensor]):
-    """Parameters that a state sets, ``b + W u``, each computed when it is asked for: a density that
-    needs only their products with something never holds them for all frames.
-
-    Args:
-        static: b of each parameter, of its own shape.
-        weights: W of each, ``(prod(shape), R)``; None for one that the state does not reach.
-        state: u ``(..., R)``.
-        added: what is added to each beside, broadcast to it; None for nothing.
-    """
-
-    def __init__(
-        self,
-        static: Sequence[Tensor],
-        weights: Sequence[Tensor | None],
-        state: Tensor,
-        added: Sequence[Tensor | None] | None = None,
-    ) -> None:
-        self.static, self.weights, self.state = tuple(static), tuple(weights), state
-        self.added = (None,) * len(self.static) if added is None else tuple(added)
-
-    def __len__(self) -> int:
-        return len(self.static)
-
-    def __getitem__(self, i: Any) -> Any:
-        b, W, more = self.static[i], self.weights[i], self.added[i]
-        whole = b if W is None else b + (self.state @ W.T).unflatten(-1, b.shape)
-        return whole if more is None else whole + more
-
-
-def batch_of(params: Params, event_dim: int = 2) -> torch.Size:
-    """The batch shape that parameters with ``event_dim`` dimensions of their own broadcast to."""
-    shapes = {p.shape[: p.dim() - event_dim] for p in params}
-    return shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)
+from rnade_lightning import arguments
+from rnade_lightning.parameters import Params, StateParams
 
 
 def on_cpu(t: Tensor) -> bool:
@@ -74,14 +38,29 @@ def on_cpu(t: Tensor) -> bool:
 
 def transformed() -> bool:
     """Return whether torch records or transforms operations instead of computing numbers alone:
-    ``torch.func``, ``torch.compile``, ``torch.export``, tracing. Then the torch path is taken."""
+    ``torch.func``, ``torch.compile``, ``torch.export``, tracing. The torch path then runs."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return True
     return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
 
+def readable(x: Tensor) -> Tensor:
+    """Return frames as units and linear paths read them: the same, but where numbers are so large
+    that sums of their products would overflow, as inf - inf, to nan."""
+    top = torch.finfo(x.dtype).max
+    bound = top * 2.0**-40 if top > 2.0**100 else top  # float16 has no room
+    return x.clamp(-bound, bound)
+
+
+def finite(x: Tensor) -> Tensor:
+    """Return values with 0 in place of infinite ones, whose log density of -inf needs no
+    computation."""
+    return x.masked_fill(x.isinf(), 0.0)
+
+
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Autocast off on the device of ``x``: a density stays in its parameters' dtype."""
+    """Turn autocast off on the device of ``x``, so that a density stays in its parameters'
+    dtype."""
     device = "cpu" if x.is_meta else x.device.type
     if not torch.is_autocast_enabled(device):
         return nullcontext()
@@ -101,27 +80,40 @@ class FrameDensity(nn.Module, ABC):
     """Smallest scale; 0 for none."""
 
     def static_params(self) -> tuple[Tensor, ...]:
-        """The parameters of a frame about which nothing else is known, each of its own shape."""
+        """Return the parameters of a frame without a past, each of its own shape."""
         return tuple(getattr(self, f"b_{name}") for name in self.param_shapes)
 
+    def given(self, params: Params | None) -> Params:
+        """Return parameters as given, the static ones for None, in the dtype of the density.
+
+        Raises:
+            TypeError, ValueError: they do not fit; see `arguments`.
+        """
+        static = self.static_params()
+        if params is None:
+            return static
+        if isinstance(params, StateParams):
+            return params.checked(self.param_shapes, static[0])
+        return arguments.params(self.param_shapes, params, static[0])
+
     def censor(self, x: Tensor) -> Tensor:
-        """Return frames ``(..., D)`` as the density, and a recurrent net before it, read them: the
-        same, but where a density is censored."""
+        """Return frames ``(..., D)`` as the density, and a recurrent net before it, read them. They
+        change only where a density is censored."""
         return x
 
     @abstractmethod
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        """Log density of ``x (..., D)`` in nats, ``(...)``."""
+        """Return the log density of ``x (..., D)`` in nats, ``(...)``."""
 
     @abstractmethod
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        """Log density of each feature given those before it, ``(..., D)``; they add up to
-        `log_prob`."""
+        """Return the log density of each feature given those before it, ``(..., D)``. They add up
+        to `log_prob`."""
 
     def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
-        """Distribution function of each feature given those before it, ``(..., D)``, in [0, 1]:
-        uniform where frames are the density's own. A density may go without; its calibration is
-        then not shown."""
+        """Return the distribution function of each feature given those before it, ``(..., D)``, in
+        [0, 1]. It is uniform for the density's own frames. A density may go without; then its
+        calibration is not shown."""
         raise NotImplementedError(f"{type(self).__name__} has no feature_cdf")
 
     @abstractmethod
@@ -133,7 +125,7 @@ class FrameDensity(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Draws ``(*sample_shape, *batch, D)``, the first features ``given``; a temperature
+        """Draw ``(*sample_shape, *batch, D)``, with the first features ``given``. A temperature
         below 1 draws from a narrower density than that of `log_prob`."""
 
     @abstractmethod
@@ -143,7 +135,7 @@ class FrameDensity(nn.Module, ABC):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean of the density, ``(*batch, D)``; exact, or from ``n_samples`` draws."""
+        """Return the mean of the density, ``(*batch, D)``: exact, or from ``n_samples`` draws."""
 
 
 class SequenceDensity(nn.Module, ABC):
@@ -158,12 +150,12 @@ class SequenceDensity(nn.Module, ABC):
     @property
     @abstractmethod
     def n_history(self) -> int:
-        """How many numbers of the state a frame's density reads, the first ones."""
+        """Return how many numbers of the state, counted from the first, a frame's density reads."""
 
     @property
     @abstractmethod
     def floor(self) -> float:
-        """Smallest scale of the density of a frame, 0 for none."""
+        """Return the smallest scale of the density of a frame; 0 if there is no floor."""
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> Tensor:
@@ -213,7 +205,7 @@ class SequenceDensity(nn.Module, ABC):
     def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         """Return the terms of `log_prob_given`, ``(..., D)``, in the order of the data. A density
         may go without."""
-        raise NotImplementedError(f"{type(self).__name__} has no terms by feature")
+        raise NotImplementedError(f"{type(self).__name__} has no log density of each feature")
 
     def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
         """Return `FrameDensity.feature_cdf` after histories, ``(..., D)``, in the order of the
@@ -225,13 +217,14 @@ class SequenceDensity(nn.Module, ABC):
     def forward(
         self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
     ) -> Tensor:
-        """Return `log_prob`: the model is called as any other module."""
+        """Return `log_prob`, so that the model can be called as any other module."""
         return self.log_prob(frames, mask, u)
 
     def log_prob(
         self, frames: Tensor, mask: Tensor | None = None, u: Tensor | None = None
     ) -> Tensor:
-        """Log density of every frame given those before it, in nats.
+        """Return the log density of every frame given the frames before it, in nats. Batches of 1
+        broadcast, here and in all that follows.
 
         Args:
             frames: ``(B, T, D)``.
@@ -242,7 +235,9 @@ class SequenceDensity(nn.Module, ABC):
             ``(B, T)``, 0 at padding.
 
         Raises:
-            ValueError: a mask with padding before a valid frame, or frames of the wrong shape.
+            TypeError: an argument is no tensor of real numbers, the mask none of bools.
+            ValueError: one is of the wrong shape or on another device, or the mask has padding
+                before a valid frame.
         """
         return self.log_prob_and_state(frames, mask, u, _need_state=False)[0]
 
@@ -254,12 +249,10 @@ class SequenceDensity(nn.Module, ABC):
         *,
         _need_state: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """`log_prob`, and the state after the last valid frame ``(B, S)``: handed to the next
-        call as ``u``, a long sequence goes through in chunks with the same numbers."""
-        if frames.dim() != 3 or frames.shape[-1] != self.n_features:
-            raise ValueError(f"frames {tuple(frames.shape)} are not (B, T, {self.n_features})")
+        """Return `log_prob`, and the state after the last valid frame ``(B, S)``. Pass that state
+        to the next call as ``u``: a long sequence goes through in chunks with the same numbers."""
+        frames, u, mask = arguments.sequences(self, frames, u, mask)
         if mask is not None:
-            _require_right_padding(mask, frames)
             frames = frames.where(mask[..., None], frames.new_zeros(()))
         history, last = self.states(frames, u, mask if _need_state else None)
         log_p = self.log_prob_given(history, frames)
@@ -268,13 +261,15 @@ class SequenceDensity(nn.Module, ABC):
         return log_p, last
 
     def feature_log_prob(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """The terms of `log_prob`: log density of every feature given the features visited before
-        it and the frames before, ``(B, T, D)``."""
+        """Return the terms of `log_prob`, ``(B, T, D)``: the log density of every feature given the
+        features visited before it and the frames before."""
+        frames, u, _ = arguments.sequences(self, frames, u)
         return self.feature_log_prob_given(self.states(frames, u)[0], frames)
 
     def feature_cdf(self, frames: Tensor, u: Tensor | None = None) -> Tensor:
-        """Distribution function of every feature given the features visited before it and the
-        frames before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
+        """Return the distribution function of every feature given the features visited before it
+        and the frames before, ``(B, T, D)``; see `FrameDensity.feature_cdf`."""
+        frames, u, _ = arguments.sequences(self, frames, u)
         return self.feature_cdf_given(self.states(frames, u)[0], frames)
 
     @torch.no_grad()
@@ -287,7 +282,7 @@ class SequenceDensity(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """New sequences, or continuations of given ones.
+        """Draw new sequences, or continuations of given ones.
 
         Args:
             n_frames: T, frames to generate.
@@ -300,10 +295,10 @@ class SequenceDensity(nn.Module, ABC):
         Returns:
             ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix nor u.
         """
-        B = 1 if prefix is None and u is None else len(u if prefix is None else prefix)  # type: ignore[arg-type]
-        frames = list(self.stream(n_frames, n_samples, prefix, u, generator, temperature))
+        u = self._start(n_samples, prefix, u, generator, temperature, n_frames=n_frames)
+        frames = list(self.stream(n_frames, n_samples, None, u, generator, temperature))
         if not frames:
-            return self.initial_state(1).new_empty(B, n_samples, 0, self.n_features)
+            return u.new_empty(len(u), n_samples, 0, self.n_features)
         return torch.stack(frames, 2)
 
     def stream(
@@ -315,15 +310,11 @@ class SequenceDensity(nn.Module, ABC):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Iterator[Tensor]:
-        """`sample`, each frame ``(B, n_samples, D)`` as soon as it is made; without
+        """Yield the frames of `sample`, ``(B, n_samples, D)``, one by one as they are made; without
         ``n_frames`` there is no last one."""
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        last = 0 if n_frames is None else n_frames
         with torch.no_grad():
-            if prefix is not None:
-                u = self.states(prefix, u)[1]
-            elif u is None:
-                u = self.initial_state(1)
+            u = self._start(n_samples, prefix, u, generator, temperature, n_frames=last)
             B = len(u)
             u = u.repeat_interleave(n_samples, 0)
         for _ in itertools.count() if n_frames is None else range(n_frames):
@@ -331,10 +322,29 @@ class SequenceDensity(nn.Module, ABC):
                 x, u = self.next_frames(u, generator, temperature)
             yield x.unflatten(0, (B, n_samples))
 
+    def _start(
+        self,
+        n_samples: int,
+        prefix: Tensor | None,
+        u: Tensor | None,
+        generator: torch.Generator | None,
+        temperature: float,
+        n_frames: int,
+    ) -> Tensor:
+        """The states ``(B, S)`` before the first new frame."""
+        first = self.initial_state(1)
+        counts = {"n_samples": (n_samples, 0), "n_frames": (n_frames, 0)}
+        arguments.draws(first, generator, temperature, **counts)
+        if prefix is not None:
+            prefix, u, _ = arguments.sequences(self, prefix, u)
+            return self.states(prefix, u)[1]
+        return first if u is None else arguments.state(self, u)
+
     def next_frames(
         self, u: Tensor, generator: torch.Generator | None, temperature: float
     ) -> tuple[Tensor, Tensor]:
-        """Frames ``(N, D)`` drawn in states ``u (N, S)``, and the states after them."""
+        """Draw frames ``(N, D)`` in states ``u (N, S)``; return them and the states after them."""
+        u = arguments.state(self, u)
         x = self.sample_given(u[..., : self.n_history], (), generator, temperature)
         return x, self.step(x, u)
 
@@ -345,7 +355,8 @@ class SequenceDensity(nn.Module, ABC):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean of every frame given those before it, ``(B, T, D)``, from ``n_samples`` draws."""
+        """Return the mean of every frame given those before it, ``(B, T, D)``, by draws."""
+        frames, u, _ = arguments.sequences(self, frames, u)
         return self.mean_given(self.states(frames, u)[0], n_samples, generator)
 
     def one_step_samples(
@@ -355,19 +366,6 @@ class SequenceDensity(nn.Module, ABC):
         n_samples: int = 10,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draws of every frame given those before it, ``(n_samples, B, T, D)``."""
+        """Draw every frame given the true frames before it, ``(n_samples, B, T, D)``."""
+        frames, u, _ = arguments.sequences(self, frames, u)
         return self.sample_given(self.states(frames, u)[0], (n_samples,), generator)
-
-
-def _require_right_padding(mask: Tensor, frames: Tensor) -> None:
-    if mask.shape != frames.shape[:2] or mask.dtype != torch.bool:
-        raise ValueError(
-            f"mask {tuple(mask.shape)} {mask.dtype} is not (B, T) = {tuple(frames.shape[:2])} bool"
-        )
-    ordered = (mask[:, 1:] <= mask[:, :-1]).all()
-    message = "mask has padding before a valid frame; pad on the right only"
-    if mask.device.type == "cpu":
-        if not ordered:
-            raise ValueError(message)
-    else:  # no read by the host
-        torch._assert_async(ordered, message)

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from rnade_lightning.density import Params, batch_of
+from rnade_lightning import arguments
+from rnade_lightning.parameters import Params, batch_of
 
 if TYPE_CHECKING:
     from rnade_lightning.rnade import RNADE
@@ -56,16 +57,15 @@ class RNADEDistribution(Distribution):
         n_samples: int = 100,
         validate_args: bool | None = None,
     ) -> None:
-        if n_samples < 2:
-            raise ValueError(f"n_samples must be at least 2, got {n_samples}")
-        self.rnade, self.biases, self.n_samples = rnade, tuple(biases), n_samples
+        arguments.draws(rnade.W, n_samples=(n_samples, 2))
+        self.rnade, self.biases, self.n_samples = rnade, tuple(rnade.given(biases)), n_samples
         batch = batch_of(self.biases)
         super().__init__(batch, torch.Size((rnade.n_features,)), validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> constraints.Constraint:
-        """Where frames lie: all real vectors or, where the density is censored, those between the
-        bounds, the bounds included."""
+        """Return where frames lie: all real vectors or, if the density is censored, those between
+        the bounds, with the bounds."""
         atoms = self.rnade.component.atoms
         return constraints.independent(
             constraints.interval(*atoms) if atoms else constraints.real, 1
@@ -110,15 +110,17 @@ class RNADEDistribution(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Return the mean ``(*batch, D)``: exact for the first feature, and for all where one
-        component does not listen to its prefix; else estimated from ``n_samples`` draws."""
+        """Return the mean ``(*batch, D)``. It is exact for the first feature, and for all features
+        where one component does not depend on its prefix; else it is estimated from ``n_samples``
+        draws."""
         return self.rnade.mean(self.biases, self.n_samples)
 
     @property
     def variance(self) -> Tensor:
-        """Return the variance of every feature ``(*batch, D)``: exact for the first one, and for
-        all where no mixture listens to its prefix; else a Monte Carlo estimate without bias, from
-        ``n_samples`` draws of the prefix. Of a censored density, that of the censored values.
+        """Return the variance of every feature ``(*batch, D)``. It is exact for the first feature,
+        and for all where no mixture depends on its prefix; else it is a Monte Carlo estimate
+        without bias, from ``n_samples`` draws of the prefix. For a censored density, it is that of
+        the censored values.
 
         Raises:
             NotImplementedError: a component of your own that does not say its variance.
@@ -150,12 +152,12 @@ class RNADEDistribution(Distribution):
         return self.batch_shape + self.event_shape
 
     def _draws(self) -> Iterator[Tensor]:
-        """The ``n_samples`` draws, some ``(n, *batch, D)`` at a time."""
+        """Yield the ``n_samples`` draws, some ``(n, *batch, D)`` at a time."""
         size = self._shape.numel() * (self.rnade.n_hidden + 3 * self.rnade.n_components)
         at_once = max(1, _NUMBERS_AT_ONCE // max(1, size))
         for start in range(0, self.n_samples, at_once):
             yield self.sample((min(at_once, self.n_samples - start),))
 
     def _check(self, value: Tensor) -> None:
-        if self._validate_args:
+        if self._validate_args and value.numel() and not value.is_meta:  # torch cannot check these
             self._validate_sample(self.rnade.censor(value))

@@ -20,6 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning import arguments
 from rnade_lightning.density import SequenceDensity
 
 
@@ -48,7 +49,7 @@ class Ensemble(SequenceDensity):
 
     @property
     def members(self) -> list[SequenceDensity]:
-        """The models."""
+        """Return the models."""
         return cast(list[SequenceDensity], list(self._members))
 
     @property
@@ -65,6 +66,7 @@ class Ensemble(SequenceDensity):
     def states(
         self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        frames, u, mask = arguments.sequences(self, frames, u, mask)
         u = self.initial_state(len(frames)) if u is None else u
         pairs = [
             member.states(frames, own, mask)
@@ -74,10 +76,12 @@ class Ensemble(SequenceDensity):
         return torch.cat(history, -1), self._join(last)
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
+        x, u = arguments.one_frame(self, x, u)
         parts = zip(self.members, self._split(u), strict=True)
         return self._join([member.step(x, own) for member, own in parts])
 
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        history, frames = arguments.after_history(self, history, frames)
         each = torch.stack(self._each(lambda m, own: m.log_prob_given(own, frames), history))
         return torch.logsumexp(each, 0) - math.log(len(each))
 
@@ -107,6 +111,7 @@ class Ensemble(SequenceDensity):
     def _each(
         self, f: Callable[[SequenceDensity, Tensor], Tensor], history: Tensor
     ) -> list[Tensor]:
+        history = arguments.history_of(self, history)
         return [
             f(m, history[..., own]) for m, own in zip(self.members, self._histories, strict=True)
         ]

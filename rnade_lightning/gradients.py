@@ -1,4 +1,4 @@
-r"""Algorithms 1 and 2: the gradients of RNADE and RNN-RNADE, line by line.
+r"""Compute the gradients of RNADE and RNN-RNADE by Algorithms 1 and 2, line by line.
 
 This is the supplement of the RNN-RNADE paper with its misprints corrected; ``docs/derivation.md``
 derives every line and says what goes wrong when a misprint is followed. It uses no autograd and
@@ -39,7 +39,7 @@ def rnade_gradients(
     activation: str = "sigmoid",
     floor: float = 0.0,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Algorithm 1: gradients of ``sum_n weight_n log p(x_n)``.
+    """Return the gradients of ``sum_n weight_n log p(x_n)``, by Algorithm 1.
 
     Args:
         parameters: RNADE's parameters by name.
@@ -68,7 +68,7 @@ def rnade_gradients(
     statement, atoms = _statement(component), getattr(component, "atoms", ())
     unit, slope = UNITS[activation]
     inside = torch.ones_like(x)
-    if atoms:  # what lies beyond is taken for the bound
+    if atoms:  # values beyond a bound are read as the bound
         inside = ((x >= atoms[0]) & (x <= atoms[1])).to(x.dtype)
         x = x.clamp(*atoms)
 
@@ -130,7 +130,7 @@ def rnn_rnade_gradients(
     activation: str = "sigmoid",
     floor: float = 0.0,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Algorithm 2: gradients of the summed log density of sequences, for the two plain cells.
+    """Return the gradients of the summed log density of sequences, by Algorithm 2 (plain cells).
 
     Args:
         parameters: RNN-RNADE's parameters by name (``rnade.W``, .., ``W_in``, ..); a state matrix
@@ -208,7 +208,7 @@ def rnn_rnade_gradients(
 def _gaussian(
     x: Tensor, mu: Tensor, r: Tensor, log_sigma: Tensor, atoms: Any
 ) -> tuple[Tensor, ...]:
-    """log phi, and its derivatives by mu and by log sigma."""
+    """Return log phi, and its derivatives by mu and by log sigma."""
     log_phi = -0.5 * r**2 - log_sigma - 0.5 * math.log(2 * math.pi)
     d_log_phi_mu = r * torch.exp(-log_sigma)
     d_log_phi_sigma = r**2 - 1
@@ -216,7 +216,7 @@ def _gaussian(
 
 
 def _laplace(x: Tensor, mu: Tensor, r: Tensor, log_sigma: Tensor, atoms: Any) -> tuple[Tensor, ...]:
-    """The same; on a bound of ``atoms`` log F(t), the log probability to be there or beyond."""
+    """Return the same; on a bound of ``atoms``, log F(t), the log probability of it or beyond."""
     log_phi = -r.abs() - log_sigma - math.log(2)
     d_log_phi_mu = torch.sign(r) * torch.exp(-log_sigma)
     d_log_phi_sigma = r.abs() - 1
@@ -249,7 +249,7 @@ STATES: dict[str, tuple[Any, Any]] = {
 
 
 def _statement(component: Any) -> Statement:
-    """The statement of a component: ours, or what its class writes down."""
+    """Return the statement of a component: ours, or the one that its class writes down."""
     name = component if isinstance(component, str) else component.name
     if isinstance(component, str) or name in STATEMENTS:
         return STATEMENTS[name]
@@ -262,5 +262,5 @@ def _statement(component: Any) -> Statement:
 
 
 def _like(d_z: Tensor, bias: Tensor) -> Tensor:
-    """A static bias gathers the gradient of all frames; a frame's own keeps its own."""
+    """Sum the gradient over all frames for a static bias; keep it by frame for a frame's own."""
     return d_z if bias.dim() == 3 else d_z.sum(0)

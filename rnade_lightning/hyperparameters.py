@@ -1,4 +1,4 @@
-"""What a module is made with: arguments, in plain values, from which a checkpoint makes it again.
+"""Keep the arguments of a module in plain values, from which a checkpoint makes it again.
 
 Conventions:
     Hyperparameters are arguments by name. Those that a class hands on as ``**kwargs`` stand under
@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from rnade_lightning.class_paths import UntrustedClass, public_path
+from rnade_lightning.messages import listed
+
+T = TypeVar("T")
 
 
 def arguments_of(
@@ -67,6 +73,47 @@ def accepted(kind: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name in parameters}
 
 
+def remade(kind: type[T], arguments: Mapping[str, Any], handed_to: str = "") -> T:
+    """Return an object of a class, made with the arguments that another of its kind recorded.
+
+    An argument that the class records today and that is missing is never taken to be its default:
+    it may have been another one.
+
+    Args:
+        kind: the class, whose objects record their arguments as ``hparams``.
+        arguments: by name.
+        handed_to: see `arguments_of`.
+
+    Raises:
+        ValueError: one is missing, surplus or of another type, or the class refuses them.
+    """
+    name = public_path(kind)
+    hints = _hints(kind, handed_to)
+    for argument, value in arguments.items():
+        if argument in hints and not _fits(value, hints[argument]):
+            hint: Any = hints[argument]
+            wanted = getattr(hint, "__name__", None) if not get_args(hint) else None
+            raise ValueError(
+                f"the argument {argument} of {name} is {str(value)[:60]!r}, which is not "
+                f"{wanted or str(hint).replace('typing.', '')}"
+            )
+    try:
+        made: Any = kind(**{k: v for k, v in arguments.items() if k in hints or "" in hints})
+    except UntrustedClass:
+        raise
+    except Exception as error:  # whatever a class says of arguments that are not its own
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{name} cannot be made from the checkpoint: {told}") from error
+    known = {argument for argument in plain(made.hparams) if argument[0] != "_"}
+    if missing := sorted(known - arguments.keys()):
+        raise ValueError(
+            f"the arguments of {name} lack {listed(missing)} (kept are plain values only)"
+        )
+    if surplus := sorted(plain(arguments).keys() - set(made.hparams)):
+        raise ValueError(f"{name} takes no argument {listed(surplus)}")
+    return made
+
+
 def plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of some arguments that are plain values, as such.
 
@@ -99,7 +146,8 @@ def _plain(value: Any) -> Any:
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    """Defaults of a class's arguments, and of those that its ``**kwargs`` hand to its bases."""
+    """Return the defaults of a class's arguments, and of those that its ``**kwargs`` hand to its
+    bases."""
     found: dict[str, Any] = {}
     for base in kind.__mro__:
         if "__init__" not in vars(base):
@@ -111,3 +159,48 @@ def _defaults(kind: type) -> dict[str, Any]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return found
+
+
+def _hints(kind: type, handed_to: str) -> dict[str, Any]:
+    """Types of a class's arguments, and of those that its ``**kwargs`` hand on; "" stands for any
+    further ones."""
+    found: dict[str, Any] = {}
+    for base in kind.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        if base is object:
+            break
+        maker = vars(base)["__init__"]
+        try:
+            own = get_type_hints(maker)
+        except (NameError, TypeError):  # names that are imported for a type checker alone
+            own = {}
+        parameters = list(inspect.signature(maker).parameters.values())[1:]
+        named = (p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        found = {name: own.get(name, Any) for name in named} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return found
+        if target := vars(base).get(handed_to):
+            return _hints(target, handed_to) | found
+    return found | {"": Any}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value may be of a type; true of types that are not looked into."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if hint is float:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if hint in (bool, str, NoneType):
+        return isinstance(value, hint)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        each = inner[0] if origin is not tuple and inner else Any
+        return isinstance(value, list | tuple) and all(_fits(one, each) for one in value)
+    return True

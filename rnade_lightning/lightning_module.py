@@ -1,4 +1,4 @@
-"""Training: the loss, its logging, the optimiser; thin over `rnn_rnade`.
+"""Train a model: the loss, its logging, the optimiser; a thin layer over `rnn_rnade`.
 
 Conventions:
     Batches as in `loaders`; plain loaders of frames are taken, too. ``*/nll`` is in nats per frame,
@@ -8,24 +8,25 @@ Conventions:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from rnade_lightning import densities
-from rnade_lightning.class_paths import locate, public_path, trusting
+from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
-from rnade_lightning.hyperparameters import accepted, arguments_of, plain
 from rnade_lightning.loaders import Batch, as_batch
+from rnade_lightning.ranks import of_every_rank, of_this_rank
 from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.stored_module import StoredModule
 
 
-class SequenceModule(pl.LightningModule):
+class SequenceModule(StoredModule):
     """Trains a `SequenceDensity` by maximum likelihood.
 
     A subclass calls ``super().__init__`` and sets ``self.model``. Its own arguments, as far as they
@@ -35,55 +36,14 @@ class SequenceModule(pl.LightningModule):
         lr: learning rate; on the command line it is that of ``--optimizer``.
     """
 
-    model: SequenceDensity
-    _made_with: dict[str, Any]
-    model_class: ClassVar[type | None] = None
-    """The class to which ``__init__`` hands its ``**kwargs``, set beside that ``__init__``."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        module = super().__new__(cls)
-        module._made_with = arguments_of(cls, args, kwargs, "model_class")
-        return module
-
     def __init__(self, lr: float = 1e-3) -> None:
         super().__init__()
-        self.save_hyperparameters(plain(self._made_with))
         self.lr = lr
-        self._states: dict[str, Tensor] = {}  # by stage, where its last batch left the rows (B, S)
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
-
-    @classmethod
-    def from_hyperparameters(cls, hyperparameters: Mapping[str, Any]) -> Self:
-        """Return a module that is not trained, with the hyperparameters of a checkpoint.
-
-        Raises:
-            ValueError: they are not enough to make the class.
-        """
-        try:
-            return cls(**accepted(cls, hyperparameters))
-        except TypeError as error:
-            raise ValueError(
-                f"{public_path(cls)} cannot be made from the checkpoint: {error}; it keeps "
-                "arguments that are plain values only"
-            ) from error
-
-    @classmethod
-    def load_from_checkpoint(
-        cls, checkpoint_path: Any, *args: Any, trust: str | Sequence[str] = (), **kwargs: Any
-    ) -> Self:
-        """Lightning's, which imports what the checkpoint alone names from trusted packages only.
-
-        Args:
-            checkpoint_path: path or file of the checkpoint.
-            *args: see Lightning.
-            trust: packages outside this one whose classes the checkpoint may name.
-            **kwargs: see Lightning.
-        """
-        with trusting(trust):
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        self._train_nll = MeanMetric()  # of the epoch so far, which a checkpoint inside it keeps
 
     def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Log density of every frame, ``(B, T)``."""
+        """Return the log density of every frame, ``(B, T)``."""
         return self.model.log_prob(frames, mask)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -112,7 +72,8 @@ class SequenceModule(pl.LightningModule):
         self._nll(batch, "test")
 
     def predict_step(self, batch: Any, batch_idx: int) -> Batch:
-        """Log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every frame."""
+        """Return the log density ``(B, T)`` and one-step mean ``(B, T, D)`` (100 draws) of every
+        frame."""
         batch = as_batch(batch)
         frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
         mean = self.model.predictive_mean(frames, n_samples=100, generator=generator)
@@ -122,7 +83,7 @@ class SequenceModule(pl.LightningModule):
         return {"log_prob": log_p, "mean": mean}
 
     def _nll(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:
-        """Nats per scored frame of a batch, logged, and the number of those frames."""
+        """Log the nats per scored frame of a batch; return them and the number of those frames."""
         batch = as_batch(batch)
         scored = batch.get("scored", batch["mask"])
         n_frames = scored.sum()
@@ -133,9 +94,13 @@ class SequenceModule(pl.LightningModule):
         if "log_jacobian" in batch:
             log_p = log_p + batch["log_jacobian"]
         nll = -log_p.where(scored, log_p.new_zeros(())).sum() / n_frames.clamp(min=1)
+        if stage == "train":
+            if self._train_nll.dtype != torch.get_default_dtype():
+                self._train_nll.set_dtype(torch.get_default_dtype())
+            self._train_nll.update(nll.detach(), n_frames)
         self.log(
             f"{stage}/nll",
-            nll,
+            self._train_nll if stage == "train" else nll,
             on_step=False,
             on_epoch=True,
             prog_bar=True,
@@ -146,7 +111,7 @@ class SequenceModule(pl.LightningModule):
         return nll, n_frames
 
     def _carried(self, batch: Batch, stage: str) -> Tensor:
-        """Log density of windows whose rows go on from the batch before, ``(B, T)``."""
+        """Return the log density of windows whose rows go on from the batch before, ``(B, T)``."""
         u = self.model.initial_state(len(batch["frames"]))
         if stage in self._states:
             u = torch.where(batch["continues"][:, None], self._states[stage].to(u), u)
@@ -165,7 +130,7 @@ class SequenceModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Logs the gradient's norm, refuses one that is not finite, and clips."""
+        """Log the gradient's norm, refuse one that is not finite, and clip."""
         grads = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads)
         if not torch.isfinite(norm):
@@ -184,44 +149,31 @@ class SequenceModule(pl.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_epoch_end(self) -> None:
-        """Logs the share of clipped steps."""
+        """Log the share of clipped steps."""
         if self._clipped:
             self.log("grad_norm/clipped", torch.stack(self._clipped).float().mean())
             self._clipped.clear()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses the checkpoint of another kind of data, or of another number of features."""
-        theirs, ours = checkpoint["data_class"], self._data_class()
-        if theirs and ours and theirs != ours:
-            raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on data of {theirs}, not of "
-                f"{ours}; give --data {theirs}"
-            )
-        if checkpoint["n_features"] != self.model.n_features:
-            raise ValueError(
-                f"the checkpoint does not fit the data: it was trained on "
-                f"{checkpoint['n_features']} features a frame, the data have "
-                f"{self.model.n_features}; give the data it was trained on"
-            )
-        self._states = dict(checkpoint["states"])
+        """Take up the epoch where a checkpoint inside it has left it."""
+        super().on_load_checkpoint(checkpoint)
+        if so_far := of_this_rank(checkpoint.get("epoch_so_far", [])):
+            self._states = so_far["states"]
+            self._clipped = [torch.tensor(clipped) for clipped in so_far["clipped"]]
+            for name, value in so_far["nll"].items():
+                setattr(self._train_nll, name, value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what tells how to load the checkpoint: classes by their path, the features."""
-        checkpoint["module_class"] = public_path(type(self))
-        checkpoint["data_class"] = self._data_class()
-        checkpoint["n_features"] = self.model.n_features
-        checkpoint["states"] = self._states
-
-    def _data_class(self) -> str | None:
-        """Path of the class of the data; None for plain loaders, and without a trainer."""
-        try:
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-        except RuntimeError:  # Lightning's: there is no trainer
-            return None
-        return None if data is None else public_path(type(data))
+        """Add what the epoch has collected so far."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["epoch_so_far"] = of_every_rank({
+            "states": self._states,
+            "clipped": [bool(clipped) for clipped in self._clipped],
+            "nll": dict(self._train_nll.metric_state),
+        })  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
+        """Return Adam; the command line replaces it (``--optimizer``, ``--lr_scheduler``)."""
         return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
@@ -232,10 +184,9 @@ class RNNRNADEModule(SequenceModule):
         n_features: D, features of a frame; taken from the data.
         *sizes: n_hidden, n_recurrent and so on, in the order of `RNNRNADE`.
         lr: learning rate.
-        pretrain_epochs: epochs at first in which RNADE is trained alone: frames are not told the
-            state.
-        noise_scale: deviation of the noise in the data that stands for their steps, in standardised
-            units; taken from the data. The floor is raised to it.
+        pretrain_epochs: first epochs, in which RNADE is trained alone, without the state.
+        noise_scale: deviation of the noise that stands for the steps of integer data, in
+            standardised units; taken from the data. A smaller floor is raised to it.
         **kwargs: see `RNNRNADE`.
     """
 
@@ -258,12 +209,15 @@ class RNNRNADEModule(SequenceModule):
             self.model.rnade.floor = noise_scale
             self.save_hyperparameters({"floor": noise_scale})
 
+    def on_train_start(self) -> None:
+        self.on_train_epoch_start()  # which Lightning leaves out where it goes on inside an epoch
+
     def on_train_epoch_start(self) -> None:
         self.model.conditioned_on_state = self.current_epoch >= self.pretrain_epochs
 
 
 class RNNDensityModule(SequenceModule):
-    """What RNN-RNADE has to beat: the same recurrent net with another density of a frame.
+    """A rival of RNN-RNADE: the same recurrent net with another density of a frame.
 
     Args:
         n_features: D, features of a frame; taken from the data.
@@ -299,7 +253,8 @@ class EnsembleModule(SequenceModule):
 
     Args:
         n_features: D, features of a frame; taken from the data.
-        members: of each member the ``module_class`` and the ``hyper_parameters`` of its checkpoint.
+        members: for each member, the ``module_class`` and the ``hyper_parameters`` of its
+            checkpoint.
         lr: learning rate.
     """
 
@@ -311,7 +266,7 @@ class EnsembleModule(SequenceModule):
 
 
 def _model_of(member: Mapping[str, Any]) -> SequenceDensity:
-    """The model, not trained, of a member of an ensemble."""
+    """Return the model of a member of an ensemble, not trained."""
     kind = locate(member["module_class"], SequenceModule)
     return kind.from_hyperparameters(member["hyper_parameters"]).model
 
@@ -352,7 +307,7 @@ def density_class(name: str) -> type[FrameDensity]:
 
 
 def _own_densities() -> dict[str, type[FrameDensity]]:
-    """The classes of `densities`, by name."""
+    """Return the classes of `densities`, by name."""
     return {
         name: kind
         for name, kind in vars(densities).items()

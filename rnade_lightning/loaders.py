@@ -1,4 +1,4 @@
-"""What a module takes for a batch of sequences, from our data modules or from any loader.
+"""Turn what a loader gives into a batch of sequences, whether the loader is ours or any other.
 
 Conventions:
     A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
@@ -46,8 +46,8 @@ def as_batch(given: Any) -> Batch:
 
 
 def _are_frames_and_mask(given: Sequence[Any]) -> bool:
-    """Whether a sequence is frames alone, or frames and a mask: never a mask for what may be
-    targets."""
+    """Return whether a sequence is frames alone, or frames and a mask. Something that may be
+    targets is never taken for a mask."""
     if not 1 <= len(given) <= 2 or not all(isinstance(t, Tensor) for t in given):
         return False
     return len(given) == 1 or (

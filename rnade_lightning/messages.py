@@ -1,4 +1,4 @@
-"""What the command line says of a mistake: the option by its full path, what it may be instead.
+"""Word the command line's messages: the full path of the option, and what it may be instead.
 
 Conventions:
     A path is what is typed behind ``--``, such as ``model.n_hidden``. The parser of a class knows
@@ -102,19 +102,19 @@ def class_names(message: str) -> list[str]:
 
 
 def cause(error: BaseException) -> BaseException:
-    """Return the error itself, where jsonargparse tells of it in words of its own."""
+    """Return the error itself, where jsonargparse wraps it in words of its own."""
     while "Call to compute_fn of link" in str(error) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def one_line(message: str) -> str:
-    """Return a message in one line, without the types that jsonargparse tried where a reason is
-    given."""
+    """Return a message in one line; where it has a reason, without the types that jsonargparse
+    tried."""
     if "log_model=True and offline=True" in message:  # Lightning's, within a page of options
         return (
-            "W&B: log_model does not go with offline; leave offline out. Nothing is sent without "
-            "WANDB_MODE=online, and the checkpoint waits for wandb sync"
+            "W&B: log_model and offline cannot both be true; leave offline out. Nothing is sent "
+            "without WANDB_MODE=online; wandb sync sends the checkpoint later"
         )
     noise = (
         "Does not validate", "- Does not validate", "Subtypes:", "Errors:", "- Expected a <class",
@@ -129,12 +129,13 @@ def one_line(message: str) -> str:
 
 
 def quiet() -> None:
-    """Drop what Lightning, jsonargparse and torch say of themselves and not of the run."""
+    """Drop messages of Lightning, jsonargparse and torch that say nothing of the run."""
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for message in (
         ".*does not have many workers.*",
         ".*configure_optimizers. will be overridden.*",
         ".*LightningCLI's args parameter is intended.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
         ".*Experiment logs directory .* exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",
@@ -145,14 +146,8 @@ def quiet() -> None:
     )
 
 
-def _whole(end: str, given: Sequence[str]) -> str:
-    """The path that was given and ends so; the end itself where none was."""
-    paths = (path for path in _paths(given) if path == end or path.endswith(f".{end}"))
-    return next(paths, end)
-
-
-def _paths(given: Sequence[str]) -> Iterator[str]:
-    """Paths of all options given, those in configuration files behind those typed."""
+def given_paths(given: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of all options given, those in configuration files behind those typed."""
     configs = []
     for i, option in enumerate(given):
         name, equals, value = option.partition("=")
@@ -165,6 +160,12 @@ def _paths(given: Sequence[str]) -> Iterator[str]:
             yield from _inside(yaml.safe_load(Path(config).read_text()), "")
         except (OSError, ValueError, yaml.YAMLError):  # told of by the parser
             continue
+
+
+def _whole(end: str, given: Sequence[str]) -> str:
+    """The path that was given and ends so; the end itself where none was."""
+    paths = (path for path in given_paths(given) if path == end or path.endswith(f".{end}"))
+    return next(paths, end)
 
 
 def _inside(value: Any, ahead: str) -> Iterator[str]:
@@ -183,7 +184,7 @@ def _inside(value: Any, ahead: str) -> Iterator[str]:
 
 
 def _corrected(path: str, known: Sequence[str], ahead: str) -> list[str]:
-    """The path with every step put right that has a near match among the known paths."""
+    """Return the path with every step corrected that has a near match among the known paths."""
     done: list[str] = []
     for step in path.split("."):
         before = ".".join([*done, ""])

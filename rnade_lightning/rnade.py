@@ -26,17 +26,18 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning import arguments
 from rnade_lightning.components import Component, make_component
 from rnade_lightning.density import (
     FrameDensity,
-    Params,
-    StateParams,
-    batch_of,
+    finite,
     full_precision,
     on_cpu,
+    readable,
     transformed,
 )
 from rnade_lightning.distribution import RNADEDistribution
+from rnade_lightning.parameters import Params, StateParams, batch_of
 
 Activation = Literal["sigmoid", "relu"]
 Backend = Literal["compiled", "torch"]
@@ -44,7 +45,7 @@ _UNITS = {"sigmoid": torch.sigmoid, "relu": torch.relu}
 
 
 class RNADE(FrameDensity):
-    """Real-valued neural autoregressive density estimator of one frame.
+    """RNADE, the real-valued neural autoregressive density estimator, of one frame.
 
     Args:
         n_features: D, features of a frame.
@@ -60,13 +61,14 @@ class RNADE(FrameDensity):
             hidden units and K = 1 the density is then a Gaussian with full covariance.
         backend: ``compiled``: log_prob is one operation whose backward is Algorithm 1, which stores
             no activations, and samples are drawn by compiled code (`rnade_lightning.kernels`);
-            ``torch``: torch operations as the equations are written. The same numbers.
+            ``torch``: torch operations as the equations are written. Both give the same numbers.
         scale_mean_gradient: multiply the gradient by the means by their scales, so that narrow
-            components move slower (the authors' heuristic; no gradient of anything, and off in
-            every gradient check). Takes the plain path.
+            components move slower (the authors' heuristic). The result is the gradient of no
+            function, so gradient checks switch it off. It runs on the torch path.
         censor_at: bounds (l, u) at which Laplace components are censored (see `components`); None
-            for none. Values beyond are taken for the bound, and none are drawn beyond: a bound a
-            little inside what data take exactly is met whatever the rounding.
+            for none. Values beyond a bound are read as the bound, and no draw lies beyond it. Put a
+            bound a little inside the value that data take exactly, so that rounding does not
+            matter.
 
     Examples:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
@@ -94,10 +96,8 @@ class RNADE(FrameDensity):
         for value, allowed in ((activation, Activation), (backend, Backend)):
             if value not in get_args(allowed):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
-        if not floor >= 0:
-            raise ValueError(f"floor must be at least 0, got {floor}")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
-        self.activation, self.floor = activation, float(floor)
+        self.activation, self.floor = activation, arguments.smallest_scale(floor)
         self.backend, self.scale_mean_gradient = backend, scale_mean_gradient
         bounds = {} if censor_at is None else {"censor_at": censor_at}
         self.component = make_component(component, **bounds)
@@ -117,9 +117,10 @@ class RNADE(FrameDensity):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Weights N(0, 0.01^2) and rho 1 as in the 2014 paper; the components' means start at the
-        quantiles of N(0, 1) and their scales at 1, since frames come standardised. With bounds,
-        both are a twentieth of its width. ReLU units start off their kink."""
+        """Draw the weights from N(0, 0.01^2) and set rho to 1, as in the 2014 paper. The
+        components' means start at the quantiles of N(0, 1) and their scales at 1, since frames are
+        standardised. With bounds, the unit of both is a twentieth of the distance between them.
+        ReLU units start off their kink."""
         for weight in (self.W, self.V_alpha, self.V_mu, self.V_sigma):
             nn.init.normal_(weight, std=0.01)
         nn.init.ones_(self.rho)
@@ -137,12 +138,12 @@ class RNADE(FrameDensity):
 
     @property
     def compiled(self) -> bool:
-        """Whether samples are drawn by compiled code."""
+        """Return whether compiled code draws the samples."""
         return self.backend == "compiled" and self.component.kernel is not None and on_cpu(self.W)
 
     @property
     def gradient_options(self) -> dict[str, Any]:
-        """What Algorithm 1 has to know besides the parameters."""
+        """Return the arguments that Algorithm 1 needs beside the parameters."""
         return {
             "component": self.component, "activation": self.activation, "floor": self.floor,
         }  # fmt: skip
@@ -161,7 +162,7 @@ class RNADE(FrameDensity):
         return self.component.censor(x) if self.component.atoms else x
 
     def conditionals(self, x: Tensor, biases: Params | None = None) -> tuple[Tensor, ...]:
-        """Mixture of every feature given the features before it.
+        """Return the mixture of every feature given the features before it.
 
         Args:
             x: frames ``(..., d)``, all D features or the first d of them.
@@ -170,46 +171,57 @@ class RNADE(FrameDensity):
         Returns:
             Log weights, means and log scales, each ``(..., d, K)``.
         """
+        x, biases = self._checked(x, biases)
         d = x.shape[-1]
-        if not 1 <= d <= self.n_features:
-            raise ValueError(f"x has {d} features, the model {self.n_features}")
         with full_precision(x):
-            x = self.censor(x.to(self.W.dtype))
+            x = readable(self.censor(x))
             steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
             start = self.c.expand(*x.shape[:-1], 1, -1)
             a = torch.cat((start, steps), -2).cumsum(-2)  # (..., d, H)
-            return self._mixtures(a, slice(0, d), self._biases(biases), self._linear(x))
+            return self._mixtures(a, slice(0, d), biases, self._linear(x))
 
     def log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
-        """Log density in nats, ``(...)``, of frames ``x (..., D)``.
+        """Return the log density in nats, ``(...)``, of frames ``x (..., D)``.
 
-        With only the first d < D features in ``x``, the exact log marginal of that prefix.
+        With only the first d < D features in ``x``, the exact log marginal of that prefix. It is
+        -inf where a feature is infinite, and where a number on the way is too large for the dtype,
+        as the square of 1e19 in float32; the gradient is 0 there.
+
+        Raises:
+            TypeError: an argument is no tensor of real numbers.
+            ValueError: one is of the wrong shape, or on another device than the parameters.
         """
+        x, biases = self._checked(x, biases)
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
         whole = x.shape[-1] == self.n_features
         if self.backend == "compiled" and whole and not heuristic and not transformed():
             from rnade_lightning.kernels import cpu
 
             with full_precision(x):
-                x = self.censor(x.to(self.W.dtype))
-                shift = self._linear(x)
-                y = x if shift is None else x - shift
-                return cpu.frame_log_prob(self, x, y, self._in_dtype(biases))
-        return self.feature_log_prob(x, biases).sum(-1)
+                x = self.censor(x)
+                read, y = readable(x), finite(x)
+                shift = self._linear(read)
+                y = y if shift is None else y - shift
+                log_p = cpu.frame_log_prob(self, read, y, biases)
+        else:
+            log_p = self.feature_log_prob(x, biases).sum(-1)
+        return log_p.masked_fill(self.censor(x).isinf().any(-1), -math.inf)
 
     def feature_log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
-        """Log density in nats of each feature given those before it, ``(..., d)``, the terms of
-        `log_prob`."""
+        """Return the log density in nats of each feature given those before it, ``(..., d)``: the
+        terms of `log_prob`."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
-            x = self.censor(x.to(means.dtype))[..., None]
-            log_phi = self.component.log_prob(x, means, log_scales)
-            return torch.logsumexp(log_weights + log_phi, -1)
+            x = self.censor(x.to(means.dtype))
+            log_phi = self.component.log_prob(finite(x)[..., None], means, log_scales)
+            lowest = torch.finfo(x.dtype).min  # below it, logsumexp has no gradient
+            terms = torch.logsumexp((log_weights + log_phi).clamp(min=lowest), -1)
+            return terms.masked_fill((terms <= lowest) | x.isinf(), -math.inf)
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
-        r"""Distribution function of each feature given those before it, ``(..., d)``,
-        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$; on a bound
-        a point of its jump."""
+        r"""Return the distribution function of each feature given those before it, ``(..., d)``,
+        $F(x_d | x_{<d}) = \sum_k \alpha_{dk} \Phi((x_d - \mu_{dk}) / \sigma_{dk})$. On a bound, it
+        is a point of the jump."""
         log_weights, means, log_scales = self.conditionals(x, biases)
         with full_precision(x):
             x = self.censor(x.to(means.dtype))
@@ -217,15 +229,15 @@ class RNADE(FrameDensity):
             return self.component.in_jumps((log_weights.exp() * phi).sum(-1), x)
 
     def _linear(self, x: Tensor) -> Tensor | None:
-        """What the linear path adds to the means of the first d features, ``(..., d)``."""
+        """Return what the linear path adds to the means of the first d features, ``(..., d)``."""
         d = x.shape[-1]
         return None if self.L is None else x @ self.L[:d, :d].tril(-1).T
 
     def _mixtures(
         self, a: Tensor, features: slice, biases: Params, shift: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Log weights, means, log scales ``(..., d, K)`` from pre-activations ``a (..., d, H)`` and
-        an addition to the means ``(..., d)``."""
+        """Return log weights, means and log scales ``(..., d, K)``, from pre-activations ``a (...,
+        d, H)`` and an addition to the means ``(..., d)``."""
         psi = self.rho[features, None] * a
         h = _UNITS[self.activation](psi)
         z_alpha, z_mu, z_sigma = (
@@ -242,15 +254,12 @@ class RNADE(FrameDensity):
             z_mu = z_mu.detach() + scales * (z_mu - z_mu.detach())
         return torch.log_softmax(z_alpha, -1), z_mu, log_scales
 
-    def _biases(self, biases: Params | None) -> tuple[Tensor, ...]:
-        return tuple(self._in_dtype(biases))
-
-    def _in_dtype(self, biases: Params | None) -> Params:
-        if biases is None:
-            return self.static_params()
-        if isinstance(biases, StateParams):
-            return biases
-        return tuple(b.to(self.b_mu.dtype) for b in biases)
+    def _checked(self, x: Tensor, biases: Params | None) -> tuple[Tensor, Params]:
+        """Frames and biases in the parameters' dtype, of shapes that go together."""
+        x, biases = arguments.prefix("x", x, self.W, self.n_features), self.given(biases)
+        own = biases.batch if isinstance(biases, StateParams) else batch_of(biases)
+        arguments.batch(x=x.shape[:-1], biases=own)
+        return x, biases
 
     # ------------------------------------------------------------------ sampler
 
@@ -262,7 +271,7 @@ class RNADE(FrameDensity):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Ancestral samples.
+        """Draw frames, each feature given the features drawn before it (ancestral sampling).
 
         Args:
             sample_shape: shape of independent draws, in front of the biases' batch shape.
@@ -276,14 +285,20 @@ class RNADE(FrameDensity):
         Returns:
             ``(*sample_shape, *batch, D)``.
         """
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        arguments.draws(self.W, generator, temperature)
         with torch.no_grad(), full_precision(self.W):
-            biases = self._biases(biases)
-            batch = batch_of(biases)
-            given = None if given is None else self.censor(given)
-            noise = self.noise((*sample_shape, *batch, self.n_features), generator)
-            return self._ancestral(noise, biases, given, temperature)[0]
+            biases = tuple(self.given(biases))
+            batch = torch.Size((*sample_shape, *batch_of(biases)))
+            if given is not None:
+                given = arguments.prefix("given", given, self.W, self.n_features, least=0)
+                given = self.censor(given)
+                arguments.fits("given", given.shape[:-1], batch)
+            noise = self.noise((*batch, self.n_features), generator)
+            if given is None:
+                return self._ancestral(noise, biases, None, temperature)[0]
+            x = self._ancestral(noise, biases, readable(given), temperature)[0]
+            x[..., : given.shape[-1]] = given
+            return x
 
     def mean(
         self,
@@ -291,13 +306,13 @@ class RNADE(FrameDensity):
         n_samples: int = 100,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Mean ``(*batch, D)``: exact for the first feature, and for all where one component does
-        not listen to its prefix; else the average, over ``n_samples`` draws of the prefix, of each
-        feature's conditional mean (Rao-Blackwell: never noisier than averaging the draws)."""
-        if n_samples < 1:
-            raise ValueError(f"n_samples must be at least 1, got {n_samples}")
+        """Return the mean ``(*batch, D)``. It is exact for the first feature, and for all features
+        where one component does not depend on its prefix. Else it is the average, over
+        ``n_samples`` draws of the prefix, of each feature's conditional mean (Rao-Blackwell: never
+        noisier than averaging the draws)."""
+        arguments.draws(self.W, generator, n_samples=(n_samples, 1))
         with torch.no_grad(), full_precision(self.W):
-            biases = self._biases(biases)
+            biases = tuple(self.given(biases))
             batch = batch_of(biases)
             total = self.W.new_zeros(*batch, self.n_features)
             for _ in range(n_samples):
@@ -308,7 +323,7 @@ class RNADE(FrameDensity):
     def noise(
         self, shape: Sequence[int], generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """What a draw needs: a uniform for the component, a standard draw for its value."""
+        """Return the random numbers of a draw: a uniform for the component, a standard draw."""
         how: dict[str, Any] = {"dtype": self.W.dtype, "device": self.W.device}
         uniform = torch.rand(tuple(shape), generator=generator, **how)
         return uniform, self.component.noise(shape, generator, self.W)
@@ -320,11 +335,9 @@ class RNADE(FrameDensity):
         given: Tensor | None = None,
         temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Draws, and each feature's conditional mean given its drawn prefix, both ``(..., D)``."""
+        """Draw, and return each feature's mean given its drawn prefix too, both ``(..., D)``."""
         uniform, value = noise
         n_given = 0 if given is None else given.shape[-1]
-        if n_given > self.n_features:
-            raise ValueError(f"given has {n_given} features, the model {self.n_features}")
         if self.compiled:
             from rnade_lightning.kernels import sampler
 
@@ -358,6 +371,6 @@ class RNADE(FrameDensity):
         return torch.stack(x, -1), torch.stack(means, -1)
 
     def forward(self, biases: Params | None = None, n_samples: int = 100) -> RNADEDistribution:
-        """Return the density as a `torch.distributions.Distribution`, at biases ``(*batch, D, K)``;
-        ``n_samples`` is the number of draws behind each of its figures that is an estimate."""
-        return RNADEDistribution(self, self._biases(biases), n_samples)
+        """Return the density as a `torch.distributions.Distribution`, at biases ``(*batch, D, K)``.
+        Each figure that is an estimate uses ``n_samples`` draws."""
+        return RNADEDistribution(self, self.given(biases), n_samples)

@@ -32,15 +32,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning import arguments
 from rnade_lightning.cells import Cell, cell_class
 from rnade_lightning.density import (
     FrameDensity,
     SequenceDensity,
-    StateParams,
     full_precision,
     on_cpu,
+    readable,
     transformed,
 )
+from rnade_lightning.parameters import StateParams
 from rnade_lightning.rnade import RNADE, Activation, Backend
 
 _LARGE = (16, 256)
@@ -57,15 +59,17 @@ class RecurrentModel(SequenceDensity):
         n_recurrent: R, recurrent units.
         cell: recurrent cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments),
             ``gru``, ``lstm``, ``minimal_gated``, or the path of a class of your own (see `cells`).
-        n_past: p, frames of the linear path to the next frame, which starts at copying the last; 0
-            for none.
-        learn_past: learn that path, or keep to copying.
+        n_past: p, number of frames that a linear path leads from to the next frame. It starts by
+            copying the last one. 0 for none.
+        learn_past: learn that path; otherwise it keeps copying the last frame.
         dropout: share of the state's units that a frame does not see in training.
-        backend: ``compiled`` or ``torch``, the same numbers; see `RNADE`.
-        n_layers: recurrent layers, each reading the units of the one below; a frame sees the last.
-        input_noise: standard deviation of noise on what the recurrent net reads in training.
-        feature_order: order in which the density visits the features: None for that of the data, a
-            list of their numbers, or the seed of a random order.
+        backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
+            numbers.
+        n_layers: recurrent layers. Each reads the units of the layer below, and a frame those of
+            the last.
+        input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
+        feature_order: order in which the density visits the features: a list of their numbers, the
+            seed of a random order, or None for the order of the data.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class RecurrentModel(SequenceDensity):
     @property
     @abstractmethod
     def density(self) -> FrameDensity:
-        """The density of one frame."""
+        """Return the density of one frame."""
 
     @property
     def floor(self) -> float:
@@ -130,7 +134,7 @@ class RecurrentModel(SequenceDensity):
 
     @property
     def n_history(self) -> int:
-        """How many numbers of the state a frame's density reads, R + p D."""
+        """Return how many numbers of the state a frame's density reads, R + p D."""
         return self.n_recurrent + self.n_past * self.n_features
 
     def initial_state(self, batch_size: int) -> Tensor:
@@ -142,12 +146,13 @@ class RecurrentModel(SequenceDensity):
     def states(
         self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        frames, u, mask = arguments.sequences(self, frames, u, mask)
         if u is None:
             u = self.initial_state(len(frames))
         n = self.n_history
         if not frames.shape[1]:
             return frames.new_zeros(len(frames), 0, n), u
-        if mask is None or len(u[0]) == n:
+        if mask is None or u.shape[1] == n:
             after, last = self._run(frames, u)
             history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
             if mask is not None:
@@ -161,13 +166,14 @@ class RecurrentModel(SequenceDensity):
         return torch.stack(outputs, 1), u
 
     def step(self, x: Tensor, u: Tensor) -> Tensor:
+        x, u = arguments.one_frame(self, x, u)
         return self._run(x[:, None], u)[1]
 
     def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The history after every frame ``(B, T, R + p D)``, the whole state after the last
-        ``(B, S)``."""
+        """Return the history after every frame ``(B, T, R + p D)``, and the whole state after the
+        last ``(B, S)``."""
         R, n_history, T = self.n_recurrent, self.n_history, frames.shape[1]
-        frames = self.density.censor(frames)
+        frames = readable(self.density.censor(frames))
         after, last = self._run_layers(frames, torch.cat((u[:, :R], u[:, n_history:]), -1))
         if not self.n_past:
             return after, last
@@ -178,8 +184,8 @@ class RecurrentModel(SequenceDensity):
         return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
 
     def _run_layers(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The recurrent units of the last layer after every frame ``(B, T, R)``, and the states of
-        all layers, the last layer first, after the last frame."""
+        """Return the recurrent units of the last layer after every frame ``(B, T, R)``, and the
+        states of all layers, the last layer first, after the last frame."""
         if self.input_noise and self.training:
             frames = frames + self.input_noise * torch.randn_like(frames)
         after, last = frames, []
@@ -189,7 +195,8 @@ class RecurrentModel(SequenceDensity):
         return after, torch.cat(last[::-1], -1)
 
     def _run_layer(self, layer: Cell, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The units of a layer after every input ``(B, T, R)``, and its state after the last."""
+        """Return the units of a layer after every input ``(B, T, R)``, and its state after the
+        last."""
         if transformed():  # torch's fused cells have no rule for vmap
             return Cell.forward(layer, inputs, u)
         if not on_cpu(self.u_0):
@@ -207,7 +214,8 @@ class RecurrentModel(SequenceDensity):
 
     def frame_params(self, history: Tensor) -> StateParams:
         """Return the density's parameters after histories ``(..., R + p D)``, in the order of
-        ``param_shapes``; one that the state does not set stays of its static shape."""
+        ``param_shapes``. A parameter that the state does not set keeps its static shape."""
+        history = arguments.history_of(self, history)
         weights = [
             cast(Tensor, getattr(self, f"W_{name}")) if name in self.conditioned else None
             for name in self.density.param_shapes
@@ -226,8 +234,9 @@ class RecurrentModel(SequenceDensity):
             return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
 
     def shift(self, history: Tensor) -> Tensor | float:
-        """Return what the last p frames explain of the next, to be subtracted from it,
-        ``(..., D)``; 0 without that path, and where it is added to the means."""
+        """Return what the last p frames explain of the next, ``(..., D)``, to be subtracted from
+        it. It is 0 without that path, and where the path is added to the means."""
+        history = arguments.history_of(self, history)
         return self._explained(history) if self.n_past and not self.density.shift_means else 0.0
 
     def _explained(self, history: Tensor) -> Tensor:
@@ -264,8 +273,9 @@ class RecurrentModel(SequenceDensity):
         return self._in_data_order(mean) + self.shift(history)
 
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
-        """Return what the density is evaluated at, ``(..., D)``: what past frames leave
-        unexplained, in the order of visits."""
+        """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
+        frames leave unexplained, in the order of visits."""
+        history, frames = arguments.after_history(self, history, frames)
         return self._in_visit_order(frames - self.shift(history))
 
     def _in_visit_order(self, x: Tensor) -> Tensor:
@@ -275,7 +285,7 @@ class RecurrentModel(SequenceDensity):
         return x if self._inverse_order is None else x[..., self._inverse_order]
 
     def _batched_params(self, history: Tensor) -> list[Tensor]:
-        """`frame_params` with every parameter carrying the batch shape of the history."""
+        """Return `frame_params`, every parameter with the batch shape of the history."""
         shapes = self.density.param_shapes.values()
         params = self.frame_params(history)
         return [p.expand(*history.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
@@ -289,18 +299,19 @@ class RNNRNADE(RecurrentModel):
         n_hidden: H, RNADE's hidden units.
         n_recurrent: R, recurrent units.
         n_components: K, mixture components of each feature.
-        cell: recurrent cell; see `RecurrentModel`.
-        conditioned: which of ``alpha``, ``mu``, ``sigma`` the state sets.
+        cell: recurrent cell: ``sigmoid``, ``tanh``, ``gru``, ``lstm``, ``minimal_gated``, or the
+            path of a class of your own.
+        conditioned: parameters that the state sets: any of ``alpha``, ``mu``, ``sigma``.
         component: mixture component, ``gaussian``, ``laplace``, ``student_t``, or the path of a
             class of your own; with arguments, ``{class_path: .., init_args: {..}}``.
         activation: RNADE's units, ``sigmoid`` or ``relu``.
         floor: smallest scale of a component, in the units of frames; part of density and sampler.
-        linear: a linear path inside the frame, from the features before to the means.
-        scale_mean_gradient: narrow components' means move slower, the authors' heuristic; see
-            `RNADE`.
+        linear: a linear path inside the frame, from the earlier features to the means.
+        scale_mean_gradient: let the means of narrow components move slower (the authors'
+            heuristic), on the torch path.
         censor_at: bounds at which features are censored, in the units of frames: for features that
-            often lie exactly on a bound, as black pixels. The linear path from past frames then
-            moves the means.
+            often lie exactly on a bound, such as black pixels. The linear path from past frames
+            then moves the means.
         **kwargs: See `RecurrentModel`.
 
     Examples:
@@ -349,13 +360,15 @@ class RNNRNADE(RecurrentModel):
             return super().next_frames(u, generator, temperature)
         from rnade_lightning.kernels import sampler
 
+        S = self.n_past * self.n_features + len(self.u_0)
+        u = arguments.tensor("u", u, self.u_0, "B", S)
         noise = self.rnade.noise((len(u), self.n_features), generator)
-        u = u.to(self.u_0.dtype, copy=True)  # moved on in place
+        u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
         return sampler.next_frames(self, u, noise, temperature), u
 
 
 def _feature_order(order: int | Sequence[int] | None, n_features: int) -> list[int] | None:
-    """The features in the order of visits; None for that of the data."""
+    """Return the features in the order of visits; None for the order of the data."""
     if order is None:
         return None
     if isinstance(order, int):

@@ -42,7 +42,8 @@ Frame Time: 0.04
 
 
 def tumble(n_frames: int = 200, seed: int = 0) -> Motion:
-    """Three joints that turn at random, some far past half a turn, the root upright or so."""
+    """Return three joints that turn at random, some far past half a turn, the root upright or
+    so."""
     rng = np.random.default_rng(seed)
     skeleton = Skeleton(
         ["Hips", "Leg", "Head"],
@@ -59,13 +60,14 @@ def tumble(n_frames: int = 200, seed: int = 0) -> Motion:
 
 
 def degrees_apart(a: np.ndarray, b: np.ndarray) -> float:
-    """Largest angle between two sets of rotations given as quaternions."""
+    """Return largest angle between two sets of rotations given as quaternions."""
     turn = Rotation.from_quat(a.reshape(-1, 4)).inv() * Rotation.from_quat(b.reshape(-1, 4))
     return float(np.degrees(turn.magnitude()).max())
 
 
 def aligned(motion: Motion, start: int = 0) -> np.ndarray:
-    """World points, moved so that frame ``start`` stands above the origin with heading zero."""
+    """Return world points, moved so that frame ``start`` stands above the origin with heading
+    zero."""
     heading, _ = swing_twist(Rotation.from_quat(motion.rotations[:, 0]))
     points = motion.points()[start:]
     points[..., ::2] -= motion.positions[start, ::2]

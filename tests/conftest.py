@@ -1,4 +1,4 @@
-"""Quiet, offline, and without a trace of the person's own settings or on their disk."""
+"""Keep tests quiet and offline, and keep the person's own settings and disk out of them."""
 
 import atexit
 import os
@@ -22,12 +22,22 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
+TRAINING = {"checkpoint", "fit", "folder", "run"}
+"""Fixtures that train: what uses one is slow."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if TRAINING & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 # The fixtures import what they need: most tests need none of it.
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of toy data."""
+    """Return a folder of toy data."""
     from toy import write_toy_data
 
     return write_toy_data(tmp_path_factory.mktemp("data"))
@@ -35,7 +45,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fit(root: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Runs ``fit`` and returns the run folder."""
+    """Run ``fit`` and return the run folder."""
     from toy import options
 
     from rnade_lightning.__main__ import main
@@ -49,7 +59,7 @@ def fit(root: Path, tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def checkpoint(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best checkpoint of a run of one epoch."""
+    """Return the best checkpoint of a run of one epoch."""
     from toy import options
 
     from rnade_lightning.__main__ import main
@@ -61,7 +71,7 @@ def checkpoint(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run with all loggers, which made pictures in its first epoch too."""
+    """Return the folder of a run with all loggers, which made pictures in its first epoch too."""
     from toy import process, write_toy_data
     from wandb_run import arguments
 
@@ -74,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(folder: Path) -> Any:
-    """The W&B run of that folder."""
+    """Return the W&B run of that folder."""
     from wandb_run import offline_runs
 
     (found,) = offline_runs(folder)

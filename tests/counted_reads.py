@@ -54,7 +54,7 @@ def counted_table(n_frames: int, seed: int) -> np.ndarray:
 
 
 def old(path: Path) -> None:
-    """Dates a file back, so that its times alone tell that it has not changed."""
+    """Date a file back, so that its times alone tell that it has not changed."""
     os.utime(path, ns=(10**18, 10**18))
 
 
@@ -65,7 +65,7 @@ def counted(root: Any, world_size: int = 1, rank: int = 0, **kwargs: Any) -> Cou
 
 
 def reads(folder: Path) -> list[str]:
-    """The files read since the last call, in order of name."""
+    """Return the files read since the last call, in order of name."""
     log = folder.parent / "reads"
     names = sorted(log.read_text().split()) if log.exists() else []
     log.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ ALL = [f"{i}.txt" for i in range(len(LENGTHS))]
 
 
 class Doubled(CountingDataModule):
-    """Reads otherwise, and does not say so: no version of its own."""
+    """Reads in another way and does not say so: it has no version of its own."""
 
     scale = 1
 

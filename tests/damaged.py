@@ -42,7 +42,7 @@ def text(n_frames: int = 60, seed: int = 0) -> str:
 
 
 def last_line(good: str, line: str) -> str:
-    """The file with another last line."""
+    """Return the file with another last line."""
     return "\n".join([*good.split("\n")[:-2], line, ""])
 
 
@@ -89,7 +89,7 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
 
 
 def refused(root: Path, match: str, **kwargs: object) -> None:
-    """Setting up fails with one line that begins with the file or folder at fault."""
+    """Expect that setting up fails, with one line that begins with the file or folder at fault."""
     with pytest.raises(DataError, match=match) as caught:
         MocapDataModule(str(root), **{"window": 16, **kwargs}).setup()  # type: ignore[arg-type]
     message = str(caught.value)
@@ -98,7 +98,7 @@ def refused(root: Path, match: str, **kwargs: object) -> None:
 
 
 def write_all(folder: Path) -> dict[str, Path]:
-    """A small good file for each reader."""
+    """Return a small good file for each reader."""
     rng, folder = np.random.default_rng(0), Path(folder)
     frames = rng.normal(size=(60, 4))
     motion = tumble(40)

@@ -50,7 +50,7 @@ def files_that_run(found: dict[str, set[str]]) -> Iterator[None]:
 
 
 def _is_function(frame: Any) -> bool:
-    """Whether it is no body of a class, which runs when a module is imported."""
+    """Return whether code is a function, not the body of a class, which runs at import."""
     return bool(frame.f_code.co_flags & 0x2)  # CO_NEWLOCALS without CO_OPTIMIZED is a class
 
 
@@ -63,7 +63,7 @@ def trainer(folder: Path, **options: Any) -> pl.Trainer:
 
 
 def bvh_to_step(folder: Path, found: dict[str, set[str]]) -> None:
-    """From BVH files that were not read before to a step of the optimiser."""
+    """Go from BVH files that were not read before to a step of the optimiser."""
     with files_that_run(found):
         data = MocapDataModule(batch_size=8, cache_dir=str(folder / "cache"))
         module = RNNRNADEModule(data.n_features)
@@ -71,7 +71,7 @@ def bvh_to_step(folder: Path, found: dict[str, set[str]]) -> None:
 
 
 def checkpoint_to_wav(folder: Path, found: dict[str, set[str]]) -> None:
-    """From a checkpoint to sound that was drawn from it."""
+    """Go from a checkpoint to sound that was drawn from it."""
     sound = AudioDataModule(cache_dir=str(folder / "cache"))
     run = trainer(folder)
     run.fit(RNNRNADEModule(sound.n_features, 8, 8, 2), datamodule=sound)
@@ -89,7 +89,7 @@ WAYS: dict[str, Callable[[Path, dict[str, set[str]]], None]] = {
 
 
 def files_of(way: str) -> dict[str, set[str]]:
-    """The files on a way, and their functions that run."""
+    """Return the files on a way, and their functions that run."""
     found: dict[str, set[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         WAYS[way](Path(folder), found)

@@ -9,11 +9,13 @@ import pytest
 
 from rnade_lightning.datamodules.core import mp4
 
-needs_encoder = pytest.mark.skipif(mp4.encoder() is None, reason="the extra mp4 is not installed")
+needs_encoder = pytest.mark.skipif(
+    mp4.encoder() is None, reason="the extra ffmpeg is not installed"
+)
 
 
 def decoded(path: Path) -> tuple[np.ndarray, float, str]:
-    """Frames ``(T, height, width, 3)``, frames per second, and what the program says."""
+    """Return frames ``(T, height, width, 3)``, frames per second, and what the program says."""
     program = str(mp4.encoder())
     said = subprocess.run([program, "-i", path], capture_output=True, text=True).stderr
     width, height = map(int, re.findall(r", (\d+)x(\d+)", said)[0])

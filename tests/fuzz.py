@@ -47,7 +47,7 @@ CHECKED = (".flac", ".ogg")
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """Data with one to four faults."""
+    """Return data with one to four faults."""
     damaged = bytearray(data)
     for _ in range(rng.integers(1, 5)):
         n = len(damaged)
@@ -78,7 +78,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def reader_of(path: Path) -> Callable[[Path], Recording]:
-    """What reads a file of a kind."""
+    """Return the reader of a kind of file."""
     name = path.name.lower()
     if name.startswith("manifest"):
         return listed
@@ -90,12 +90,12 @@ def reader_of(path: Path) -> Callable[[Path], Recording]:
 
 
 def listed(path: Path) -> Recording:
-    """The files that a manifest lists, as so many frames."""
+    """Return the files that a manifest lists, as so many frames."""
     return Recording({"": np.zeros((len(read_manifest(path)), 1))}, ["file"], 1.0, {})
 
 
 def outcome(path: Path, read: Callable[[Path], Recording], whole: Recording | None = None) -> str:
-    """What reading a file comes to: "read", "refused", or what is wrong with that.
+    """Return the outcome of reading a file: "read", "refused", or what is wrong.
 
     Args:
         path: File to read.
@@ -139,7 +139,7 @@ def _address_space() -> int:
 
 
 def run(source: Path, n: int, first_seed: int = 0) -> tuple[Counter[str], list[str], float]:
-    """Counts of outcomes, faults with their seeds, and the peak of memory in GiB."""
+    """Return counts of outcomes, faults with their seeds, and the peak of memory in GiB."""
     counts: Counter[str] = Counter()
     faults, peak, data = [], 0.0, source.read_bytes()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:

@@ -9,7 +9,7 @@ from reference import relative_error, spread
 from torch import Tensor
 
 from rnade_lightning import RNADE
-from rnade_lightning.density import StateParams
+from rnade_lightning.parameters import StateParams
 
 
 def randn(*shape: int, n: int = 1) -> Tensor:
@@ -32,7 +32,7 @@ def gradients(model: Any, inputs: list[Tensor], log_p: Tensor, weight: Tensor) -
 def compare(
     plain: RNADE, x: Tensor, params: Any, tolerance: float = 1e-10, dtype: Any = torch.float64
 ) -> None:
-    """Log density and every gradient of the fast path against the plain one in float64."""
+    """Compare log density and every gradient of the fast path with the plain one in float64."""
     fast = RNADE(
         plain.n_features, plain.n_hidden, plain.n_components, plain.component, plain.activation,
         plain.floor, plain.L is not None, backend="compiled",
@@ -61,7 +61,7 @@ def rnade(*sizes: int, std: float = 0.5, **options: Any) -> RNADE:
 
 
 def pair(make: Any, *sizes: int, **options: Any) -> list[Any]:
-    """The same model twice, plain and fast."""
+    """Return the same model twice, plain and fast."""
     return [
         spread(make(*sizes, backend=backend, **options).double())
         for backend in ("torch", "compiled")

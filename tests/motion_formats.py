@@ -73,7 +73,7 @@ def amc(n_frames: int, seed: int = 0) -> str:
 
 
 def c3d_bytes(points: np.ndarray, kind: int = 84, integers: bool = False) -> bytes:
-    """A file as Intel (84), DEC (85) or MIPS (86) machines write it; NaN marks a gap."""
+    """Return a file as Intel (84), DEC (85) or MIPS (86) machines write it; NaN marks a gap."""
     end = ">" if kind == 86 else "<"
     n_frames, n_markers, _ = points.shape
 

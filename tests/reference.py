@@ -1,5 +1,5 @@
-"""What the tests compare the model with: slow loops over frames and features, in numpy, written
-from the equations of ``docs/derivation.md`` and from torch's documentation of GRU and LSTM.
+"""Compute what the model computes by slow loops over frames and features, in numpy, written from
+the equations of ``docs/derivation.md`` and from torch's documentation of GRU and LSTM.
 
 Conventions:
     ``p`` holds a model's parameters by name. One frame ``x (d,)``, one sequence ``frames (T, D)``,
@@ -48,22 +48,23 @@ def supplement(
     conditioned: Sequence[str] = NAMES,
     **options: Any,
 ) -> RNNRNADE:
-    """The supplement's model: logistic cell, Gaussian components, no floor, no linear paths, where
-    options do not say otherwise."""
+    """Return the supplement's model: logistic cell, Gaussian components, no floor and no linear
+    paths, unless options say otherwise."""
     plain: dict[str, Any] = {"component": "gaussian", "floor": 0.0, "linear": False, "n_past": 0}
     sizes = n_features, n_hidden, n_recurrent, n_components
     return RNNRNADE(*sizes, cell=cell, conditioned=conditioned, **plain | options)
 
 
 def algorithm(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's options as Algorithms 1 and 2 take them: the component with its bounds."""
+    """Return a model's options as Algorithms 1 and 2 take them: the component with its bounds."""
     kept = {k: v for k, v in options.items() if k not in ("component", "censor_at")}
     bounds = {"censor_at": options["censor_at"]} if options.get("censor_at") else {}
     return kept | {"component": make_component(options.get("component", "gaussian"), **bounds)}
 
 
 def named(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters by the names of the algorithms: those of the first recurrent layer as they are."""
+    """Return parameters by the names that the algorithms use: those of the first layer as they
+    are."""
     return {name.removeprefix("layers.0."): t for name, t in model.named_parameters()}
 
 
@@ -72,7 +73,7 @@ def parameters(model: nn.Module) -> dict[str, Array]:
 
 
 def spread(model: nn.Module, std: float = 0.5, seed: int = 0) -> Any:
-    """The model with every parameter drawn from N(0, std^2): none small, none alike."""
+    """Return the model with every parameter drawn from N(0, std^2): none small, none alike."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for t in model.parameters():
@@ -90,7 +91,7 @@ def conditional(
     activation: str = "sigmoid",
     floor: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Log weights, means and scales ``(K,)`` of the feature that follows ``prefix``."""
+    """Return log weights, means and scales ``(K,)`` of the feature that follows ``prefix``."""
     d = len(prefix)
     a = p["c"].copy()
     for i in range(d):
@@ -141,8 +142,9 @@ def cdf(
     floor: float = 0.0,
     censor_at: Sequence[float] | None = None,
 ) -> Array:
-    """P(feature d <= x_d | the features before it), ``(D,)``: uniform where x is a draw. With a
-    censor_at, that of values which are not cut off, given features before them which are."""
+    """Return P(feature d <= x_d | the features before it), ``(D,)``: uniform where x is a draw.
+    With a censor_at, it is that of values which are not cut off, given cut-off features before
+    them."""
     below = np.zeros(len(x))
     if censor_at is not None:
         x = [min(max(x_d, censor_at[0]), censor_at[1]) for x_d in x]
@@ -184,7 +186,7 @@ def next_state(p: Mapping[str, Array], x: Array, u: Array, cell: str) -> Array:
 
 
 def frame_biases(p: Mapping[str, Array], u: Array) -> list[Array]:
-    """The biases of the frame that sees state ``u``; state matrices not in ``p`` are off."""
+    """Return the biases of the frame that sees state ``u``; state matrices not in ``p`` are off."""
     biases = []
     for name in NAMES:
         b = p[f"rnade.b_{name}"].copy()
@@ -203,8 +205,8 @@ def frame_by_frame(
     u: Array | None = None,
     **options: Any,
 ) -> tuple[Array, Array]:
-    """``function`` (:func:`log_prob`, :func:`cdf`) of every frame ``(T, ...)``, and the state after
-    every frame ``(T, S)``."""
+    """Return ``function`` (:func:`log_prob`, :func:`cdf`) of every frame ``(T, ...)``, and the
+    state after every frame ``(T, S)``."""
     rnade = {name.removeprefix("rnade."): value for name, value in p.items()}
     u = p["u_0"] if u is None else u
     values, states = [], []
@@ -229,7 +231,7 @@ def _logistic(z: Array) -> Array:
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """||difference|| over max(||expected||, 1e-8); infinite where a NaN stands."""
+    """Return ||difference|| over max(||expected||, 1e-8); infinite if there is a NaN."""
     error = (found.double() - expected.double()).norm() / max(expected.double().norm(), 1e-8)
     return math.inf if error.isnan() else error.item()
 
@@ -241,14 +243,14 @@ def slope(
     direction: Array,
     step: float = 1e-5,
 ) -> float:
-    """Central difference of ``function`` where ``p[name]`` moves along ``direction``."""
+    """Return the central difference of ``function`` where ``p[name]`` moves along ``direction``."""
     ahead, behind = ({**p, name: p[name] + s * direction} for s in (step, -step))
     return (function(ahead) - function(behind)) / (2 * step)
 
 
 class MetaOnly(TorchDispatchMode):
-    """Refuses every tensor with dimensions that is not on the meta device: what passes here has no
-    stray CPU operand and reads nothing back to the host."""
+    """Refuses every tensor with dimensions that is not on the meta device. So what passes here has
+    no stray CPU operand and reads nothing back to the host."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         self._refuse_host(func, (args, kwargs))

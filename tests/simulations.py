@@ -11,7 +11,7 @@ from rnade_lightning.datamodules.simulated.trajectory import (
 
 
 def gaps(positions: np.ndarray) -> np.ndarray:
-    """Distances of all pairs of balls, ``(B, P)``."""
+    """Return distances of all pairs of balls, ``(B, P)``."""
     first, second = np.triu_indices(positions.shape[1], k=1)
     return np.asarray(np.linalg.norm(positions[:, first] - positions[:, second], axis=-1))
 

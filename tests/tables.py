@@ -35,21 +35,23 @@ def table(n_frames: int, seed: int) -> np.ndarray:
 
 def module(root: Path, world_size: int = 1, rank: int = 0, **kwargs: Any) -> TableDataModule:
     data = TableDataModule(str(root), **{"window": 8, "batch_size": 4, **kwargs})
-    data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
+    state = SimpleNamespace(fn=None)  # nothing is run
+    data.trainer = SimpleNamespace(world_size=world_size, global_rank=rank, state=state)  # type: ignore[assignment]
     return data
 
 
 def frames_of(loader: Any, which: str = "mask") -> list[tuple[float, ...]]:
-    """Every frame a loader delivers where ``which`` is true."""
+    """Return every frame a loader delivers where ``which`` is true."""
     return [tuple(x) for batch in loader for x in batch["frames"][batch[which]].tolist()]
 
 
 def saved(data: FrameDataModule, path: Path) -> dict[str, Any]:
-    """What a checkpoint holds of a data module, after a trip over the disk."""
+    """Return the content of a data module's checkpoint, after a trip over the disk."""
     checkpoint = {
         "datamodule_hyper_parameters": {**data.hparams, "_class_path": "ignored"},
         type(data).__qualname__: data.state_dict(),
         "data_class": public_path(type(data)),
+        "n_features": data.n_features,
     }
     torch.save(checkpoint, path / "data.ckpt")
     return dict(torch.load(path / "data.ckpt", weights_only=True))

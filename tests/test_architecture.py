@@ -11,24 +11,34 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "rnade_lightning"
 LEVELS = [  # a file imports from its own level and those before it; a folder stands for its files
-    ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py"],
+    ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py", "ranks.py", "signals.py"],
+    ["run_folders.py"],
     ["datamodules/core"],
+    ["run_files.py"],
     ["datamodules/motion", "datamodules/sound", "datamodules/simulated"],
     ["datamodules/__init__.py"],
-    ["gradients.py", "baselines.py", "components", "cells"],
+    ["pretrained.py"],
+    ["checkpoint_files.py"],
+    ["arguments.py", "gradients.py", "baselines.py", "components", "cells"],
+    ["parameters.py"],
     ["density.py"],
     ["kernels"],
     ["distribution.py", "rnade.py"],
     ["rnn_rnade.py"],
     ["ensemble.py", "densities.py"],
     ["__init__.py", "configs"],
+    ["stored_module.py"],
     ["lightning_module.py"],
     ["checkpoints.py"],
     ["callbacks"],
-    ["commands.py", "dashboard.py"],
+    ["commands.py", "dashboard.py", "starting.py", "command_parser.py", "front_page.py"],
+    ["runs.py"],
     ["__main__.py"],
+    ["completion.py"],
+    ["console.py"],
 ]
-MODEL = ["density.py", "gradients.py", "distribution.py", "rnade.py", "rnn_rnade.py"]
+MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
+MODEL += ["rnade.py", "rnn_rnade.py"]
 MODEL += ["ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(
@@ -40,7 +50,7 @@ every_file = pytest.mark.parametrize("name", FILES)
 
 
 def imported(path: Path) -> set[str]:
-    """Modules that a file imports, wherever in it."""
+    """Return the modules that a file imports, anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -51,7 +61,7 @@ def imported(path: Path) -> set[str]:
 
 
 def own_files(path: Path) -> set[str]:
-    """Files of the package that a file imports from."""
+    """Return the files of the package that a file imports from."""
     stems = {m.replace(".", "/") for m in imported(path) if m.split(".")[0] == PACKAGE}
     stems = {stem.removeprefix(PACKAGE).removeprefix("/") for stem in stems}
     candidates = {f"{stem}.py" for stem in stems} | {f"{stem}/__init__.py" for stem in stems}
@@ -60,7 +70,7 @@ def own_files(path: Path) -> set[str]:
 
 
 def level_of(name: str) -> int:
-    """The level of a file: that of the longest entry that names it or a folder above it."""
+    """Return the level of a file: that of the longest entry that names it or a folder above it."""
     matches = [
         (len(entry), i)
         for i, entries in enumerate(LEVELS)
@@ -72,8 +82,8 @@ def level_of(name: str) -> int:
 
 
 def wrong_arrows(name: str, path: Path) -> list[str]:
-    """Files later in the order that a file imports from. A package's own front door counts only for
-    what is outside of it."""
+    """Return the files later in the order that a file imports from. A package's own front door
+    counts only for files outside of it."""
     inside = name.rpartition("/")[0]
     doors = {f"{inside}/__init__.py", "datamodules/__init__.py" if "datamodules" in name else ""}
     return [

@@ -11,7 +11,7 @@ from rnade_lightning.baselines import VAR
 
 @pytest.fixture
 def sequences() -> list[Tensor]:
-    """Two stretches of a stable VAR(2) with correlated errors, D = 3."""
+    """Return two stretches of a stable VAR(2) with correlated errors, D = 3."""
     generator = torch.Generator().manual_seed(0)
     A1 = torch.tensor([[0.5, 0.2, 0.0], [0.0, 0.3, 0.1], [0.2, 0.0, 0.4]], dtype=torch.float64)
     A2 = 0.2 * torch.eye(3, dtype=torch.float64)

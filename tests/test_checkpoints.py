@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from toy import options, refused, same_bits, value, weights
+from toy import fitted, options, refused, same_bits, value, weights
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.checkpoints import (
@@ -76,7 +76,7 @@ def forget(*names: str) -> None:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
-    """Imports one of two modules, whose classes have the same names; their frames differ."""
+    """Import one of two modules whose classes have the same names, but different frames."""
     for name, scale in (("own_one", 1.0), ("own_two", 100.0)):
         (tmp_path / f"{name}.py").write_text(OWN.format(scale=scale))
     monkeypatch.syspath_prepend(tmp_path)
@@ -85,18 +85,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
 
 def own_options(*replaced: str) -> tuple[str, ...]:
-    """Options that replace those of a small run: data and model of one's own."""
+    """Return options that replace those of a small run: data and model of one's own."""
     return ("--data=own_one.OwnData", "--data.window=16", *replaced)
-
-
-def fitted(module: pl.LightningModule, folder: Path, data: Any) -> str:
-    """The path of a checkpoint of a module that was trained for a step."""
-    trainer = pl.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, use_distributed_sampler=False,
-    )  # fmt: skip
-    trainer.fit(module, data)
-    return str(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
 
 
 def plain_loader() -> Any:
@@ -111,6 +101,7 @@ def same_model(one: Any, other: Any) -> None:
     assert torch.equal(one.eval().log_prob(frames), other.eval().log_prob(frames))
 
 
+@pytest.mark.slow
 def test_checkpoint_round_trip(fit: Callable[..., Path], root: Path) -> None:
     path = fit() / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(str(path))
@@ -121,6 +112,7 @@ def test_checkpoint_round_trip(fit: Callable[..., Path], root: Path) -> None:
     assert same_bits(again.state_dict(), weights(path))
 
 
+@pytest.mark.slow
 def test_classes_are_named_by_their_public_path(fit: Callable[..., Path]) -> None:
     checkpoint = load_checkpoint(str(fit() / "checkpoints" / "last.ckpt"))
     assert checkpoint["module_class"] == "rnade_lightning.lightning_module.RNNRNADEModule"
@@ -156,6 +148,7 @@ def test_a_module_of_ones_own_reloads(name: str, tmp_path: Path, own: Callable[[
         load_data(checkpoint)
 
 
+@pytest.mark.slow
 def test_own_classes_are_used_by_every_command(
     tmp_path: Path, root: Path, own: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,10 +210,11 @@ def test_data_classes_of_one_name_are_not_combined(
     ]
     first, second = map(load_checkpoint, paths)
     assert first["OwnData"]["layout"] == second["OwnData"]["layout"]
-    with pytest.raises(ValueError, match="not trained on the same data"):
+    with pytest.raises(ValueError, match="were not trained on the same data"):
         combine_checkpoints([first, second])
 
 
+@pytest.mark.slow
 def test_what_the_user_names_is_trusted(
     tmp_path: Path, root: Path, own: Callable[[str], Any]
 ) -> None:
@@ -255,6 +249,7 @@ def test_arguments_that_are_not_plain_are_asked_for(
 # ------------------------------------------------------------------ ensembles
 
 
+@pytest.mark.slow
 def test_combined_checkpoints_are_a_model_like_any_other(
     fit: Callable[..., Path], root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,6 +277,7 @@ def test_combined_checkpoints_are_a_model_like_any_other(
     torch.testing.assert_close(*log_p)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_data_are_not_combined(
     fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,7 +286,7 @@ def test_checkpoints_of_other_data_are_not_combined(
     line = refused(
         capsys, "combine", f"--ckpt_paths=['{one}','{other}']", f"--out={tmp_path / 'x.ckpt'}"
     )
-    assert "not trained on the same data" in line
+    assert "were not trained on the same data" in line
     assert not (tmp_path / "x.ckpt").exists()
 
 

@@ -16,7 +16,7 @@ from rnade_lightning.distribution import RNADEDistribution
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module of the user's own, which says when it is imported."""
+    """Return a module of the user's own, which says when it is imported."""
     path = tmp_path / "own_package.py"
     path.write_text(
         "from rnade_lightning.components.gaussian import Gaussian\n"

@@ -14,6 +14,7 @@ from toy import (
 from rnade_lightning.__main__ import main
 
 
+@pytest.mark.slow
 def test_sample_writes_new_sequences(checkpoint: Path, tmp_path: Path) -> None:
     main(
         [
@@ -47,6 +48,7 @@ def test_score_gives_every_frame(checkpoint: Path, root: Path, tmp_path: Path) -
     assert all(np.isfinite(float(r["log_prob"])) for r in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--cell=tanh",), ("--cell=gru", "--n_components=1")])
 def test_gradcheck_prints_every_parameter(
     extra: tuple[str, ...], capsys: pytest.CaptureFixture[str]
@@ -65,9 +67,20 @@ def test_gradcheck_prints_every_parameter(
         assert f"\n{name} " in printed
 
 
+@pytest.mark.slow
 def test_gradcheck_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["gradcheck", f"--ckpt_path={checkpoint}"])
     assert "rnade.V_mu" in capsys.readouterr().out
+
+
+def test_a_file_cannot_name_itself_a_formula_in_the_table(
+    checkpoint: Path, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "=1+1.npy").write_bytes(next(root.glob("*.npy")).read_bytes())
+    out = tmp_path / "scores.csv"
+    main(["score", f"--ckpt_path={checkpoint}", f"--files={tmp_path}", f"--out={out}"])
+    names = {line.split(",")[0] for line in out.read_text().splitlines()[1:]}
+    assert names == {"'=1+1"}
 
 
 @pytest.mark.parametrize("command", ["sample", "score", "gradcheck"])
@@ -87,3 +100,37 @@ def test_too_short_a_prefix_is_named(
         "--n_prefix=1000", f"--out={tmp_path}",
     )  # fmt: skip
     assert "take2.npy has 47 frames" in line
+
+
+def test_lengths_are_told_in_seconds(
+    checkpoint: Path,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Data of ten frames a second."""
+    common = ["sample", f"--ckpt_path={checkpoint}", f"--out={tmp_path}", "--n_samples=1"]
+    take = f"--prefix={root / 'take1.npy'}"
+    main([*common, "--seconds=0.7"])
+    main([*common, "--seconds=0.5", take, "--prefix_seconds=0.3"])
+    (new,), (more,) = (tmp_path.glob(f"{name}*.npy") for name in ("sample", "continuation"))
+    assert (len(np.load(new)), len(np.load(more))) == (7, 8)
+    for options, match in (
+        (["--seconds=2", "--n_frames=2"], "--n_frames and --seconds tell the same length"),
+        (["--seconds=-1"], "--seconds -1: give a length of 0 seconds or more"),
+        (["--prefix_seconds=999", take], "take1.npy has 61 frames (6.1 s)"),
+    ):
+        assert match in refused(capsys, *common, *options)
+
+
+def test_score_leaves_out_a_warm_up(checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    found = []
+    for warmup in (0, 0.5):
+        out = tmp_path / f"{warmup}.csv"
+        options = [f"--ckpt_path={checkpoint}", f"--files={root}", f"--out={out}"]
+        main(["score", *options, f"--warmup_seconds={warmup}"])
+        with open(out) as file:
+            found.append(list(csv.DictReader(file)))
+    assert found[1] == [row for row in found[0] if int(row["frame"]) >= 5]
+    assert [row["seconds"] for row in found[0][:3]] == ["0.0", "0.1", "0.2"]
+    assert "bits_per_sample" not in found[0][0]

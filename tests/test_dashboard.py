@@ -21,7 +21,7 @@ SWEEP = Path(__file__).parents[1] / "configs" / "sweep.yaml"
 
 
 def commands() -> Iterator[list[str]]:
-    """What an agent runs at the ends of every parameter's range; the expansion is W&B's."""
+    """Return the commands of an agent at the ends of every parameter's range; W&B expands them."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
     sweep = yaml.safe_load(SWEEP.read_text())
@@ -35,6 +35,7 @@ def commands() -> Iterator[list[str]]:
         yield [part for word in sweep["command"] for part in words.get(word, [word])]
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_what_a_sweep_gives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_the_command_line_takes_what_a_sweep_gives(
     main([*words, *more, f"--data.root={root}", *fast, f"--trainer.default_root_dir={tmp_path}"])
 
 
+@pytest.mark.slow
 def test_a_sweep_looks_at_a_key_that_is_logged(run: WandbRun) -> None:
     assert yaml.safe_load(SWEEP.read_text())["metric"]["name"] in run.keys
 

@@ -151,5 +151,5 @@ def test_a_flow_leaves_the_checks_of_other_distributions_alone() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="floor must be at least 0"):
         Gaussian(3, floor=-1.0)
-    with pytest.raises(ValueError, match="does not continue a frame"):
+    with pytest.raises(ValueError, match="cannot continue a frame"):
         RNNDensity(Gaussian(3), 4).density.sample(given=torch.zeros(1))

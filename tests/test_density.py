@@ -1,4 +1,4 @@
-"""What follows from the interface of a sequence density holds for any class that fills it in."""
+"""The properties of a sequence density hold for any class that fills in the interface."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnade_lightning import RNADE, SequenceDensity
-from rnade_lightning.density import StateParams, batch_of
+from rnade_lightning import SequenceDensity
 
 
 class RandomWalk(SequenceDensity):
@@ -98,12 +97,3 @@ def test_predictive_figures_are_of_the_frame_after_its_history() -> None:
     for what in (walk.feature_log_prob, walk.feature_cdf):
         with pytest.raises(NotImplementedError, match="RandomWalk has no"):
             what(frames)
-
-
-def test_parameters_that_a_state_sets_are_products_until_they_are_asked_for() -> None:
-    rnade, u, W = RNADE(3, 4, 2).double(), randn(5, 6), randn(6, 6)
-    params = StateParams(rnade.static_params(), [None, W, None], u)
-    assert len(params) == 3
-    assert params[0] is rnade.b_alpha
-    torch.testing.assert_close(params[1], rnade.b_mu + (u @ W.T).view(5, 3, 2))
-    assert batch_of(list(params)) == (5,)

@@ -40,8 +40,8 @@ def _seeded() -> None:
 
 
 def lattice(model: RNADE) -> tuple[Tensor, Tensor]:
-    """Frames ``(N, 2)`` and their probabilities ``(N,)``: a square lattice of middles of cells, and
-    the atoms where the density is censored."""
+    """Return frames ``(N, 2)`` and their probabilities ``(N,)``: a square lattice of middles of
+    cells, and the atoms where the density is censored."""
     atoms = model.component.atoms
     low, high = atoms or (-25.0, 25.0)
     edges = torch.linspace(low, high, 801, dtype=torch.float64)
@@ -55,6 +55,7 @@ def lattice(model: RNADE) -> tuple[Tensor, Tensor]:
     return x, p
 
 
+@pytest.mark.slow
 @every_kind
 def test_variance_and_entropy_are_those_of_the_density(options: dict[str, Any]) -> None:
     model = rnade(2, **options)
@@ -69,6 +70,7 @@ def test_variance_and_entropy_are_those_of_the_density(options: dict[str, Any]) 
     torch.testing.assert_close(d.entropy(), entropy, rtol=0, atol=0.03)
 
 
+@pytest.mark.slow
 def test_the_first_variance_is_exact_and_two_draws_are_unbiased() -> None:
     model = rnade(3)
     model.V_mu.data.mul_(6)  # so that means depend on prefixes
@@ -126,7 +128,7 @@ def test_a_component_that_does_not_say_its_variance_is_refused() -> None:
         def standard_variance(self) -> float:
             return super(type(make_component("gaussian")), self).standard_variance
 
-    with pytest.raises(NotImplementedError, match=r"Silent does not say its variance: give"):
+    with pytest.raises(NotImplementedError, match=r"Silent does not define its variance: add"):
         rnade(2, component=Silent())().variance  # noqa: B018
 
 

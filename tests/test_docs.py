@@ -1,7 +1,8 @@
-"""The documentation holds together: links lead somewhere, code runs, the site builds."""
+"""The documentation holds together: links lead somewhere, code runs, words are plain."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OUTSIDE = {"plan.md"}  # not part of the site
+
+RIDDLES = {"What", "Of", "Which", "Whether", "How", "Where", "Why", "Whose", "Nor"}
+SOURCES = [path for top in ("rnade_lightning", "datamodules", "benchmarks", "tests", "docs")
+           for path in sorted((ROOT / top).rglob("*.py"))]  # fmt: skip
 
 every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 
@@ -24,12 +30,35 @@ def links(text: str) -> list[str]:
 
 
 def named(entries: list[object]) -> set[str]:
-    """The pages that a list of the navigation names."""
+    """Return the pages that a list of the navigation names."""
     found = set()
     for entry in entries:
         value = next(iter(entry.values())) if isinstance(entry, dict) else entry
         found |= named(value) if isinstance(value, list) else {str(value)}
     return found
+
+
+def riddles(source: str) -> list[str]:
+    """Return the first lines of the docstrings that begin with one of `RIDDLES`."""
+    kinds = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+    docs = [ast.get_docstring(node) or "" for node in nodes]
+    return [doc.splitlines()[0] for doc in docs if re.match(r"\w*", doc)[0] in RIDDLES]  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_docstrings_begin_with_a_verb_or_a_name() -> None:
+    assert len(SOURCES) > 200
+    assert not {path.name: found for path in SOURCES if (found := riddles(path.read_text()))}
+
+
+@pytest.mark.parametrize("word", sorted(RIDDLES))
+def test_a_riddle_is_found_wherever_it_stands(word: str) -> None:
+    doc = f'"""{word} it holds."""'
+    assert riddles(doc) == [f"{word} it holds."]
+    assert riddles(f"class A:\n    {doc}") == [f"{word} it holds."]
+    assert riddles(f"class A:\n    async def f():\n        {doc}") == [f"{word} it holds."]
+    assert not riddles(f'def f():\n    """Return {word.lower()} it holds."""')
 
 
 @every_page
@@ -61,6 +90,14 @@ def test_the_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.allclose(np.loadtxt(written), np.loadtxt(tmp_path / "b.drums")[-18:], atol=1e-5)
 
 
+def test_the_picture_of_the_model_is_drawn_by_its_script(tmp_path: Path) -> None:
+    drawn = tmp_path / "model.png"
+    subprocess.run((sys.executable, ROOT / "docs" / "model.py", drawn), check=True)
+    with Image.open(drawn) as now, Image.open(ROOT / "docs" / "model.png") as kept:
+        assert now.size == pytest.approx(kept.size, rel=0.05)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("mkdocs", "mkdocstrings", "material", "math_core"))),
     reason="the extra docs is not installed",

@@ -42,7 +42,8 @@ def randn(*shape: int, n: int = 1) -> Tensor:
 def autograd(
     model: RNADE | RNNRNADE, x: Tensor, total: Tensor, *biases: Tensor
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Gradients of ``total`` by name, the biases given in place of the static ones, and of x."""
+    """Return the gradients of ``total`` by name, the biases given in place of the static ones, and
+    of x."""
     tensors: dict[str, Tensor] = dict(named(model))
     tensors |= dict(zip(("b_alpha", "b_mu", "b_sigma"), biases, strict=False))
     found = torch.autograd.grad(
@@ -58,8 +59,8 @@ def detached(model: RNADE | RNNRNADE) -> dict[str, Tensor]:
 def assert_equal_to_autograd_and_slopes(
     found: Mapping[str, Tensor], expected: Mapping[str, Tensor], slope_of: Any
 ) -> None:
-    """Every gradient against autograd, and along a random direction against the central difference
-    ``slope_of(name, direction)`` of the slow loops."""
+    """Compare every gradient with autograd and, along a random direction, with the central
+    difference ``slope_of(name, direction)`` of the slow loops."""
     assert set(found) == set(expected)
     for name, gradient in found.items():
         assert gradient.shape == expected[name].shape
@@ -171,7 +172,7 @@ def test_recomputing_a_keeps_float32_digits(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_units_that_start_on_their_kink_get_no_gradient_from_rounding() -> None:
-    """ReLU at c = 0: the first feature's units are exactly 0, and stay so going backwards."""
+    """With ReLU at c = 0 the first feature's units are exactly 0, and stay so going backwards."""
     model, x = spread(RNADE(20, 4, 2, activation="relu", floor=0.1).double()), randn(9, 20)
     torch.nn.init.zeros_(model.c)
     for backend in ("torch", "compiled"):
@@ -278,7 +279,7 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
 
 @functools.cache
 def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str, Tensor]]:
-    """Parameters, frames, options, and every gradient by autograd."""
+    """Return parameters, frames, options, and every gradient by autograd."""
     kind, sizes, options = CASES[name]
     model = spread(kind(*sizes, **options).double())
     if isinstance(model, RNADE):
@@ -297,7 +298,7 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
 
 
 def errors(module: Any, name: str) -> dict[str, float]:
-    """Relative error of every gradient that ``module`` computes in one of the cases."""
+    """Return the relative error of every gradient that ``module`` computes in one of the cases."""
     p, x, arguments, expected = case(name)
     algorithm = module.rnade_gradients if CASES[name][0] is RNADE else module.rnn_rnade_gradients
     found, d_x = algorithm(p, x, **arguments)
@@ -305,7 +306,7 @@ def errors(module: Any, name: str) -> dict[str, float]:
 
 
 def planted(replacements: Mapping[str, str]) -> types.ModuleType:
-    """gradients.py with some of its text replaced."""
+    """Return the module gradients.py with some of its text replaced."""
     source = SOURCE
     for old, new in replacements.items():
         assert SOURCE.count(old) == 1, f"{old!r} stands {SOURCE.count(old)} times in gradients.py"
@@ -546,6 +547,7 @@ def test_without_a_planted_error_the_cases_agree(name: str) -> None:
     assert max(errors(planted({}), name).values()) < 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("right", "wrong"), MISTAKES, ids=[wrong for _, wrong in MISTAKES])
 def test_a_planted_error_is_caught(right: str, wrong: str) -> None:
     module, worst = planted({right: wrong}), 0.0

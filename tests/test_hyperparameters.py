@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from rnade_lightning.hyperparameters import accepted, arguments_of, plain
+from rnade_lightning.hyperparameters import accepted, arguments_of, plain, remade
 
 
 class Base:
@@ -65,3 +66,51 @@ def test_plain_values_are_kept_as_such() -> None:
     assert found == expected | {"nested": {"pairs": [[1, "b"]]}}
     assert type(found["n"]) is int
     assert type(found["x"]) is float
+
+
+class Recording:
+    """Records what it is given, as modules do; more, if asked."""
+
+    def __init__(
+        self, n: int = 1, rate: float = 0.5, kind: Literal["a", "b"] = "a",
+        sizes: Sequence[int] | None = None, net: object = None, extra: bool = False,
+    ) -> None:  # fmt: skip
+        given = {"n": n, "rate": rate, "kind": kind, "sizes": sizes, "net": net, "extra": extra}
+        self.hparams = plain(given) | ({"note": "mine"} if extra else {})
+
+
+class Wider(Recording):
+    def __init__(self, more: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hparams["more"] = more
+
+
+ALL = {"n": 2, "rate": 1, "kind": "b", "sizes": [1, 2], "net": None, "extra": False}
+
+
+@pytest.mark.parametrize("kind", [Recording, Wider])
+def test_an_object_is_made_again_from_all_it_recorded(kind: Any) -> None:
+    whole = kind(**ALL).hparams
+    assert remade(kind, whole).hparams == whole
+    noted = kind(**ALL | {"extra": True}).hparams  # a record of its own is no argument
+    assert remade(kind, noted).hparams == noted
+    for name in whole:
+        with pytest.raises(ValueError, match=f"lack {name}"):
+            remade(kind, {k: v for k, v in whole.items() if k != name})
+    with pytest.raises(ValueError, match="takes no argument dreams"):
+        remade(kind, whole | {"dreams": 1})
+    for name, value in (
+        ("n", "2"), ("n", True), ("n", 2.5), ("rate", "1"), ("kind", "c"), ("sizes", [1, "2"]),
+        ("sizes", 3), ("extra", 1),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"argument {name} of .* which is not"):
+            remade(kind, whole | {name: value})
+
+
+def test_what_a_class_says_of_its_arguments_is_said_in_one_line() -> None:
+    class Picky(Recording):
+        def __init__(self, n: int) -> None:
+            raise RuntimeError("n is\nwrong")
+
+    with pytest.raises(ValueError, match="Picky cannot be made from the checkpoint: n is wrong"):
+        remade(Picky, {"n": 1})

@@ -26,6 +26,7 @@ from rnade_lightning.densities import RNNDensity
 from rnade_lightning.lightning_module import RNNDensityModule, RNNRNADEModule
 
 
+@pytest.mark.slow
 def test_nll_is_the_true_mean_over_frames_of_unequal_sequences(
     fit: Callable[..., Path], root: Path
 ) -> None:
@@ -38,6 +39,7 @@ def test_nll_is_the_true_mean_over_frames_of_unequal_sequences(
     assert value(folder, "val/nll") == pytest.approx(-torch.cat(log_p).mean().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_states_carried_through_windows_give_the_likelihood_of_whole_sequences(
     fit: Callable[..., Path], root: Path, cell: str
@@ -51,6 +53,7 @@ def test_states_carried_through_windows_give_the_likelihood_of_whole_sequences(
     assert value(folder, "test/nll") == pytest.approx(-log_p.mean().item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_likelihood_of_one(
     fit: Callable[..., Path], root: Path, tmp_path: Path
 ) -> None:
@@ -66,8 +69,10 @@ def test_two_processes_give_the_likelihood_of_one(
     assert two == pytest.approx(one, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(root: Path, tmp_path: Path) -> None:
-    """The same global batches, the same mean over their frames: the same weights up to rounding."""
+    """The global batches and the mean over their frames are the same, so the weights are, up to
+    rounding."""
     for n, batch_size in ((1, 4), (2, 2)):
         more = (
             f"--trainer.devices={n}",
@@ -84,6 +89,7 @@ def test_two_processes_take_the_steps_of_one(root: Path, tmp_path: Path) -> None
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
     fit: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +123,7 @@ LOADERS: dict[str, Any] = {
 
 
 def trained_on(data: Any) -> list[torch.Tensor]:
-    """Weights after two epochs, the figures of all stages and what is predicted."""
+    """Return the weights after two epochs, the figures of all stages and the predictions."""
     torch.manual_seed(0)
     module = RNNRNADEModule(3, n_hidden=4, n_recurrent=5, n_components=2, backend="torch").double()
     trainer = pl.Trainer(
@@ -144,6 +150,7 @@ def of_full_batches() -> list[torch.Tensor]:
     return trained_on([{"frames": x, "mask": WHOLE, "scored": WHOLE} for x in FRAMES])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 def test_plain_loaders_train_as_full_batches_do(
     name: str, of_full_batches: list[torch.Tensor]
@@ -190,7 +197,7 @@ def test_hyperparameters_are_every_argument_that_counts() -> None:
 def test_a_density_is_kept_as_its_path() -> None:
     density = {"class_path": "LowRankGaussian", "init_args": {"rank": 2}}
     module = RNNDensityModule(3, density, n_recurrent=4)
-    path = "rnade_lightning.densities.LowRankGaussian"
+    path = "rnade_lightning.LowRankGaussian"
     assert module.hparams["density"] == density | {"class_path": path}
     assert isinstance(module.model, RNNDensity)
     assert module.model.density.rank == 2

@@ -1,4 +1,4 @@
-"""What any loader gives is the same batch, or is refused."""
+"""Every loader's output becomes the same batch, or is refused."""
 
 from __future__ import annotations
 

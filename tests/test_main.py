@@ -1,4 +1,4 @@
-"""The command line: what a run leaves, which options it takes, what it refuses in one line."""
+"""The command line: the files that a run leaves, the options it takes, the mistakes it refuses."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 CONFIGS = [path for path in CONFIGS if path.stem != "sweep"]  # W&B's: see test_dashboard.py
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_promises(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the default loggers: CSV and W&B
     main(["fit", *SMALL, f"--data.root={root}", "--trainer.max_epochs=2"])
-    folder = tmp_path / "runs" / "motion" / "version_0"
+    folder = tmp_path / "runs" / "toy" / "version_0"  # of ToyDataModule
     for name in (
         "metrics.csv", "config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
         "comparison.csv", "comparison.md", "likelihood/by_frame.csv", "likelihood/by_feature.csv",
@@ -47,16 +48,17 @@ def test_a_run_leaves_what_it_promises(
     printed = capsys.readouterr().out
     assert "VAR(3)" in printed
     assert "copy the last frame" in printed
-    assert "runs/motion/version_0" in printed
+    assert "runs/toy/version_0" in printed
     keys = set().union(*(row.keys() for row in read_metrics(folder)))
     assert {"train/nll", "val/nll", "val/nll_raw", "test/nll", "grad_norm/total"} <= keys
     assert {"gradcheck/algorithm", "gradcheck/difference"} <= keys
 
 
+@pytest.mark.slow
 def test_prepare_leaves_no_run_folder(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor does an empty WANDB_MODE, which is as unset, stop the command."""
+    """An empty WANDB_MODE counts as unset and does not stop the command."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "")
     main(["prepare", *SMALL, f"--data.root={root}"])
@@ -65,6 +67,7 @@ def test_prepare_leaves_no_run_folder(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_checkpoint_brings_the_sizes_of_its_model(
     checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,9 +76,10 @@ def test_the_checkpoint_brings_the_sizes_of_its_model(
     assert "VAR(3)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
-    """One batch of everything; data that are not shipped, or take long, are replaced."""
+    """One batch of everything runs. Data that are not shipped, or take long, are replaced."""
     toy = ["--data=toy.ToyDataModule", f"--data.root={root}", "--data.split=tail"]
     toy += ["--data.warmup=3", "--data.group=null", "--data.parts=null"]
     more = [] if path.stem in ("base", "motion", "trajectory") else toy
@@ -87,6 +91,7 @@ def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
     ])  # fmt: skip
 
 
+@pytest.mark.slow
 def test_help_lists_every_command() -> None:
     text = process("--help").stdout
     for command in ("fit", "validate", "test", "predict", "sample", "score", "gradcheck"):
@@ -151,6 +156,7 @@ def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "n_hiden" in refused(capsys, "fit", *SMALL, "--model.n_hiden=3")
 
 
+@pytest.mark.slow
 def test_of_two_callbacks_of_ours_the_last_counts(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +171,7 @@ def test_of_two_callbacks_of_ours_the_last_counts(
 
 
 def printed(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[dict[str, Any], str]:
-    """The options that a command would use, and what it says beside."""
+    """Return the options that a command would use, and its other output."""
     capsys.readouterr()
     with pytest.raises(SystemExit, match="0"):
         main([*args, "--print_config"])
@@ -193,6 +199,7 @@ def test_without_data_the_shipped_motion_is_run_and_said_to_be(
     assert options_["data"]["init_args"]["batch_size"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "named", [("--data.root=x",), ("--data", "BallsDataModule"), ("--config=DATA",)]
 )
@@ -228,10 +235,11 @@ def test_the_learning_rate_is_the_optimisers_alone(capsys: pytest.CaptureFixture
     assert "--model.lr" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_density_is_chosen_in_yaml(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of this package by its name or path, one of a person's own by its path."""
+    """One of this package is chosen by its name or path, one of a person's own by its path."""
     (tmp_path / "own_density.py").write_text(
         "from rnade_lightning.densities import Gaussian\n\n\nclass Wide(Gaussian):\n    pass\n"
     )
@@ -269,3 +277,14 @@ def test_help_has_all_options_of_the_model(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     for name in ("n_hidden", "censor_at", "n_past", "dropout", "feature_order", "pretrain_epochs"):
         assert f"--model.{name}" in text
+
+
+def test_a_hostile_configuration_runs_nothing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark, file = tmp_path / "mark", tmp_path / "hostile.yaml"
+    file.write_text(f"data: {{root: !!python/object/apply:os.mkdir ['{mark}']}}\n")
+    refused(capsys, "fit", f"--config={file}", *options(root, tmp_path))
+    assert not mark.exists()
+    yaml.unsafe_load(file.read_text())  # the payload does work
+    assert mark.exists()

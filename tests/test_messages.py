@@ -1,4 +1,4 @@
-"""What is said of a mistake: the path of the option, what was meant, what is valid."""
+"""A message on a mistake names the path of the option, what was meant, and what is valid."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rnade_lightning.messages import cause, explain, one_line
 DATA = ("fit", "--data=ArrayDataModule", "--data.root=x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [

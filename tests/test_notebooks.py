@@ -29,8 +29,8 @@ needs_a_kernel = pytest.mark.skipif(
 
 
 def executed(path: Path, folder: str | Path) -> Any:
-    """The notebook with the outputs of a fresh kernel that works in ``folder``; raises what a cell
-    raises."""
+    """Return the notebook with the outputs of a fresh kernel that works in ``folder``. An error in
+    a cell is raised here."""
     import nbclient
     import nbformat
 
@@ -57,6 +57,7 @@ def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
 
 
+@pytest.mark.slow
 @needs_a_kernel
 @every_notebook
 def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:

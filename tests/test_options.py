@@ -1,4 +1,4 @@
-"""What training and the model may do beyond the paper: layers, orders, noise, heuristics."""
+"""Options of training and of the model beyond the paper: layers, orders, noise, heuristics."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def test_the_paths_agree_on_layers() -> None:
         torch.testing.assert_close(fast.log_prob(randn(2, 5, 3)), plain.log_prob(randn(2, 5, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"n_layers": 2}, {"feature_order": 7, "n_past": 2, "linear": True}]
 )
@@ -129,7 +130,7 @@ def test_pretraining_trains_rnade_alone(tmp_path: Path) -> None:
 
 
 def test_the_mean_heuristic_scales_the_gradient_by_the_means() -> None:
-    """By each component's scale, and nothing else."""
+    """It multiplies it by each component's scale, and changes nothing else."""
     x, grads = randn(7, 3), []
     for heuristic in (False, True):
         model = spread(RNADE(3, 4, 1, scale_mean_gradient=heuristic).double())
@@ -148,6 +149,7 @@ def test_the_mean_heuristic_scales_the_gradient_by_the_means() -> None:
     require_correct(gradient_table(heuristic_model, randn(1, 3, 3)))  # where it is off
 
 
+@pytest.mark.slow
 def test_the_floor_is_raised_to_the_noise_of_the_steps(tmp_path: Path) -> None:
     assert RNNRNADEModule(3, floor=0.1, noise_scale=0.3).model.floor == 0.3
     assert RNNRNADEModule(3, floor=0.1, noise_scale=0.01).model.floor == 0.1

@@ -1,4 +1,4 @@
-"""RESULTS.md is what the stored metrics say, and its rows can be run again."""
+"""RESULTS.md agrees with the stored metrics, and its rows can be run again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module, which is beside the packages and not in one."""
+    """Return the module, which is beside the packages and not in one."""
     spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
     assert spec is not None
     assert spec.loader is not None
@@ -58,6 +58,7 @@ def test_stored_metrics_belong_to_a_row_and_name_no_place(results: ModuleType) -
                 assert not root or root.startswith("PATH/"), path
 
 
+@pytest.mark.slow
 def test_a_row_runs_from_nothing(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,7 +33,8 @@ def rnade(n_features: int = 3, n_hidden: int = 4, n_components: int = 2, **optio
 
 
 def pit(model: RNADE, x: torch.Tensor, **options: Any) -> np.ndarray:
-    """Each drawn feature's conditional CDF: independent uniforms if x came from the model."""
+    """Return each drawn feature's conditional CDF: independent uniforms if x came from the
+    model."""
     u = np.array([reference.cdf(parameters(model), row, **options) for row in x.numpy()])
     if support := options.get("censor_at"):  # on a bound anywhere in the jump
         v = np.random.default_rng(0).uniform(size=u.shape)
@@ -43,7 +44,7 @@ def pit(model: RNADE, x: torch.Tensor, **options: Any) -> np.ndarray:
 
 
 def mesh(n_features: int, half_width: float, n: int) -> tuple[torch.Tensor, float]:
-    """Points ``(n^D, D)`` of a square lattice, and the volume of a cell."""
+    """Return points ``(n^D, D)`` of a square lattice, and the volume of a cell."""
     axis = torch.linspace(-half_width, half_width, n, dtype=torch.float64)
     points = torch.cartesian_prod(*[axis] * n_features).view(-1, n_features)
     return points, float(axis[1] - axis[0]) ** n_features
@@ -162,6 +163,7 @@ def test_permuting_components_changes_nothing() -> None:
 # ------------------------------------------------------------------ sampler
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_sigma", [0.0, 1.5])
 @with_and_without_linear_path
 @every_option
@@ -186,6 +188,7 @@ def test_the_sampler_test_sees_a_wrong_scale(component: str) -> None:
     assert min(stats.kstest(u[:, d], "uniform").pvalue for d in range(3)) < 1e-3
 
 
+@pytest.mark.slow
 @with_and_without_linear_path
 @both_components
 def test_given_features_are_kept_and_the_rest_follow_their_conditionals(
@@ -292,6 +295,7 @@ def test_bf16_autocast_keeps_the_density_in_float32(backend: str) -> None:
     torch.testing.assert_close(from_bf16, model.log_prob(x.bfloat16().float()))
 
 
+@pytest.mark.slow
 @both_backends
 @every_option
 def test_runs_on_the_meta_device(options: dict[str, Any], backend: str) -> None:

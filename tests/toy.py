@@ -54,7 +54,11 @@ class PlayedDataModule(ToyDataModule):
 
 
 class DeclaringDataModule(ToyDataModule):
-    """Says all that data may say of themselves."""
+    """Declares all that data may declare of themselves."""
+
+    @property
+    def caveats(self) -> list[str]:
+        return ["half of the frames are made up"]
 
     def bits_per_sample(self, log_prob: float) -> float | None:
         return -2 * log_prob
@@ -79,14 +83,38 @@ class NoisyModule(RNNRNADEModule):
 
 
 class KillAt(pl.Callback):
-    """Kills the process, as a power cut would, before the given step."""
+    """Kills the process of a rank, as a power cut would, before the given step."""
+
+    def __init__(self, step: int, rank: int = 0) -> None:
+        self.step, self.rank = step, rank
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step and trainer.global_rank == self.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class CutAt(pl.Callback):
+    """Ends training by an error before the given step, as suddenly as a kill, in this process."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
         if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("cut")
+
+
+class SlowAt(pl.Callback):
+    """Takes very long, it says, for the given step: time limits are over after it."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step + 1:
+            for callback in trainer.callbacks:
+                if isinstance(callback, pl.callbacks.Timer):
+                    callback.load_state_dict({"time_elapsed": {"train": 1e6}})
 
 
 class SpoilAt(pl.Callback):
@@ -100,10 +128,20 @@ class SpoilAt(pl.Callback):
             pl_module.model.rnade.b_mu.data[0] = torch.inf
 
 
+def fitted(module: pl.LightningModule, folder: Path, data: Any) -> str:
+    """Return the path of a checkpoint of a module that was trained for a step."""
+    trainer = pl.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return str(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
+
+
 def write_toy_data(
     folder: Path, lengths: tuple[int, ...] = (90, 61, 47), n_features: int = 3
 ) -> Path:
-    """Files of a noisy oscillation, of unequal lengths."""
+    """Return files of a noisy oscillation, of unequal lengths."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for i, n in enumerate(lengths):
@@ -141,7 +179,7 @@ def process(*args: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    """The one line that a refused command says."""
+    """Return the one line that a refused command prints."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as error:
         main(list(args))
@@ -171,5 +209,5 @@ def value(folder: Path, key: str) -> float:
 
 
 def column(folder: Path, key: str) -> dict[int, float]:
-    """Values of a key by step."""
+    """Return values of a key by step."""
     return {int(r["step"]): float(r[key]) for r in read_metrics(folder) if r.get(key)}

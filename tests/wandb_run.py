@@ -23,7 +23,7 @@ _BLOCK, _HEADER = 32768, 7
 
 @dataclass
 class WandbRun:
-    """What one offline run holds.
+    """The content of one offline run.
 
     Attributes:
         folder: The run's own folder, in which media are.
@@ -49,11 +49,11 @@ class WandbRun:
         return [row[key] for row in self.history if key in row]
 
     def steps(self, key: str) -> list[int]:
-        """The trainer's steps at which a key was logged."""
+        """Return the trainer's steps at which a key was logged."""
         return [row["trainer/global_step"] for row in self.history if key in row]
 
     def media(self, key: str) -> list[Path]:
-        """The files of the last value of a key."""
+        """Return the files of the last value of a key."""
         value = self.values(key)[-1]
         files = value.get("videos") or value.get("audio") or [value]
         names = value.get("filenames") or [file["path"] for file in files]
@@ -65,7 +65,7 @@ class WandbRun:
 
 
 def read_run(folder: Path) -> WandbRun:
-    """The offline run in a folder ``wandb/offline-run-*``."""
+    """Return the offline run in a folder ``wandb/offline-run-*``."""
     (path,) = folder.glob("run-*.wandb")
     run = WandbRun(folder)
     for record in _records(path):
@@ -85,7 +85,7 @@ def read_run(folder: Path) -> WandbRun:
 
 
 def _items(items: Any) -> dict[str, Any]:
-    """Keys and values; a value in pieces, such as a table's, is put together."""
+    """Return keys and values; a value in pieces, such as a table's, is put together."""
     found: dict[str, Any] = {}
     for item in items:
         *outer, key = item.nested_key or [item.key]
@@ -114,7 +114,7 @@ def _records(path: Path) -> Iterator[Record]:
 
 
 def loggers(folder: Path, **options: Any) -> str:
-    """A configuration with all three loggers, as a file."""
+    """Return a configuration with all three loggers, as a file."""
     found = [
         {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "toy"}},
         {"class_path": "WandbLogger", "init_args": {"project": "toy", **options}},
@@ -137,7 +137,7 @@ def offline_runs(folder: Path) -> list[WandbRun]:
 
 
 def numbers(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What the CSV logger holds: steps and values by key."""
+    """Return the content of the CSV logger: steps and values by key."""
     with open(folder / "toy" / "version_0" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     keys = [key for key in rows[0] if key not in ("epoch", "step")]

@@ -1,4 +1,4 @@
-"""Frames as plain numbers, from NumPy and CSV files: any features that are ready to use.
+"""Read frames as plain numbers, from memory, NumPy and CSV files: features that are ready to use.
 
     .npy   one array (T, D)
     .npz   one sequence a name, each (T, D) with the same D; fps and feature_names
@@ -14,57 +14,117 @@ Conventions:
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import torch
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
-from rnade_lightning.datamodules.core.numbers import is_number
+from rnade_lightning.datamodules.core.files import with_ending
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.pictures import write_plot
-from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, check_finite, whole_file
+from rnade_lightning.datamodules.core.tables import read_csv
 
-MAX_BYTES = 8 * 2**30
-"""What the arrays of one file may unpack to; a damaged header can ask for anything."""
+if TYPE_CHECKING:
+    InMemory: TypeAlias = Any
+else:
+    InMemory = str  # options of the command line name files only
 
 _LABELS = ("fps", "feature_names")
 
 
 class ArrayDataModule(FrameDataModule):
-    """Frames of plain numbers from .npz, .npy and .csv files.
+    """Frames of plain numbers from .npz, .npy and .csv files, or from memory.
 
     Args:
-        root: Folder, file or glob to read.
-        fps: Frames per second of the files; those that say another rate are refused, since what
-            the numbers mean, and so how to resample them, is not known.
+        root: Folder, file or glob to read; in Python also frames ``(T, D)`` or a list of them, each
+            an array, a tensor or a table (DataFrame). They are copied, and not kept in checkpoints.
+        fps: Frames per second of the files. A file with another rate is refused, since numbers of
+            unknown meaning cannot be resampled.
         **kwargs: See `FrameDataModule`.
     """
 
     extensions = (".npz", ".npy", ".csv")
     reader_version = 1
 
-    def __init__(self, root: str | None = None, fps: float = 30.0, **kwargs: Any) -> None:
+    def __init__(
+        self, root: str | InMemory | None = None, fps: float = 30.0, **kwargs: Any
+    ) -> None:
+        held = None if root is None or isinstance(root, str | Path) else root
+        root = None if root is None or held is not None else str(root)  # what is recorded
         super().__init__(root, **kwargs)
         self.fps = fps
         if not fps > 0:
             raise DataError("fps must be above 0")
+        self._held = None if held is None else recordings(held, fps)
 
     def read(self, path: Path) -> Recording:
-        """Reads all sequences of one file."""
-        arrays, fps, names = read_arrays(path)
+        """Read all sequences of one file."""
+        arrays, fps, names = read_arrays(path, self.max_bytes)
         if fps is not None and abs(fps - self.fps) > 1e-6 * self.fps:
-            raise DataError(f"{path}: says {fps:g} frames per second: set fps to that")
+            raise DataError(f"{path}: has {fps:g} frames per second: set fps to that")
         width = next(iter(arrays.values())).shape[1]
         names = names or [f"feature_{i}" for i in range(width)]
         return Recording(arrays, names, self.fps, {})
 
+    def _root(self) -> str | Path:
+        return super()._root() if self._held is None else "frames in memory"
+
+    def _files(self) -> list[Path]:
+        return super()._files() if self._held is None else list(self._held)
+
+    def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
+        if self._held is None:
+            return super()._opened(files)
+        return [
+            Kept(x._replace(frames={}), {**x.frames}) for x in self._held.values()
+        ], self._store()
+
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes ``.npz`` and, as a picture, ``.png``."""
+        """Write ``.npz`` and, as a picture, ``.png``."""
         return write_numbers(stem, raw, self.frame_rate, self._fitted()[1].feature_names)
 
 
+def recordings(held: Any, fps: float) -> dict[Path, Recording]:
+    """Return frames in memory, copied, by the name of each sequence: ``sequence_0`` and so on.
+
+    Args:
+        held: Frames ``(T, D)``, or a list or ``(N, T, D)`` of them; arrays, tensors or tables.
+        fps: Frames per second.
+
+    Raises:
+        DataError: They are not frames of finite numbers.
+    """
+    alone = hasattr(held, "columns") or getattr(held, "ndim", 0) == 2
+    found = {}
+    for i, one in enumerate([held] if alone else held):
+        name = Path(f"sequence_{i}")
+        columns = [str(column) for column in getattr(one, "columns", ())]
+        if isinstance(one, torch.Tensor):
+            one = one.detach().cpu()
+            one = (one if one.dtype == torch.float32 else one.double()).numpy()
+        frames = np.array(one.to_numpy() if hasattr(one, "to_numpy") else one)
+        if frames.dtype.kind not in "fiub" or frames.ndim != 2 or 0 in frames.shape:
+            raise DataError(
+                f"{name}: {type(one).__name__} of {frames.dtype} {frames.shape}, not numbers "
+                "(frames, features): give one such array or table, or a list of them"
+            )
+        names = columns or [f"feature_{d}" for d in range(frames.shape[1])]
+        if len(set(names)) != len(names):
+            raise DataError(f"{name}: two columns have one name: rename one of them")
+        if frames.dtype != np.float32:
+            frames = frames.astype(np.float64)
+        found[name] = Recording({"": frames}, names, fps, {})
+        check_finite(name, found[name])
+    if not found:
+        raise DataError("frames in memory: an empty list: give one array at least")
+    return found
+
+
 def write_numbers(stem: Path, raw: Array, fps: float, names: list[str]) -> list[Path]:
-    """Writes frames ``(T, D)`` as ``.npz`` and as a plot; returns the paths."""
+    """Write frames ``(T, D)`` as ``.npz`` and as a plot; return the paths."""
     npz, png = with_ending(stem, "npz"), with_ending(stem, "png")
     write_frames(npz, raw, fps, names)
     write_plot(png, raw, fps)
@@ -72,14 +132,21 @@ def write_numbers(stem: Path, raw: Array, fps: float, names: list[str]) -> list[
 
 
 def write_frames(path: Path, raw: Array, fps: float, names: list[str] | None = None) -> None:
-    """Writes frames ``(T, D)`` as ``.npz`` that `read_arrays` reads."""
+    """Write frames ``(T, D)`` as ``.npz`` that `read_arrays` reads."""
     labels: dict[str, Any] = {} if names is None else {"feature_names": np.array(names)}
     with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, frames=raw, fps=np.array(fps), **labels)
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] | None]:
-    """Sequences by what is added to the file's name, the frame rate and names if the file says.
+def read_arrays(
+    path: Path, max_bytes: int | None = None
+) -> tuple[dict[str, Array], float | None, list[str] | None]:
+    """Return sequences by the suffix of their names, and the frame rate and feature names of the
+    file.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take; see `Limit`.
 
     Raises:
         DataError: Not such a file, damaged, or not frames of numbers.
@@ -87,10 +154,10 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
     kind = path.name.lower().rsplit(".", 1)[-1]
     fps = names = None
     if kind == "csv":
-        found, names = _read_csv(path)
+        found, names = read_csv(path)
         arrays = {"": found}
     else:
-        content = load_numpy(path)
+        content = load_numpy(path, max_bytes)
         if "fps" in content:
             fps = number(path, content, "fps")
         if "feature_names" in content:
@@ -113,39 +180,46 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], float | None, list[str] |
     return sequences, fps, names
 
 
-def load_numpy(path: Path) -> dict[str, Any]:
-    """The arrays of a ``.npy`` (called "") or ``.npz`` file, without running what is in it.
+def load_numpy(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
+    """Return the arrays of a ``.npy`` (called "") or ``.npz`` file, without running code in it.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take in float64; see `Limit`.
 
     Raises:
-        DataError: Not such a file, damaged, or larger than `MAX_BYTES`.
+        DataError: Not such a file, damaged, or too large when unpacked.
     """
     arrays: dict[str, Any] = {}
+    limit, need = Limit.of(path, max_bytes), 0
     try:
         if not path.name.lower().endswith(".npz"):
             with path.open("rb") as file:
-                _check_header(file, path.stat().st_size)
+                need = _check_header(file, path.stat().st_size)
+            limit.check(need, "its array")
             return {"": np.load(path, allow_pickle=False)}
         with zipfile.ZipFile(path) as archive:
-            size = sum(info.file_size for info in archive.infolist())
-            if size > MAX_BYTES:
-                raise ValueError(f"it would unpack to {size / 2**30:.0f} GiB")
             for info in archive.infolist():
                 if not info.filename.endswith(".npy"):
                     raise ValueError(f"{info.filename} in it is not an array")
                 with archive.open(info) as file:
-                    _check_header(file, info.file_size)
+                    need += _check_header(file, info.file_size)
+                limit.check(need, "its arrays")
                 with archive.open(info) as file:
                     arrays[info.filename[:-4]] = np.lib.format.read_array(file, allow_pickle=False)
                     if file.read(1):  # also makes the archive compare its check sum
                         raise ValueError(f"{info.filename} in it goes on past its array")
+    except DataError:
+        raise
     except Exception as error:  # NumPy and zipfile raise errors of many kinds for damaged files
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: not a whole NumPy file ({line}): get it again") from error
     return arrays
 
 
-def _check_header(file: Any, size: int) -> None:
-    """Refuses a header whose array is not as long as the rest of the file says."""
+def _check_header(file: Any, size: int) -> int:
+    """Return the bytes that an array takes, with at least 8 for a number. Refuse a header whose
+    array is not as long as the rest of the file."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -156,13 +230,15 @@ def _check_header(file: Any, size: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shape, _, dtype = read[version](file)
-    need, left = int(np.prod(shape, dtype=object)) * dtype.itemsize, size - file.tell()
+    count = int(np.prod(shape, dtype=object))
+    need, left = count * dtype.itemsize, size - file.tell()
     if dtype.hasobject or min(shape, default=0) < 0 or need != left:
         raise ValueError(f"its header asks for {dtype} {shape}, {need} bytes, where {left} follow")
+    return count * max(dtype.itemsize, 8)
 
 
 def number(path: Path, content: dict[str, Any], key: str) -> float:
-    """The one positive number under a name.
+    """Return the one positive number under a name.
 
     Raises:
         DataError: It is none.
@@ -171,42 +247,3 @@ def number(path: Path, content: dict[str, Any], key: str) -> float:
     if value.size != 1 or value.dtype.kind not in "fiu" or not 0 < float(value.item()) < 1e6:
         raise DataError(f"{path}: {key} is not one positive number: repair it")
     return float(value.item())
-
-
-def _read_csv(path: Path) -> tuple[Array, list[str] | None]:
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}): get it again") from error
-    names: list[str] | None = None
-    rows: list[list[float]] = []
-    for i, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        words = [word.strip() for word in _words(line)]
-        try:
-            row = [float(word) for word in words]
-            if any("_" in word for word in words):
-                raise ValueError  # Python's own notation: 1_000
-        except ValueError:
-            if rows or names is not None:
-                bad = next(word for word in words if not is_number(word))
-                raise DataError(
-                    f"{path}, line {i}: {bad[:30]!r} is not a number: repair it"
-                ) from None
-            names = [word.strip("\"'") for word in words]
-            continue
-        width = len(rows[0]) if rows else len(names or row)
-        if len(row) != width:
-            raise DataError(f"{path}, line {i}: {len(row)} numbers where {width} are expected")
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: holds no line of numbers: leave it out")
-    return np.array(rows), names
-
-
-def _words(line: str) -> list[str]:
-    for separator in ",;\t":
-        if separator in line:
-            return line.strip().split(separator)
-    return line.split()

@@ -1,4 +1,4 @@
-"""Sequences to splits, windows and padded batches, in an order that can be repeated.
+"""Turn sequences into splits, windows and padded batches, in an order that can be repeated.
 
 Training, validation and test parts are set apart so that nothing leaks: the end of every sequence
 (`tail`), whole files by a seeded shuffle (`whole_files`), or groups of files that belong together,
@@ -18,6 +18,7 @@ Conventions:
 """
 
 import heapq
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -36,21 +37,50 @@ Span = tuple[int, int, int]  # sequence, first frame, one past the last
 _NOTHING = -1  # index of a fully masked item
 
 
-def tail(n_frames: int, val_fraction: float, test_fraction: float) -> dict[str, slice]:
-    """Spans of one sequence by part; a part of fraction 0 is left out.
+def check_windows(window: int, stride: int, batch_size: int, warmup: int, stateful: bool) -> None:
+    """Refuse windows that cannot be cut; sizes in frames, and windows in a batch.
+
+    Raises:
+        DataError: Says which option to change.
+    """
+    if min(window, stride, batch_size) < 1 or warmup < 0:
+        raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
+    if stride > window:
+        raise DataError(f"stride {stride} skips frames: make it at most window ({window})")
+    if stateful and stride != window:
+        raise DataError("stateful windows do not overlap: leave stride out")
+
+
+def tail(
+    n_frames: int, val_fraction: float, test_fraction: float, warmup: int = 0
+) -> dict[str, slice]:
+    """Return the span of each part in one sequence; a part of fraction 0 is left out.
+
+    A part of the end that is not longer than the warm-up has no frame that is scored: these frames
+    stay with the part before them.
 
     >>> tail(10, val_fraction=0.1, test_fraction=0.2)
     {'train': slice(0, 7, None), 'val': slice(7, 8, None), 'test': slice(8, 10, None)}
+    >>> tail(10, val_fraction=0.1, test_fraction=0.2, warmup=1)
+    {'train': slice(0, 8, None), 'test': slice(8, 10, None)}
     """
     test = n_frames - round(n_frames * test_fraction)
+    if test_fraction > 0 and not scores(n_frames - test, warmup):
+        test = n_frames
     val = test - round(n_frames * val_fraction)
+    if val_fraction > 0 and not scores(test - val, warmup):
+        val = test
     spans = {"train": slice(0, val), "val": slice(val, test), "test": slice(test, n_frames)}
-    fractions = {"train": 1.0, "val": val_fraction, "test": test_fraction}
-    return {part: span for part, span in spans.items() if fractions[part] > 0}
+    return {part: span for part, span in spans.items() if span.start < span.stop}
+
+
+def scores(n_frames: int, warmup: int) -> bool:
+    """Tell whether a sequence has a frame that is scored: one past the warm-up."""
+    return n_frames > warmup
 
 
 def whole_files(n_files: int, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
-    """The part of each file; every part of a fraction above 0 gets one at least.
+    """Return the part of each file. Every part with a fraction above 0 gets at least one file.
 
     Raises:
         DataError: Too few files.
@@ -71,7 +101,7 @@ def whole_files(n_files: int, val_fraction: float, test_fraction: float, seed: i
 def whole_groups(
     groups: Sequence[str], val_fraction: float, test_fraction: float, seed: int
 ) -> list[str]:
-    """The part of each file, given the group of each; the files of a group are in one part.
+    """Return the part of each file, given the group of each. All files of a group are in one part.
 
     Fractions are those of the groups.
 
@@ -89,27 +119,8 @@ def whole_groups(
     return [part_of[group] for group in groups]
 
 
-def check_length(n_frames: int, part: str, window: int, warmup: int) -> None:
-    """Refuses a part that is too short to be used.
-
-    Training needs one whole window, evaluation one frame past the warm-up.
-
-    Raises:
-        DataError: Too short; says what to do, for the caller to name the file.
-    """
-    need = max(window, warmup + 2) if part == "train" else warmup + 1
-    if n_frames >= need:
-        return
-    remedy = "remove the file"
-    if part != "train":
-        remedy = f"raise {part}_fraction or {remedy}"
-    elif n_frames >= warmup + 2:
-        remedy = f"set window to {n_frames} or less, or {remedy}"
-    raise DataError(f"only {n_frames} frames for {part} where {need} are needed: {remedy}")
-
-
 def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
-    """Windows over a sequence; the last may be shorter, so that no frame is lost.
+    """Return the windows over a sequence. The last may be shorter, so that no frame is lost.
 
     >>> cut(10, window=4, stride=3)
     [(0, 4), (3, 7), (6, 10)]
@@ -121,7 +132,7 @@ def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
 
 
 class Item(NamedTuple):
-    """A span of a sequence as it is read.
+    """A span of a sequence, as it was read.
 
     Attributes:
         raw: Raw frames ``(T, D_raw)``, float64; none for an item that is fully masked.
@@ -155,7 +166,7 @@ class Collate:
     """Standardises the frames of a batch, all at once, and pads them on the right.
 
     Args:
-        standardiser: Of raw frames.
+        standardiser: Map from raw frames.
         n_frames: Length to pad to; None for the longest item of the batch.
         warmup: Frames at the start of each sequence that are not scored.
         stateful: Batches say which rows continue the batch before.
@@ -192,8 +203,8 @@ class Collate:
 class ResumableSampler(Sampler[int]):
     """An order of items for one rank, a function of ``seed`` and the epoch alone.
 
-    So a run can be repeated or taken up again, and the union of the ranks' k-th batches does not
-    depend on how the frames are read, nor on the number of ranks if they share one batch size.
+    So a run can be repeated or resumed, and the union of the ranks' k-th batches does not depend on
+    how the frames are read, nor on the number of ranks if they share one batch size.
 
     Args:
         world_size: Number of ranks.
@@ -207,7 +218,7 @@ class ResumableSampler(Sampler[int]):
         self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before every epoch."""
+        """Set the epoch; Lightning calls this before every epoch."""
         self.epoch = epoch
 
     @abstractmethod
@@ -215,7 +226,7 @@ class ResumableSampler(Sampler[int]):
 
     @abstractmethod
     def order(self, rng: np.random.Generator | None) -> list[int]:
-        """The items of this rank, as many as every rank has."""
+        """Return the items of this rank; every rank has as many."""
 
     def __iter__(self) -> Iterator[int]:
         rng = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
@@ -224,7 +235,7 @@ class ResumableSampler(Sampler[int]):
 
 
 class ShareSampler(ResumableSampler):
-    """Deals items to ranks like cards: all of them, once, the same number to each.
+    """Deals items to ranks like cards: every item once, and the same number to each rank.
 
     Args:
         n_items: Number of items over all ranks.
@@ -254,8 +265,8 @@ class RowSampler(ResumableSampler):
     A lane holds whole sequences, and a sequence's windows stand one below the other, so that row i
     of a batch goes on where row i of the batch before stopped. The longest sequences are laid
     first, each into the lane that is shortest; where lanes end early, nothing fills them up. The
-    lengths of the lanes, and with them the number of batches, are the same in every epoch: what is
-    shuffled is which of equally long sequences goes where, and the order inside a lane.
+    lengths of the lanes, and with them the number of batches, are the same in every epoch. The
+    shuffle changes only where equally long sequences go, and the order inside a lane.
 
     Args:
         n_windows: Number of windows of each sequence; they are numbered through.
@@ -287,7 +298,7 @@ class RowSampler(ResumableSampler):
         return [item for batch in zip(*rows, strict=True) for item in batch]
 
     def _lay(self, rng: np.random.Generator | None) -> list[list[int]]:
-        """The windows of each lane of all ranks."""
+        """Return the windows of each lane of all ranks."""
         n = len(self.n_windows)
         ties = np.arange(n) if rng is None else rng.permutation(n)
         n_lanes = self.n_rows * self.world_size
@@ -304,9 +315,9 @@ class RowSampler(ResumableSampler):
 
 
 class FrameLoader(DataLoader[Item]):
-    """A loader that a checkpoint taken inside an epoch takes up at the next batch.
+    """A loader that goes on at the next batch after a checkpoint that was taken inside an epoch.
 
-    What workers draw at random depends on the sampler's seed, epoch and rank alone.
+    Random numbers of its workers depend on the sampler's seed, epoch and rank alone.
     """
 
     n_done = 0
@@ -320,16 +331,20 @@ class FrameLoader(DataLoader[Item]):
             (seed,) = np.random.SeedSequence(entropy).generate_state(1)
             self.generator.manual_seed(int(seed))  # workers', not the global one
         self.n_done = done
-        for batch in super().__iter__():
+        batches: Iterator[Any] = super().__iter__()
+        if not isinstance(self.sampler, ResumableSampler):  # Lightning's, such as to overfit
+            batches = itertools.islice(batches, done, None)
+        for batch in batches:
             self.n_done += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Number of batches taken in this epoch; Lightning saves it with the loop's progress."""
+        """Return the number of batches taken in this epoch, which Lightning saves with the loop's
+        progress."""
         return {"n_done": self.n_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Makes the next epoch begin after the batches already taken, unless it was complete."""
+        """Begin the next epoch after the batches already taken, unless it was complete."""
         self._resume_after = state["n_done"] % max(len(self), 1)
 
 
@@ -346,18 +361,18 @@ def make_loader(
     ranks: tuple[int, int],
     num_workers: int,
 ) -> FrameLoader:
-    """Return the loader of a part: shuffled windows to train on, else whole sequences, long ones
-    first; windows that go on row by row if stateful.
+    """Return the loader of a part: shuffled windows to train on, or else whole sequences, long ones
+    first. If stateful, windows go on row by row.
 
     Args:
         frames: raw sequences ``(T, D_raw)``.
-        standardiser: of the training part.
+        standardiser: map from raw frames, fitted to the training part.
         windows: length of a window, and frames from one to the next.
         batch_size: windows or sequences in a batch, on each rank.
         stateful: rows go on from batch to batch.
         train: whether it is the training part.
         warmup: first frames of each sequence that are not scored in evaluation.
-        seed: of the order of training windows.
+        seed: seed of the order of training windows.
         ranks: number of ranks, and this one.
         num_workers: processes that prepare batches.
     """

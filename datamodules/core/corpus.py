@@ -1,30 +1,31 @@
-"""Files to raw sequences in splits: what is found, what is refused, and where it goes.
+"""Find files, read them into raw sequences, and share these out to splits.
 
 Conventions:
-    A root is a folder, a file or a glob, on this machine or in object storage (see `remote`).
-    Readers are given files on this machine only. Splits are ``"train"``, ``"val"`` and ``"test"``.
-    Frames stay on disk (see `store`).
+    A root is as in `files`. Readers are given files on this machine only. Splits are ``"train"``,
+    ``"val"`` and ``"test"``. Frames stay on disk (see `store`).
 """
 
 import copy
-import glob
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.batches import check_length, tail, whole_groups
-from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.store import Frames, FrameStore, check_finite
+from rnade_lightning.datamodules.core.batches import scores, tail, whole_groups
+from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
+from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Any]]]
 """Names and frames of the sequences of each part; frames slice, and are read by ``np.asarray``."""
+_Found = dict[Path, dict[str, Array | Frames]]
 
 
 class Corpus(ABC):
@@ -58,18 +59,24 @@ class Corpus(ABC):
     parts: dict[str, list[str]] | None
     on_error: Literal["raise", "skip"]
     cache_dir: str | None
+    max_bytes: int | None
 
     _n_files: int
+    _layouts: dict[Path, dict[str, Any]]
     _left_out: dict[str, str]
 
-    # What a kind of data fills in
+    # Filled in by each kind of data
 
     @abstractmethod
     def read(self, path: Path) -> Recording:
-        """Reads one file; raises DataError naming it when it cannot."""
+        """Read one file; raise a DataError that names it if it cannot be read."""
+
+    def name_read(self, path: Path) -> str:
+        """Return what `read` takes from the path of a file, beside its content: its name."""
+        return path.name
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """How a recording differs from the first one read or the checkpoint's, if it does."""
+        """Return how a recording differs from the reference, or from the checkpoint's; or None."""
         ours, theirs = recording.feature_names, reference.feature_names
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"
@@ -83,11 +90,14 @@ class Corpus(ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any] | None:
-        """Return what `read` depends on beside the file, of which a change reads every file anew;
-        None where that is not known."""
+        """Return everything beside the file that `read` depends on. A change of it reads every file
+        anew. None where that is not known."""
+
+    def note(self, recording: Recording) -> None:  # noqa: B027  (most kinds have nothing to note)
+        """Take note of what a file that is used says of itself (without frames), for the card."""
 
     def group_of(self, path: Path) -> str:
-        """The group of a file; all files of a group are in one split."""
+        """Return the group of a file; all files of a group are in one split."""
         if self.group is None:
             return str(path)
         match = re.search(self.group, path.name)
@@ -104,11 +114,11 @@ class Corpus(ABC):
             raise DataError(f"group {group!r} is no regular expression: {error}") from None
 
     def _files(self) -> list[Path]:
-        """The files to read, on this machine."""
+        """Return the files to read, on this machine."""
         return find_files(self._root(), self.extensions, self.beside, self._cache())
 
     def _parts(self, files: list[Path]) -> list[str] | None:
-        """The part of each file, or None where the end of every sequence is set apart."""
+        """Return the part of each file, or None where the end of every sequence is set apart."""
         if self.parts is not None:
             return self._listed_parts(files, self.parts)
         if self.split != "file":
@@ -120,7 +130,7 @@ class Corpus(ABC):
         if unknown := sorted(set(parts) - {"val", "test"}):
             raise DataError(f"parts: {unknown[0]!r} is none of val, test; all other files train")
         names = [name for part in parts.values() for name in part]
-        if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise DataError(f"parts: {twice[0]} is listed twice: keep it in one part")
         if self.group is not None:
             raise DataError("parts names every file itself: leave group out")
@@ -138,7 +148,7 @@ class Corpus(ABC):
     # All files
 
     def collect(self, reference: Recording | None) -> tuple[Parts, Recording, FrameStore]:
-        """Names and raw frames by part, what all files have in common, and where they are kept.
+        """Return names and raw frames by part, what all files share, and where they are kept.
 
         Args:
             reference: What files must have in common; that of the first if None.
@@ -146,9 +156,10 @@ class Corpus(ABC):
         Raises:
             DataError: Lists all files that cannot be used, unless they are to be left out.
         """
-        root, files, store = self._root(), self._files(), self._store()
+        root, files = self._root(), self._files()
         bad: dict[Path, DataError] = {}
-        found, reference = self._fitting(files, store, bad, reference)
+        kept, store = self._opened(files)
+        found, reference = self._fitting(files, kept, bad, reference)
         try:
             labels = self._parts(files)
         except DataError as error:
@@ -156,23 +167,15 @@ class Corpus(ABC):
                 self._refuse(bad, len(files))
             told = str(error)
             raise error if told.startswith(str(root)) else DataError(f"{root}: {told}") from None
-        parts: dict[str, list[tuple[str, Array | Frames]]] = {part: [] for part in _PARTS}
-        for i, path in enumerate(files):
-            if path in bad:
-                continue
-            try:
-                for part, name, frames in self._divided(
-                    path, found[path], labels[i] if labels else None
-                ):
-                    parts[part].append((name, frames))
-            except DataError as error:
-                bad[path] = error
         if bad:
             self._refuse(bad, len(files))
+        parts = self._filled(files, found, labels)
+        if not any(scores(len(frames), self.warmup) for _, frames in parts["train"]):
+            parts["train"] = []
         wanted = (1.0, self.val_fraction, self.test_fraction)
         for part, fraction in zip(_PARTS, wanted, strict=True):
             if fraction > 0 and not parts[part]:
-                raise DataError(f"{root}: no file that can be used is left for {part}: add files")
+                raise DataError(self._without(part, found))
         assert reference is not None
         self._n_files = len(files) - len(bad)
         return parts, reference, store
@@ -196,9 +199,11 @@ class Corpus(ABC):
         if settings is None:
             rank_zero_info(
                 f"{type(self).__qualname__} declares no reader_version, or the kind of its frames"
-                " does not: its files are read anew by every run"
+                " does not: every run reads its files anew"
             )
-        store = FrameStore(self._cache(), type(self).__name__, settings, reader.read, self.beside)
+        store = FrameStore(
+            self._cache(), type(self).__name__, settings, reader.read, self.beside, reader.name_read
+        )
         if store.fault:
             rank_zero_warn(
                 f"{store.fault}: frames are kept in memory and files are read again by every run:"
@@ -206,54 +211,103 @@ class Corpus(ABC):
             )
         return store
 
+    def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
+        """Return what each file holds, or why it cannot be read, and the store that keeps it."""
+        store, affinity = self._store(), getattr(os, "sched_getaffinity", None)
+        processes = len(affinity(0)) if affinity else self.num_workers
+        return store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0), store
+
     def _fitting(
         self,
         files: list[Path],
-        store: FrameStore,
+        kept: list[Kept | DataError],
         bad: dict[Path, DataError],
         reference: Recording | None,
-    ) -> tuple[dict[Path, dict[str, Array | Frames]], Recording | None]:
-        """Sequences of the files that fit together, and what they have in common."""
-        affinity = getattr(os, "sched_getaffinity", None)
-        processes = len(affinity(0)) if affinity else self.num_workers
-        kept = store.open(files, processes, bar=getattr(rank_zero_only, "rank", 0) == 0)
+    ) -> tuple[_Found, Recording | None]:
+        """Return the sequences of the files that fit together, and what they share."""
         origin = "the checkpoint"
         found = {}
+        abouts = {p: x.about for p, x in zip(files, kept, strict=True) if isinstance(x, Kept)}
+        self._layouts = {path: about.layout for path, about in abouts.items()}
+        if reference is None and abouts:
+            origin, reference = self._common(abouts)
         for path, content in zip(files, kept, strict=True):
             if isinstance(content, DataError):
                 bad[path] = content
                 continue
-            if reference is None:
-                reference, origin = content.about, str(path)
+            assert reference is not None
             try:
                 self._check_fit(path, content.about, reference, origin)
             except DataError as error:
                 bad[path] = error
+                continue
+            self.note(content.about)
             found[path] = content.frames
         return found, reference
+
+    def _common(self, abouts: dict[Path, Recording]) -> tuple[str, Recording]:
+        """Return the first file of those that most others fit, and what it holds."""
+        kinds: list[tuple[Path, Recording]] = []
+        counts: list[int] = []
+        for path, about in abouts.items():
+            fits = (i for i, (_, x) in enumerate(kinds) if self.mismatch(about, x) is None)
+            i = next(fits, len(kinds))
+            if i == len(kinds):
+                kinds.append((path, about))
+                counts.append(0)
+            counts[i] += 1
+        path, about = kinds[counts.index(max(counts))]
+        return str(path), about
 
     def _divided(
         self, path: Path, sequences: dict[str, Array | Frames], label: str | None
     ) -> list[tuple[str, str, Array | Frames]]:
-        """Part, name and frames of the pieces of a file's sequences."""
+        """Return part, name and frames of the pieces of a file's sequences."""
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            spans = tail(len(frames), self.val_fraction, self.test_fraction)
+            spans = tail(len(frames), self.val_fraction, self.test_fraction, self.warmup)
             for part, span in ({label: slice(None)} if label else spans).items():
-                piece = frames[span]
-                self._check_piece(path, len(frames), len(piece), part)
-                pieces.append((part, name + suffix, piece))
+                pieces.append((part, name + suffix, frames[span]))
         return pieces
 
-    def _check_piece(self, path: Path, n_frames: int, n_piece: int, part: str) -> None:
-        try:
-            check_length(n_piece, part, self.window, self.warmup)
-        except DataError as error:
-            raise DataError(f"{path}: {n_frames} frames leave {error}") from None
+    def _filled(self, files: list[Path], found: _Found, labels: list[str] | None) -> Parts:
+        """Names and raw frames of the sequences of each part."""
+        parts: Parts = {part: [] for part in _PARTS}
+        unscored = {}
+        for i, path in enumerate(files):
+            label = labels[i] if labels else None
+            for part, name, frames in (
+                self._divided(path, found[path], label) if path in found else ()
+            ):
+                if part == "train" or scores(len(frames), self.warmup):
+                    parts[part].append((name, frames))
+                else:
+                    unscored[name] = f"its {len(frames)} frames of {part} are all warm-up"
+        if unscored:
+            rank_zero_warn(
+                f"{self._root()}: {len(unscored)} sequences are no longer than the warm-up of"
+                f" {self.warmup} frames, so that none of them is scored: they are left out of"
+                f" validation and test: {', '.join(list(unscored)[:5])}"
+            )
+            self._left_out = self._left_out | unscored
+        return parts
+
+    def _without(self, part: str, found: _Found) -> str:
+        """Return why a part has no sequences."""
+        root = self._root()
+        lengths = [(len(x), str(path)) for path, of in found.items() for x in of.values()]
+        longest, path = max(lengths, default=(0, ""))
+        if self.split == "file" or not longest:
+            return f"{root}: no file that can be used is left for {part}: add files"
+        return (
+            f"{path}: {longest} frames, and no file has more, leave none for {part}, which needs"
+            f" more than the warm-up of {self.warmup} frames: add files, lower warmup, or set"
+            " other fractions"
+        )
 
     def _refuse(self, bad: dict[Path, DataError], n_files: int) -> None:
-        """Raises an error that lists all files that cannot be used, or leaves them out aloud."""
+        """Raise an error on all files that cannot be used, or leave them out with a warning."""
         root, whole = self._root(), self.on_error == "raise"
         if len(bad) == 1 and whole:
             raise next(iter(bad.values()))
@@ -270,7 +324,7 @@ class Corpus(ABC):
         self._left_out = reasons
 
     def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
-        """Names and raw frames of the sequences in files that are not of the corpus."""
+        """Yield names and raw frames of the sequences in files that are not of the corpus."""
         for file in find_files(path, self.extensions, self.beside, self._cache()):
             recording = self._read(file, reference, "the training data")
             name = name_of(file, path, self.extensions)
@@ -278,9 +332,8 @@ class Corpus(ABC):
                 yield name + suffix, frames
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
-        """Reads a file past the store."""
-        recording = self.read(path)
-        check_finite(path, recording)
+        """Read a file without the store."""
+        recording = read_checked(self.read, path)
         self._check_fit(path, recording, reference, origin)
         return recording
 
@@ -288,88 +341,4 @@ class Corpus(ABC):
         self, path: Path, recording: Recording, reference: Recording, origin: str
     ) -> None:
         if difference := self.mismatch(recording, reference):
-            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind to a root")
-
-
-# ------------------------------------------------------------------ files
-
-
-def default_cache() -> Path:
-    """Return ``rnade-lightning`` in the user's cache folder (``XDG_CACHE_HOME``, ``~/.cache``)."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "rnade-lightning"
-
-
-def find_files(
-    root: str | Path,
-    extensions: Sequence[str],
-    beside: Sequence[str] = (),
-    cache: Path | None = None,
-) -> list[Path]:
-    """List the files below a folder, those that match a glob, or the one file named.
-
-    Args:
-        root: Folder (searched with its sub-folders), file, or glob such as ``walks/**/*.bvh``; in
-            object storage if it begins with ``s3://`` or the like.
-        extensions: Endings that can be read, such as ``(".bvh", ".bvh.gz")``, lower case.
-        beside: Endings of files to fetch with them from object storage.
-        cache: Folder for copies of files in object storage; `default_cache` if None.
-
-    Returns:
-        Paths on this machine in sorted order, so that every machine and rank sees the same list.
-
-    Raises:
-        DataError: Nothing there, or nothing there that can be read.
-    """
-    endings, kinds = tuple(extensions), " or ".join(extensions)
-    if is_remote(root):
-        from rnade_lightning.datamodules.core.remote import fetch
-
-        fetched = fetch(str(root), (*endings, *beside), cache or default_cache())
-        if files := sorted(file for file in fetched if file.name.lower().endswith(endings)):
-            return files
-        raise DataError(f"{root}: holds no {kinds} file: point root at a folder that does")
-    path = _local(root)
-    if path.is_file():
-        if not path.name.lower().endswith(endings):
-            raise DataError(
-                f"{path}: not a kind of file that can be read here: give a {kinds} file"
-            )
-        return [path]
-    if path.is_dir():
-        candidates = [child for child in path.rglob("*") if child.is_file()]
-    elif glob.has_magic(str(path)):
-        candidates = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    else:
-        raise DataError(f"{path}: no such file or folder: check the path given as root")
-    files = sorted(file for file in candidates if file.name.lower().endswith(endings))
-    if not files:
-        raise DataError(f"{path}: holds no {kinds} file: point root at a folder that does")
-    return files
-
-
-def is_remote(root: str | Path) -> bool:
-    """Tell whether a root lies in object storage."""
-    return "://" in str(root) and not str(root).startswith("file://")
-
-
-def _local(root: str | Path) -> Path:
-    return Path(str(root).removeprefix("file://")).expanduser()
-
-
-def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
-    """Return a file's name for people: its path below the folder ``root``, without the ending.
-
-    >>> name_of(Path("walks/01.bvh.gz"), "elsewhere", (".bvh", ".bvh.gz"))
-    '01'
-    """
-    if is_remote(root):
-        from rnade_lightning.datamodules.core.remote import copies_of
-
-        folder = copies_of(str(root), path)
-    else:
-        folder = _local(root)
-    below = path.relative_to(folder) if path.is_relative_to(folder) and folder.is_dir() else path
-    name = below.as_posix() if below != path else path.name
-    ending = next((e for e in extensions if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)]
+            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind in a root")

@@ -1,4 +1,4 @@
-"""Files to frames to batches, and back: what every kind of data has in common.
+"""Turn files into frames and batches, and back: the data module that all kinds of data share.
 
 files -> frame store -> splits -> standardised by training statistics -> windows -> padded batches,
 and standardised frames -> files that can be played. A kind of data adds how its files are read and
@@ -22,39 +22,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.batches import FrameLoader, make_loader
+from rnade_lightning.datamodules.core.batches import FrameLoader, check_windows, make_loader
 from rnade_lightning.datamodules.core.corpus import Corpus, Parts
+from rnade_lightning.datamodules.core.fingerprint import check_same, fingerprints
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.standardise import (
-    RANK_TOLERANCE,
-    FrameSequence,
-    Sequences,
-    Standardiser,
-)
+from rnade_lightning.datamodules.core.sequences import FrameSequence, Sequences
+from rnade_lightning.datamodules.core.standardise import RANK_TOLERANCE, Standardiser
 
 __all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 
 Split = Literal["train", "val", "test"]
 
 
-def with_ending(stem: Path, ending: str) -> Path:
-    """Return a path with an ending added: a stem such as ``epoch.3`` keeps its dot.
-
-    >>> with_ending(Path("epoch.3"), "wav").name
-    'epoch.3.wav'
-    """
-    return stem.with_name(f"{stem.name}.{ending}")
-
-
 class FrameDataModule(LightningDataModule, Corpus):
     """Sequences of frames from files, in splits, windows and batches, and back to files.
 
     Args:
-        root: Folder, file or glob to read, also in object storage (``s3://`` and the like). Nothing
-            means the data shipped with the package.
+        root: Folder, file or glob to read, also in object storage (``s3://`` and the like). Without
+            it, the data shipped with the package.
         window: Length of a training window, in frames.
         stride: Frames from one training window to the next; half a window if not given.
         batch_size: Windows (in evaluation: sequences) in a batch, on each device.
@@ -67,16 +56,18 @@ class FrameDataModule(LightningDataModule, Corpus):
         seed: Seed of the order of training windows and of the choice of files.
         rank_tolerance: A feature is left out if the features before it explain all but this share
             of its standard deviation.
-        standardise: Scale features to mean 0 and deviation 1 on the training part; no leaves units
-            as they are.
-        stateful: Batches carry on row by row, so that the model's state can be carried through
-            whole sequences, cut in windows that do not overlap.
-        group: Regular expression; files in whose names it finds the same (its first bracket, or all
-            of it) stay in one split.
-        parts: Names of files below root, without ending, for ``val`` and ``test``, in place of a
-            choice by the seed; all other files train.
+        standardise: Scale features to mean 0 and deviation 1 on the training part; false leaves the
+            units as they are.
+        stateful: Each row of a batch continues the same row of the batch before, so that the
+            model's state is carried through whole sequences. Windows then do not overlap.
+        group: Regular expression. Files in whose names it finds the same text (its first bracket,
+            or all of it) stay in one split.
+        parts: Names of the files for ``val`` and ``test``, below root and without ending; all other
+            files train. Without it, the seed chooses.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
+        max_bytes: Bytes of memory that one file may take while it is read. Without it, 100 times
+            the file's size, and of small files 1,000 times up to 64 MiB.
     """
 
     def __init__(
@@ -98,6 +89,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         on_error: Literal["raise", "skip"] = "raise",
         cache_dir: str | None = None,
         parts: dict[str, list[str]] | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -108,17 +100,13 @@ class FrameDataModule(LightningDataModule, Corpus):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
         self.stateful, self.group, self.on_error = stateful, group, on_error
-        self.cache_dir = cache_dir
-        self.parts = parts
+        self.cache_dir, self.max_bytes, self.parts = cache_dir, max_bytes, parts
         if parts is not None:
             self.split = "file"
             self._check_parts(parts)
-        if min(window, self.stride, batch_size) < 1 or warmup < 0 or num_workers < 0:
-            raise DataError("window, stride and batch_size must be 1 or more, warmup 0 or more")
-        if self.stride > window:
-            raise DataError(f"stride {self.stride} skips frames: make it at most window ({window})")
-        if stateful and self.stride != window:
-            raise DataError("stateful windows do not overlap: leave stride out")
+        check_windows(window, self.stride, batch_size, warmup, stateful)
+        if num_workers < 0 or (max_bytes is not None and max_bytes < 1):
+            raise DataError("num_workers must be 0 or more, max_bytes 1 or more or left out")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
             raise DataError("val_fraction and test_fraction must be 0 or more and sum to below 1")
         if group is not None:
@@ -126,18 +114,19 @@ class FrameDataModule(LightningDataModule, Corpus):
         self._reference: Recording | None = None  # without frames
         self._standardiser: Standardiser | None = None
         self._raw: Parts = {}
+        self._parts_known: dict[str, str] = {}  # of the files of a checkpoint
         self._left_out: dict[str, str] = {}
         self._n_files = 0
 
     @abstractmethod
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes raw frames ``(T, D_raw)`` as files that a person can play; returns their paths."""
+        """Write raw frames ``(T, D_raw)`` as files that a person can play; return their paths."""
 
     # Files to sequences
 
     def settings(self) -> dict[str, Any] | None:
         kind = type(self)
-        version = vars(kind).get("reader_version")  # what a class inherits is not its own word
+        version = vars(kind).get("reader_version")  # an inherited one is not its own
         if version is None:
             return None
         others = {*inspect.signature(FrameDataModule.__init__).parameters, *self.reads_without}
@@ -146,11 +135,11 @@ class FrameDataModule(LightningDataModule, Corpus):
         return {"class": name, "version": version, "arguments": own}
 
     def prepare_data(self) -> None:
-        """Reads all files into the frame store; Lightning calls it once on every machine."""
+        """Read all files into the frame store; Lightning calls it once on every machine."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads all files, splits them, and fits statistics unless a checkpoint gave them."""
+        """Read all files, split them, and fit statistics unless a checkpoint gave them."""
         if self._raw:
             return
         parts, reference, store = self.collect(self._reference)
@@ -177,64 +166,74 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     @property
     def n_features(self) -> int:
-        """Features of a frame, D; reads the files if that was not done."""
+        """Return D, the number of features of a frame; read the files if that was not done."""
         return len(self._fitted()[0].kept)
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of the features kept."""
+        """Return the names of the features kept."""
         standardiser = self._fitted()[0]
         return [standardiser.names[i] for i in standardiser.kept]
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second."""
+        """Return the frames per second."""
         return self._fitted()[1].frame_rate
 
     @property
     def layout(self) -> dict[str, Any]:
-        """What it takes to write frames back, in plain types."""
+        """Return what is needed to write frames back, in plain types."""
         return self._fitted()[1].layout
 
     @property
     def dropped(self) -> dict[str, str]:
-        """Why each feature that is not modelled was left out, by name."""
+        """Return the reason why each left-out feature is not modelled, by name."""
         return self._fitted()[0].dropped
 
     @property
     def log_scale(self) -> float:
-        """To subtract from log p of a standardised frame for log p in the features' own units."""
+        """Return log p of standardised frames less log p in the features' own units."""
         return self._fitted()[0].log_scale
 
     def standardise(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
+        """Turn raw frames ``(..., D_raw)`` into standardised ones ``(..., D)``, float32."""
         return self._fitted()[0].forward(raw)
 
     def destandardise(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
-        """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64, all features."""
+        """Turn standardised ``(..., D)`` into raw ``(..., D_raw)`` frames, float64, all
+        features."""
         return self._fitted()[0].backward(frames)
 
     def sequences(self, split: Split) -> Sequences:
-        """The standardised sequences of a split, each read when it is asked for."""
+        """Return the standardised sequences of a split; each is read when it is asked for."""
         self.setup()
         return Sequences(self._raw[split], self._fitted()[0])
 
-    # What is asked of some kinds of data
+    # Known of some kinds of data only
+
+    least_seconds = 0.0  # of a generated sequence that a person can judge
+    plays_one_step = True  # whether the mean of every frame given those before it can be played
+
+    def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
+        return torch.zeros(len(frames))
+
+    def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
+        """Refuse log p ``(T,)`` of a sequence that no model of such data can have."""
 
     def rounding(self, reference: Recording) -> float | list[float]:
-        """Return by how much rounding in files moves raw features, all or each; 0 where their
-        digits tell."""
+        """Return how far rounding in files moves features, all or each; 0 where digits tell."""
         return 0.0
 
     @property
     def noise_scale(self) -> float:
-        """Standard deviation, in standardised units, that noise in place of the data's steps gives
-        every feature whatever is known of it; 0 where there is none."""
+        """Return the standard deviation, in standardised units, that noise in place of the data's
+        steps gives to every feature given all else; 0 where there is no such noise."""
         return 0.0
 
     @property
     def units(self) -> str:
-        """The units of the frames that a model sees, in words."""
+        """Return the units of the frames that a model sees, in words."""
         return "standardised units" if self.rescale else "the data's units"
 
     def bits_per_sample(self, log_prob: float) -> float | None:
@@ -248,29 +247,34 @@ class FrameDataModule(LightningDataModule, Corpus):
         """
         return None
 
+    @property
+    def caveats(self) -> list[str]:
+        """Return what whoever reads results has to know of the data, for the card and the table."""
+        return []
+
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
-        """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood; where
-        one is known of the test data too, it has the same name with ``_of_data``."""
+        """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood. A figure
+        that is known of the test data too has the same name with ``_of_data``."""
         return {}
 
     def process(
         self, frames: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         """Return log p ``(T,)``, mean and variance ``(T, D)`` of standardised frames under the
-        process that made them; None where it is not known."""
+        process that made them; None where that process is not known."""
         return None
 
     def references(
         self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
     ) -> dict[str, list[torch.Tensor]]:
-        """Return what a model of this kind of data has to beat beside what any kind has: by name,
-        log p ``(T,)`` of every test sequence under a predictor fitted on the known ones."""
+        """Return further rivals of a model of this kind of data: by name, log p ``(T,)`` of every
+        test sequence under a predictor fitted to the known ones."""
         return {}
 
     # Files that are not of the corpus
 
     def score_inputs(self, path: str | Path) -> list[FrameSequence]:
-        """Any files, whole and standardised with this module's statistics, to score or continue.
+        """Return the sequences of any files, whole and standardised as here, to score or continue.
 
         Raises:
             DataError: No such file, or its features are not those this module knows.
@@ -280,7 +284,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         return [replace(sequence, raw=None) for sequence in found]  # they take memory
 
     def score_input(self, path: str | Path) -> FrameSequence:
-        """The one sequence in a file, with its raw frames; see `score_inputs`."""
+        """Return the one sequence in a file, with its raw frames; see `score_inputs`."""
         found = list(self._inputs(path, self._fitted()[1]))
         if len(found) > 1:
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
@@ -289,7 +293,7 @@ class FrameDataModule(LightningDataModule, Corpus):
     def render(
         self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path, given: Array | None = None
     ) -> list[Path]:
-        """Writes standardised frames ``(T, D)`` as files that a person can play.
+        """Write standardised frames ``(T, D)`` as files that a person can play.
 
         Args:
             frames: Frames, as a model sees them.
@@ -314,24 +318,31 @@ class FrameDataModule(LightningDataModule, Corpus):
     # Checkpoints
 
     def state_dict(self) -> dict[str, Any]:
-        """What scoring and rendering need beside the files, in plain types and tensors."""
+        """Return what scoring and rendering need without the files, in plain types and tensors."""
         standardiser, reference = self._fitted()
         return {
             "standardiser": standardiser.state(),
             "frame_rate": reference.frame_rate,
             "layout": reference.layout,
+            "parts": fingerprints(self._raw) if self._raw else self._parts_known,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes a checkpoint's statistics in place of those of the files.
+        """Take a checkpoint's statistics in place of the statistics of the files.
 
         Raises:
-            DataError: The files already read have other features than the checkpoint's.
+            DataError: The files already read have other features than the checkpoint's, or a run
+                that goes on has other data.
         """
-        standardiser = Standardiser.from_state(state_dict["standardiser"])
-        reference = Recording(
-            {}, standardiser.names, state_dict["frame_rate"], state_dict["layout"]
-        )
+        try:
+            standardiser = Standardiser.from_state(state_dict["standardiser"])
+            rate, layout, known = (state_dict[k] for k in ("frame_rate", "layout", "parts"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"the statistics are those of another version ({error})") from error
+        if self._raw and self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
+            check_same(self._root(), self._raw, known)
+        self._parts_known = known
+        reference = Recording({}, standardiser.names, rate, layout)
         difference = self.mismatch(self._reference, reference) if self._reference else None
         if difference:
             raise DataError(
@@ -341,7 +352,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         self._standardiser, self._reference = standardiser, reference
 
     def describe(self) -> dict[str, Any]:
-        """A card of the data in plain types: where from, how much, what was left out."""
+        """Return a card of the data in plain types: its source, its size, and what was left out."""
         self.setup()
         root = self._root()
         card: dict[str, Any] = {
@@ -354,6 +365,7 @@ class FrameDataModule(LightningDataModule, Corpus):
             "dropped": self.dropped,
             "frames": {part: sum(len(x) for _, x in self._raw[part]) for part in self._raw},
             "sequences": {part: len(self._raw[part]) for part in self._raw},
+            "caveats": self.caveats,
         }
         source = Path(root) / "SOURCE.md"
         return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})
@@ -363,34 +375,26 @@ class FrameDataModule(LightningDataModule, Corpus):
     def _loader(self, split: Split, batch_size: int, stateful: bool, train: bool) -> FrameLoader:
         self.setup()
         frames = [frames for _, frames in self._raw[split]]
-        ranks = (1, 0)
-        if self.trainer is not None:
-            ranks = self.trainer.world_size, self.trainer.global_rank
+        run = self.trainer
+        ranks = (1, 0) if run is None else (run.world_size, run.global_rank)
         return make_loader(
-            frames,
-            self._fitted()[0],
-            (self.window, self.stride),
-            batch_size,
-            stateful=stateful,
-            train=train,
-            warmup=self.warmup,
-            seed=self.seed,
-            ranks=ranks,
+            frames, self._fitted()[0], (self.window, self.stride), batch_size, stateful=stateful,
+            train=train, warmup=self.warmup, seed=self.seed, ranks=ranks,
             num_workers=self.num_workers,
-        )
+        )  # fmt: skip
 
     def train_dataloader(self) -> FrameLoader:
-        """Windows, shuffled by seed and epoch; whole sequences in windows if stateful."""
+        """Return windows, shuffled by seed and epoch; if stateful, whole sequences in windows."""
         return self._loader("train", self.batch_size, self.stateful, True)
 
     def val_dataloader(self) -> FrameLoader:
-        """Whole validation sequences, long ones first; in windows if stateful."""
+        """Return whole validation sequences, long ones first; if stateful, in windows."""
         return self._loader("val", self.batch_size, self.stateful, False)
 
     def test_dataloader(self) -> FrameLoader:
-        """Whole test sequences, long ones first; in windows if stateful."""
+        """Return whole test sequences, long ones first; if stateful, in windows."""
         return self._loader("test", self.batch_size, self.stateful, False)
 
     def predict_dataloader(self) -> FrameLoader:
-        """Whole test sequences, one at a time, in the order of ``sequences("test")``."""
+        """Return whole test sequences, one at a time, in the order of ``sequences("test")``."""
         return self._loader("test", 1, False, False)

@@ -1,4 +1,4 @@
-"""Means, deviations and covariances of more frames than memory holds, in one pass.
+"""Add up means, deviations and covariances of more frames than memory holds, in one pass.
 
 Conventions:
     Frames are ``(T, D_raw)``. Statistics are float64, with the population's divisor.
@@ -19,7 +19,7 @@ N_ROWS = 4096
 
 @dataclass(frozen=True)
 class Moments:
-    """Sufficient statistics of first and second order of a set of frames, which can be added.
+    """First and second moments of a set of frames, as sufficient statistics that can be added.
 
     With A = [1, X - shift] for the frames X, one a row, what is kept is the triangular R of A = QR,
     so ``R'R = A'A``. The R of a union is that of the stacked R: one pass over frames in any pieces.
@@ -42,7 +42,7 @@ class Moments:
 
     @classmethod
     def of(cls, frames: npt.ArrayLike) -> "Moments":
-        """Statistics of frames ``(T, D_raw)``, one at least."""
+        """Return the statistics of frames ``(T, D_raw)``, of which there is at least one."""
         raw = np.asarray(frames, dtype=np.float64)
         shift = raw.mean(axis=0)
         ones = np.ones((len(raw), 1))
@@ -56,29 +56,31 @@ class Moments:
 
     @property
     def mean(self) -> Array:
-        """Mean of each feature, ``(D_raw,)``."""
+        """Return the mean of each feature, ``(D_raw,)``."""
         return self.shift + self.factor[0, 1:] / self.factor[0, 0]
 
     @property
     def centred(self) -> Array:
-        """R of the frames about their mean, over the root of their number: ``R'R`` is the
+        """Return R of the frames about their mean, over the root of their number: ``R'R`` is the
         covariance."""
         return self.factor[1:, 1:] / np.sqrt(self.n)
 
     @property
     def std(self) -> Array:
-        """Standard deviation of each feature, ``(D_raw,)``."""
+        """Return the standard deviation of each feature, ``(D_raw,)``."""
         return np.linalg.norm(self.centred, axis=0)
 
 
 def _triangle(rows: Array) -> Array:
-    """R of a matrix: its numbers of columns, or of rows if those are fewer, by its columns."""
+    """Return R of the QR decomposition of a matrix, with as many rows as it has columns (or rows,
+    if fewer)."""
     factor: Any = np.linalg.qr(rows, mode="r")
     return np.asarray(factor, dtype=np.float64)
 
 
 def moments(sequences: Iterable[npt.ArrayLike], n_rows: int = N_ROWS) -> Moments:
-    """Statistics of sequences ``(T, D_raw)``, in one pass that holds ``n_rows`` frames at a time.
+    """Return the statistics of sequences ``(T, D_raw)``, in one pass that holds ``n_rows`` frames
+    at a time.
 
     Args:
         sequences: Sequences, or frames on disk that slice like them.

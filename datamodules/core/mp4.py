@@ -1,4 +1,4 @@
-"""Pictures to an MP4 file, by the ffmpeg that the package ``imageio-ffmpeg`` brings in its wheel.
+"""Write pictures as an MP4 file, by the ffmpeg that the package ``imageio-ffmpeg`` brings.
 
 Conventions:
     H.264 in yuv420p with its index at the start, which browsers and slides play. Sides are even, as
@@ -21,7 +21,7 @@ _QUALITY = ["-preset", "veryfast", "-crf", "20"]  # half the time and the same s
 
 @cache
 def encoder() -> str | None:
-    """The ffmpeg program; None if the extra ``mp4`` is not installed."""
+    """Return the ffmpeg program; None if the extra ``ffmpeg`` is not installed."""
     try:
         return str(importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError):  # no package, or no program for this machine in it
@@ -29,7 +29,7 @@ def encoder() -> str | None:
 
 
 def write_mp4(path: Path, images: list[Image.Image], fps: float, program: str) -> None:
-    """Writes images of one size as MP4.
+    """Write images of one size as MP4.
 
     Args:
         path: File to write.

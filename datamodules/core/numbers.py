@@ -1,4 +1,4 @@
-"""Numbers in files: what counts as one, and how far it was rounded."""
+"""Decide which words of files are numbers, and how far a number was rounded."""
 
 import math
 import re

@@ -1,6 +1,6 @@
-"""Pictures of frames: a plot of features, and films as GIF and MP4.
+"""Draw frames: a plot of features, and films as GIF and MP4.
 
-An MP4 is written beside every GIF if the extra ``mp4`` is installed (see `mp4`).
+An MP4 is written beside every GIF if the extra ``ffmpeg`` is installed (see `mp4`).
 """
 
 from pathlib import Path

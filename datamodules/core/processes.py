@@ -1,4 +1,4 @@
-"""Many files read at once, by processes of their own."""
+"""Read many files at once, in several processes."""
 
 import multiprocessing
 import os
@@ -33,8 +33,8 @@ def read_in_processes(
         yield from pool.map(_read, files, chunksize=share)
     except BrokenProcessPool:
         raise DataError(
-            f"{files[0].parent}: a process that reads files died, perhaps of lack of memory: what"
-            " is done is kept: start again"
+            f"{files[0].parent}: a process that reads files died, perhaps for lack of memory:"
+            " finished files are kept: start again"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Features that are linear functions of others, found on a sample of frames.
+"""Find features that are linear functions of others on a sample of frames.
 
 A sample of n frames says little about a function of nearly n others: any feature is one, on those
 frames. So what others leave of a feature is judged by the degrees of freedom that they leave, and

@@ -1,4 +1,4 @@
-"""Files in object storage: copied to the cache folder before they are read.
+"""Copy files from object storage to the cache folder before they are read.
 
 Conventions:
     A root is ``s3://bucket/walks`` and the like, all that fsspec knows. Copies lie below the same
@@ -8,6 +8,7 @@ Conventions:
 import glob
 import hashlib
 import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -41,30 +42,72 @@ def fetch(root: str, endings: tuple[str, ...], cache: Path) -> list[Path]:
             below = name[len(base) :].lstrip("/") if name.startswith(base) else name.lstrip("/")
             if name.lower().endswith(endings) and info["type"] == "file":
                 wanted[folder.joinpath(*_safe(below, name))] = (name, info)
-
-        def fetch_one(copy: Path) -> None:
-            name, info = wanted[copy]
-            version = [info.get("size")] + [str(info[key]) for key in _VERSION if key in info]
-            note = copy.with_name(f".{copy.name}.version")
-            if copy.exists() and note.exists() and note.read_text() == json.dumps(version):
-                return
-            with whole_file(copy) as part:
-                system.get_file(name, str(part))
-            with whole_file(note) as part:
-                part.write_text(json.dumps(version))
-
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            list(pool.map(fetch_one, wanted))
+        _copy(system, wanted)
     except DataError:
         raise
-    except Exception as error:  # of many kinds: no such place, no key to it, no network, no space
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{root}: cannot be fetched to {folder} ({reason})") from error
+    except Exception as error:
+        raise _cannot(root, folder, error) from error
     return list(wanted)
 
 
+def fetch_named(root: str, names: Iterable[str], cache: Path) -> None:
+    """Copy the files that a table in object storage names to beside the copy of the table.
+
+    Args:
+        root: The table, of which `fetch` has made a copy.
+        names: Paths of files, relative to the table's folder.
+        cache: Folder of the copies.
+
+    Raises:
+        DataError: A name that leads out of the folder, no such file, or no way to fetch it.
+    """
+    folder = cache / "fetched" / _digest(root)
+    try:
+        system, start = fsspec.core.url_to_fs(root)
+        base, wanted = system._parent(start), {}
+        for name in names:
+            if "://" in name or name.startswith(("/", "~", "\\")):
+                raise DataError(
+                    f"{root}: names {name[:200]!r}: a table in object storage names paths below"
+                    " its own folder and nothing else: correct it"
+                )
+            steps = _safe(name, name)
+            wanted[folder.joinpath(*steps)] = "/".join((base.rstrip("/"), *steps))
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            found = pool.map(lambda name: (name, system.info(name)), wanted.values())
+            _copy(system, dict(zip(wanted, found, strict=True)))
+    except DataError:
+        raise
+    except Exception as error:
+        raise _cannot(root, folder, error) from error
+
+
+def _copy(system: Any, wanted: dict[Path, tuple[str, dict[str, Any]]]) -> None:
+    """Fetch files, by the places of their copies, unless the copies are of the same version."""
+
+    def fetch_one(copy: Path) -> None:
+        name, info = wanted[copy]
+        version = [info.get("size")] + [str(info[key]) for key in _VERSION if key in info]
+        note = copy.with_name(f".{copy.name}.version")
+        if copy.exists() and note.exists() and note.read_text() == json.dumps(version):
+            return
+        with whole_file(copy) as part:
+            system.get_file(name, str(part))
+        with whole_file(note) as part:
+            part.write_text(json.dumps(version))
+
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        list(pool.map(fetch_one, wanted))
+
+
+def _cannot(root: str, folder: Path, error: Exception) -> DataError:
+    """An error of many kinds: no such place, no key to it, no network, no space."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return DataError(f"{root}: cannot be fetched to {folder} ({reason})")
+
+
 def _safe(below: str, name: str) -> list[str]:
-    """The steps of a path, which must not lead out of its folder."""
+    """Return the steps of a path, after a check that they stay inside its folder."""
     steps = [step for step in below.split("/") if step not in ("", ".")]
     if not steps or ".." in steps:
         raise DataError(f"{name}: no name for a file: rename it")

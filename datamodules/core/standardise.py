@@ -1,4 +1,4 @@
-"""Raw features to standardised ones, without those that carry nothing, and back.
+"""Standardise raw features without those that carry nothing, and turn them back.
 
 A feature that is constant, or a linear function of the features before it, has no density: the
 likelihood of a model that keeps it grows without bound. Such features are found on the training
@@ -18,15 +18,15 @@ Conventions:
     divisor. Standardised frames are float32 tensors, raw frames float64 arrays.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, overload
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.moments import Moments, moments, pieces
 from rnade_lightning.datamodules.core.numbers import rounding
 from rnade_lightning.datamodules.core.relations import function_of
@@ -75,6 +75,16 @@ class Standardiser:
     rounding: Array
     dropped: dict[str, str]
 
+    def __post_init__(self) -> None:
+        n_raw, n = len(self.names), len(self.kept)
+        sizes = {"mean": (n,), "std": (n,), "basis": (n_raw, n), "offset": (n_raw,)}
+        for name, size in sizes.items():
+            found = getattr(self, name)
+            if np.shape(found) != size or not np.isfinite(found).all():
+                raise DataError(f"the statistics' {name} is not {size} finite numbers")
+        if not (self.std > 0).all() or not all(0 <= i < n_raw for i in self.kept):
+            raise DataError("the statistics hold a deviation of 0 or a feature that there is not")
+
     @classmethod
     def fit(
         cls,
@@ -83,7 +93,7 @@ class Standardiser:
         rank_tolerance: float = RANK_TOLERANCE,
         rescale: bool = True,
     ) -> "Standardiser":
-        """Fits statistics to raw training sequences, each ``(T, D_raw)``; see `of`."""
+        """Fit statistics to raw training sequences, each ``(T, D_raw)``; see `of`."""
         return cls.of(moments(frames), names, rank_tolerance, rescale)
 
     @classmethod
@@ -96,10 +106,10 @@ class Standardiser:
         known: Sequence[npt.ArrayLike] = (),
         rounded: npt.ArrayLike = 0.0,
     ) -> "Standardiser":
-        """The map for training frames with these statistics.
+        """Return the map for training frames with these statistics.
 
         Args:
-            statistics: Of the training frames.
+            statistics: Statistics of the training frames.
             names: Names of the raw features.
             rank_tolerance: Residual below which a feature depends on those before it.
             rescale: False leaves the features kept in their own units.
@@ -126,7 +136,7 @@ class Standardiser:
         rounded: Array,
         needed: dict[int, float],
     ) -> "Standardiser":
-        """The map that keeps the features ``needed``, whatever they are functions of."""
+        """Return the map that keeps the features ``needed``, whatever they are functions of."""
         n, mean, std = statistics.n, statistics.mean, statistics.std.copy()
         varies = std > np.maximum(rounded, _CONSTANT * np.abs(mean))
         scaled = statistics.centred / np.where(varies, std, 1.0)  # columns of length 1
@@ -197,7 +207,8 @@ class Standardiser:
         return {int(t): self.names[out[worst[t]]] for t in at}
 
     def _excess(self, frames: Array) -> tuple[Array, list[int]]:
-        """Deviations of the features left out, ``(T, n)``, over those allowed; and the features."""
+        """Return the deviations of the features left out, ``(T, n)``, over those allowed, and the
+        numbers of these features."""
         out = [j for j, name in enumerate(self.names) if name in self.dropped]
         if not out:
             return np.zeros((len(frames), 0)), out
@@ -216,8 +227,8 @@ class Standardiser:
         return np.nan_to_num(excess, nan=np.inf), out
 
     def _not_held(self, known: Sequence[npt.ArrayLike]) -> dict[int, float]:
-        """Features of relations that some known frame breaks, and how far frames are from them (the
-        root mean square)."""
+        """Return the features of relations that some known frame breaks, each with how far frames
+        are from the relation (the root mean square)."""
         if not self.dropped:
             return {}
         broken, squares, n = np.zeros(len(self.names), dtype=bool), np.zeros(len(self.names)), 0
@@ -232,7 +243,8 @@ class Standardiser:
 
     @property
     def log_scale(self) -> float:
-        """Sum of log deviations: log p of raw frames is log p of standardised ones less this."""
+        """Return the sum of log deviations: log p of raw frames is log p of standardised ones less
+        this."""
         return float(np.log(self.std).sum())
 
     def report(self) -> str:
@@ -242,11 +254,11 @@ class Standardiser:
         kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
         return (
             f"{len(self.dropped)} of {len(self.names)} features carry nothing and are left out "
-            f"({kinds}); which ones: dropped in run.json, or in what prepare prints"
+            f"({kinds}); run.json and prepare list them under dropped"
         )
 
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Raw ``(..., D_raw)`` to standardised ``(..., D)``, float32."""
+        """Turn raw frames ``(..., D_raw)`` into standardised ones ``(..., D)``, float32."""
         frames = np.asarray(raw, dtype=np.float64)
         frames = (
             frames[..., self.kept] if len(self.kept) < len(self.names) else frames
@@ -255,8 +267,9 @@ class Standardiser:
         return torch.from_numpy(frames.astype(np.float32))
 
     def log_jacobian(self, raw: npt.ArrayLike, breaks: Iterable[int] | None = None) -> torch.Tensor:
-        """What to add to log p of standardised frames for that of raw ones ``(T, D_raw)``, up to
-        `log_scale`: the log-Jacobian, 0 if there is none; -inf where a frame breaks a relation.
+        """Return what to add to log p of standardised frames for that of raw ones ``(T, D_raw)``,
+        up to `log_scale`: the log-Jacobian, 0 if there is none; -inf where a frame breaks a
+        relation.
 
         Args:
             raw: Raw frames.
@@ -273,13 +286,13 @@ class Standardiser:
         return torch.from_numpy(added.astype(np.float32))
 
     def backward(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
-        """Standardised ``(..., D)`` to raw ``(..., D_raw)``, float64."""
+        """Turn standardised frames ``(..., D)`` into raw ones ``(..., D_raw)``, float64."""
         if isinstance(frames, torch.Tensor):
             frames = frames.detach().cpu().double().numpy()
         return np.asarray(frames, dtype=np.float64) @ self.basis.T + self.offset
 
     def state(self) -> dict[str, Any]:
-        """The map in plain types and tensors, for a checkpoint."""
+        """Return the map in plain types and tensors, for a checkpoint."""
         arrays = ("mean", "std", "basis", "offset", "residual", "rounding")
         return {
             key: torch.from_numpy(value.copy()) if key in arrays else value
@@ -288,14 +301,14 @@ class Standardiser:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Standardiser":
-        """The inverse of `state`.
+        """Return the map of a `state`.
 
         Raises:
-            ValueError: The state is of another version's map.
+            DataError: The state is of another version's map.
         """
         wanted = {field.name for field in fields(cls)}
         if different := sorted(wanted ^ set(state)):
-            raise ValueError(
+            raise DataError(
                 f"the statistics of the data in the checkpoint differ in {', '.join(different[:3])}"
                 " from what this version keeps: train anew, or use the version that wrote it"
             )
@@ -303,85 +316,3 @@ class Standardiser:
             k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()
         }
         return cls(**plain)
-
-
-@dataclass(frozen=True)
-class FrameSequence:
-    """A standardised sequence; it unpacks as name and frames.
-
-    Attributes:
-        name: Where it comes from: the file's name, and a number if the file holds several.
-        frames: ``(T, D)``, float32.
-        log_jacobian: To add to log p of each frame, ``(T,)``; 0 where frames are the data, -inf
-            where a frame breaks a relation of the training data.
-        breaks: The feature that breaks it, by number of the frame.
-        raw: Raw frames ``(T, D_raw)`` as they were read, where they are at hand.
-    """
-
-    name: str
-    frames: torch.Tensor
-    log_jacobian: torch.Tensor
-    breaks: dict[int, str] = field(default_factory=dict)
-    raw: Any = None
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.name, self.frames))
-
-    def start(self, n: int) -> "FrameSequence":
-        """Its first n frames."""
-        return self.stretch(0, n)
-
-    def stretch(self, start: int, stop: int) -> "FrameSequence":
-        """Its frames from one on and before another."""
-        return replace(
-            self,
-            frames=self.frames[start:stop],
-            log_jacobian=self.log_jacobian[start:stop],
-            breaks={t - start: name for t, name in self.breaks.items() if start <= t < stop},
-            raw=None if self.raw is None else self.raw[start:stop],
-        )
-
-    @classmethod
-    def of(cls, name: str, raw: npt.ArrayLike, standardiser: Standardiser) -> "FrameSequence":
-        """Raw frames ``(T, D_raw)``, standardised."""
-        frames = np.asarray(raw, dtype=np.float64)
-        breaks = standardiser.breaks(frames)
-        added = standardiser.log_jacobian(frames, breaks)
-        return cls(name, standardiser.forward(frames), added, breaks, raw)
-
-
-class Sequences(Sequence[FrameSequence]):
-    """Standardised sequences, read when they are asked for."""
-
-    def __init__(
-        self, raw: Sequence[tuple[str, npt.ArrayLike]], standardiser: Standardiser
-    ) -> None:
-        self._raw, self._standardiser = raw, standardiser
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    @property
-    def lengths(self) -> list[int]:
-        """Number of frames of each sequence; nothing is read."""
-        return [len(frames) for _, frames in self._raw]  # type: ignore[arg-type]
-
-    def stretch(self, index: int, start: int, stop: int) -> FrameSequence:
-        """Frames of a sequence from one on and before another; no others are read."""
-        name, raw = self._raw[index]
-        return FrameSequence.of(name, raw[start:stop], self._standardiser)  # type: ignore[index]
-
-    def longer_than(self, n: int) -> "Sequences":
-        """The sequences of more than n frames."""
-        pairs = zip(self._raw, self.lengths, strict=True)
-        return Sequences([raw for raw, length in pairs if length > n], self._standardiser)
-
-    @overload
-    def __getitem__(self, index: int) -> FrameSequence: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Sequences": ...
-    def __getitem__(self, index: int | slice) -> "FrameSequence | Sequences":
-        if isinstance(index, slice):
-            return Sequences(self._raw[index], self._standardiser)
-        name, raw = self._raw[index]
-        return FrameSequence.of(name, raw, self._standardiser)

@@ -1,4 +1,4 @@
-"""The frame store: every file is read once, and its raw frames stay on disk, memory-mapped.
+"""Keep the frames of every file on disk, memory-mapped: each file is read once.
 
 A corpus larger than memory works: what is held of a file is where its frames lie. Below the cache
 folder:
@@ -13,11 +13,11 @@ folder:
 
 The key is a digest of the file's name, its content, and that of the files read beside it. The
 settings are the data module's class, the version that it declares of its reader, and the arguments
-that reading depends on. What a class without a version reads is kept for the process alone.
+that reading depends on. If a class declares no version, its frames are kept for the process alone.
 
 Each entry is made under a lock of its own, which dies with its process, and moves into place whole.
-So a run that was killed goes on after the last whole file, a changed file or setting makes new
-entries for just what it must, and processes that prepare at once share the work. All of it may be
+So a run that was killed goes on after the last whole file, a changed file or setting makes only the
+new entries that it needs, and processes that prepare at once share the work. All of it may be
 deleted at any time.
 """
 
@@ -30,8 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from mmap import ACCESS_READ, mmap
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +38,12 @@ import filelock
 import numpy as np
 from tqdm.auto import tqdm
 
-from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core import Array, DataError, MachineError, reason_of, short_of
+from rnade_lightning.datamodules.core.files import files_beside
 from rnade_lightning.datamodules.core.moments import Moments, moments
 from rnade_lightning.datamodules.core.processes import read_in_processes
-from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.spool import ROWS, pieces_of
 
 FORMAT = 1
 """Of the store; a change leaves older entries unused."""
@@ -57,45 +58,8 @@ _STALE = 86_400
 """Seconds after which nobody goes on writing a file."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Raw frames ``(T, D_raw)`` on disk: slices like an array, read by ``np.asarray``.
-
-    Every read maps the file anew and lets it go, so that neither mappings nor resident pages add
-    up over a corpus.
-    """
-
-    path: str
-    dtype: str
-    offset: int  # bytes before the file's first frame
-    n_features: int
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, span: slice) -> "Frames":
-        start, stop, step = span.indices(len(self))
-        if step != 1:
-            raise ValueError("frames on disk are sliced with step 1")
-        place = self.path, self.dtype, self.offset, self.n_features
-        return Frames(*place, self.start + start, self.start + max(start, stop))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        n_features, shape = self.n_features, (len(self), self.n_features)
-        if not len(self):
-            return np.zeros(shape, dtype or np.float64)
-        offset = self.offset + self.start * n_features * np.dtype(self.dtype).itemsize
-        with open(self.path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
-            flat = np.frombuffer(mapped, self.dtype, shape[0] * n_features, offset)
-            found = flat.reshape(shape).astype(dtype or np.float64)  # a copy, in memory
-            del flat  # lets go of the mapping
-        return found
-
-
 class Kept(NamedTuple):
-    """A recording whose frames lie on disk or, where there is no store, in memory."""
+    """A recording whose frames lie on disk or, if there is no store, in memory."""
 
     about: Recording  # without frames
     frames: dict[str, Array | Frames]
@@ -107,10 +71,11 @@ class FrameStore:
     Args:
         cache: Cache folder.
         kind: Name of the reader, for people.
-        settings: All that the result of reading depends on, beside the file; None where that is
-            not known: then every file is read anew, and the frames go with the store.
+        settings: Everything beside the file that the result of reading depends on. None where that
+            is not known: then every file is read anew, and the frames go with the store.
         read: Reads one file.
         beside: Endings of files in the folder of a file that are read with it.
+        name: What reading a file depends on of its path.
     """
 
     def __init__(
@@ -120,10 +85,11 @@ class FrameStore:
         settings: dict[str, Any] | None,
         read: Callable[[Path], Recording],
         beside: tuple[str, ...] = (),
+        name: Callable[[Path], str] = attrgetter("name"),
     ) -> None:
         fresh, about = settings is None, (settings or {}) | {"format": FORMAT}
         text = json.dumps(about, sort_keys=True, default=str, indent=1)
-        self.read, self.beside = read, beside
+        self.read, self.beside, self.name = read, beside, name
         self.folder = folder = cache / "frames" / f"{kind}-{digest(text)[:12]}"
         self.stamps = cache / "stamps"
         self.fault: str | None = None
@@ -144,15 +110,18 @@ class FrameStore:
             self.fault = f"{cache}: cannot be written ({error.strerror or error})"
 
     def open(self, files: Sequence[Path], processes: int, bar: bool) -> list[Kept | DataError]:
-        """What each file holds, or why it cannot be read; files not in the store are read.
+        """Return the content of each file, or why it cannot be read. Read those not in the store.
 
         Args:
             files: Files to read.
             processes: Number of processes to read with.
             bar: Shows the progress if it takes longer than a moment.
+
+        Raises:
+            MachineError: The disk of the store is full, or the machine short of something else.
         """
         if self.fault:
-            return list(_progress(map(self._in_memory, files), len(files), bar))
+            return _answers(_progress(map(self._in_memory, files), len(files), bar))
         found: dict[Path, Kept | DataError | None] = {path: self._known(path) for path in files}
         todo = [path for path, kept in found.items() if kept is None]
         for part in self.folder.glob(".*") if todo else ():  # left by runs that were killed
@@ -160,17 +129,16 @@ class FrameStore:
                 if time.time() - part.lstat().st_mtime > _STALE:
                     part.unlink()
         if processes > 1 and len(todo) > 1 and sum(map(_size, todo)) > _PARALLEL:
-            made = _progress(read_in_processes(self._keep, todo, processes), len(todo), bar)
-            found.update(zip(todo, made, strict=True))
+            made = read_in_processes(self._keep, todo, processes)
         else:
-            made = _progress(map(self._keep, todo), len(todo), bar)
-            found.update(zip(todo, made, strict=True))
+            made = map(self._keep, todo)
+        found.update(zip(todo, _answers(_progress(made, len(todo), bar)), strict=True))
         return [kept for path in files if (kept := found[path]) is not None]
 
     def moments(self, training: Sequence[Array | Frames]) -> Moments:
-        """Statistics of training frames, remembered for the next run."""
+        """Return the statistics of training frames, and keep them for the next run."""
         places = [
-            (Path(frames.path).stem, frames.start, frames.stop)
+            (*Path(frames.path).with_suffix("").parts[-2:], frames.start, frames.stop)
             for frames in training
             if isinstance(frames, Frames)
         ]
@@ -183,7 +151,7 @@ class FrameStore:
                     return Moments(int(known["n"]), known["shift"], known["factor"])
             except (OSError, ValueError, KeyError):
                 made = moments(training)
-            with whole_file(path) as part, part.open("wb") as file:
+            with suppress(OSError), whole_file(path) as part, part.open("wb") as file:
                 np.savez(file, n=made.n, shift=made.shift, factor=made.factor)
         return made
 
@@ -191,29 +159,18 @@ class FrameStore:
 
     def _in_memory(self, path: Path) -> Kept | DataError:
         try:
-            recording = self._read(path)
+            recording = read_checked(self.read, path)
         except DataError as error:
             return error
-        about = Recording({}, *_about(json.loads(_metadata(recording))))
-        return Kept(about, dict(recording.frames))
-
-    def _read(self, path: Path) -> Recording:
-        """Reads a file; only finite numbers in frames of one width get through."""
-        try:
-            recording = self.read(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-        check_finite(path, recording)
-        return recording
+        return Kept(Recording({}, *_about(json.loads(_metadata(recording)))), {**recording.frames})
 
     def _known(self, path: Path) -> Kept | None:
-        """A file's entry, found without reading the file; None if that is not possible."""
-        key = self._key(path, known_only=True)
-        return self._entry(key) if key else None
+        """Return a file's entry without reading the file; None if that is not possible."""
+        return self._entry(key) if (key := self._key(path, known_only=True)) else None
 
     def _key(self, path: Path, known_only: bool = False) -> str | None:
-        parts = [path.name]
-        for file in [path, *_companions(path, self.beside)]:
+        parts = [self.name(path)]
+        for file in [path, *files_beside(path, self.beside)]:
             content = self._content(file, known_only)
             if content is None:
                 return None
@@ -221,7 +178,7 @@ class FrameStore:
         return digest("\n".join(parts))
 
     def _content(self, path: Path, known_only: bool) -> str | None:
-        """Digest of a file's content, remembered by path, size and times."""
+        """Return the digest of a file's content, remembered by path, size and times."""
         note = self.stamps / digest(os.path.abspath(path))
         try:
             stamp = _stamp(path)
@@ -233,16 +190,18 @@ class FrameStore:
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "blake2b").hexdigest()
             if time.time_ns() - path.stat().st_mtime_ns > _FRESH and stamp == _stamp(path):
-                with whole_file(note) as part:
+                with suppress(OSError), whole_file(note) as part:  # else it is taken again
                     part.write_text(f"{stamp}\n{content}")
         except OSError as error:
             if known_only:
                 return None
-            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+            if short := short_of(error):
+                raise MachineError(f"{path}: cannot be read: {short}") from error
+            raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
         return content
 
     def _keep(self, path: Path) -> Kept | DataError:
-        """A file's entry, made if there is none."""
+        """Return a file's entry; make it if there is none."""
         try:
             key = self._key(path)
             assert key is not None
@@ -252,38 +211,39 @@ class FrameStore:
             return error
 
     def _make(self, key: str, path: Path) -> Kept:
-        recording, stamp = self._read(path), _stamp(path)
-        sequences = [np.asarray(frames) for frames in recording.frames.values()]
+        recording, stamp = read_checked(self.read, path), _stamp(path)
+        sequences, target = list(recording.frames.values()), self.folder / f"{key}.npy"
         dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
         shape = sum(map(len, sequences)), len(recording.feature_names)
-        target = self.folder / f"{key}.npy"
         try:
             with whole_file(target) as part, part.open("wb") as file:
                 header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
                 metadata = _metadata(recording, np.dtype(dtype).str, file.tell())
                 for frames in sequences:
-                    file.write(np.ascontiguousarray(frames, dtype).data)
+                    for piece in pieces_of(frames):
+                        file.write(np.ascontiguousarray(piece, dtype).data)
             if stamp != _stamp(path) or key != self._key(path):
                 raise DataError(f"{path}: changed while it was read: start again")
             with whole_file(target.with_suffix(".json")) as part:
                 part.write_text(metadata, encoding="utf-8")
         except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{path}: cannot be kept in {self.folder} ({reason})") from error
+            raise MachineError(
+                f"{path}: its frames cannot be kept in {self.folder} ({reason_of(error)}): make"
+                " room there, or set --data.cache_dir to a folder on another disk"
+            ) from error
         entry = self._entry(key)
         assert entry is not None
         return entry
 
     def _entry(self, key: str) -> Kept | None:
-        """An entry that is whole."""
+        """Return an entry if it is whole."""
         path = self.folder / f"{key}.npy"
         try:
-            metadata = json.loads((path.with_suffix(".json")).read_text(encoding="utf-8"))
+            metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             about, dtype = Recording({}, *_about(metadata)), metadata["dtype"]
             n_features, frames, stop = len(about.feature_names), {}, 0
-            n_frames = sum(n for _, n in metadata["sequences"])
-            offset = metadata["offset"]
+            n_frames, offset = sum(n for _, n in metadata["sequences"]), metadata["offset"]
             size = offset + n_frames * n_features * np.dtype(dtype).itemsize
             if path.stat().st_size != size:
                 return None
@@ -301,8 +261,18 @@ def _progress(made: Iterable[Any], total: int, bar: bool) -> Iterator[Any]:
     return iter(tqdm(made, "reading", total, unit=" files", disable=hidden, delay=1.0, leave=False))
 
 
+def _answers(made: Iterable[Kept | DataError]) -> list[Kept | DataError]:
+    """Return what became of each file; an error that is no file's ends all of it."""
+    answers = []
+    for answer in made:
+        if isinstance(answer, MachineError):
+            raise answer
+        answers.append(answer)
+    return answers
+
+
 def digest(content: str | bytes) -> str:
-    """Thirty-two hexadecimal digits that stand for a content."""
+    """Return thirty-two hexadecimal digits that stand for a content."""
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
@@ -324,14 +294,8 @@ def _about(metadata: dict[str, Any]) -> tuple[list[str], float, dict[str, Any]]:
     return metadata["feature_names"], metadata["frame_rate"], metadata["layout"]
 
 
-def _companions(path: Path, endings: tuple[str, ...]) -> list[Path]:
-    if not endings:
-        return []
-    return sorted(file for file in path.parent.iterdir() if file.name.lower().endswith(endings))
-
-
 def _remove(folder: Path, pid: int) -> None:
-    """Remove the frames of one process, when that process ends and not a child of it."""
+    """Remove the frames of one process when that process ends, but not when a child of it does."""
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -350,7 +314,7 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Holds off other processes; where the file system has no locks, work may be done twice."""
+    """Hold off other processes. Where the file system has no locks, work may be done twice."""
     lock = filelock.FileLock(f"{path}.lock")
     try:
         lock.acquire()
@@ -364,27 +328,47 @@ def _lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def read_checked(read: Callable[[Path], Recording], path: Path) -> Recording:
+    """Read a file; only finite numbers in frames of one width get through.
+
+    Raises:
+        DataError: The file cannot be read, or used.
+        MachineError: The machine is short of something, whatever the file.
+    """
+    try:
+        recording = read(path)
+    except (OSError, MemoryError, DataError) as error:
+        if short := short_of(error):
+            raise MachineError(f"{path}: cannot be read: {short}") from error
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+    check_finite(path, recording)
+    return recording
+
+
 def check_finite(path: Path, recording: Recording) -> None:
-    """Refuses frames that are not finite numbers, or not as wide as they have names.
+    """Refuse frames that are not finite numbers, or not as wide as they have names.
 
     Raises:
         DataError: Names the first of them.
     """
     for suffix, frames in recording.frames.items():
         if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
-            width = len(recording.feature_names)
-            raise DataError(f"{path}{suffix}: frames {frames.shape} are not (T, {width})")
-        with np.errstate(all="ignore"):
-            if np.isfinite(frames.sum()):  # one pass without a copy; an overflow is looked at
-                continue
-        for t, d in np.argwhere(~np.isfinite(frames))[:1]:
-            where = f"frame {t}, {recording.feature_names[d]}"
-            raise DataError(f"{path}: {where} is {frames[t, d]}: repair or remove the file")
+            wanted = f"(T, {len(recording.feature_names)})"
+            raise DataError(f"{path}{suffix}: frames {frames.shape} are not {wanted}")
+        for start, piece in zip(range(0, len(frames), ROWS), pieces_of(frames), strict=True):
+            with np.errstate(all="ignore"):
+                if np.isfinite(piece.sum()):  # one pass; an overflow is looked at
+                    continue
+            for t, d in np.argwhere(~np.isfinite(piece))[:1]:
+                where = f"frame {start + t}, {recording.feature_names[d]}"
+                raise DataError(f"{path}: {where} is {piece[t, d]}: repair or remove the file")
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` that takes its place when the block ends well.
+    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
 
     >>> with whole_file("walk.txt") as part:  # doctest: +SKIP
     ...     part.write_text("all of it")

@@ -1,4 +1,4 @@
-"""AMASS motions (SMPL bodies), read and written as NumPy archives.
+"""Read and write AMASS motions (SMPL bodies), which are NumPy archives.
 
 A file holds ``poses (T, 3 J)``, an exponential map for each joint of the body, ``trans (T, 3)`` and
 the frame rate. Where the joints sit in the body follows from a body model that may not be passed
@@ -31,7 +31,8 @@ _FACE = ["jaw", "left_eye", "right_eye"]
 
 
 def _tree(n_joints: int) -> tuple[list[str], list[int]]:
-    """Names and parents of the bodies of 22, 24 (SMPL), 52 (SMPL+H) and 55 (SMPL-X) joints."""
+    """Return names and parents of the bodies of 22, 24 (SMPL), 52 (SMPL+H) and 55 (SMPL-X)
+    joints."""
     names, parents = list(_BODY), list(_PARENTS)
     if n_joints == 24:
         return [*names, "left_hand", "right_hand"], [*parents, 20, 21]
@@ -46,14 +47,18 @@ def _tree(n_joints: int) -> tuple[list[str], list[int]]:
     return names, parents
 
 
-def read_amass(path: str | Path) -> Motion:
-    """Reads a motion from an AMASS ``.npz`` file.
+def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
+    """Read a motion from an AMASS ``.npz`` file.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take; see `Limit`.
 
     Raises:
         DataError: Not a whole archive, or not with poses, trans and a frame rate.
     """
     path = Path(path)
-    content = load_numpy(path)
+    content = load_numpy(path, max_bytes)
     rate = next((key for key in _RATES if key in content), None)
     if not {"poses", "trans"} <= set(content) or rate is None:
         raise DataError(
@@ -83,7 +88,7 @@ def read_amass(path: str | Path) -> Motion:
 
 
 def write_amass(path: Path, motion: Motion) -> None:
-    """Writes a motion as ``.npz`` that `read_amass`, and what plays AMASS, reads."""
+    """Write a motion as ``.npz``, which `read_amass` and players of AMASS read."""
     poses = Rotation.from_quat(motion.rotations.reshape(-1, 4)).as_rotvec()
     content: dict[str, Any] = {
         "poses": poses.reshape(len(motion.positions), -1),

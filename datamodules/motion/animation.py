@@ -1,4 +1,4 @@
-"""Pictures of motion: GIF and MP4, and a page with a skeleton to turn.
+"""Draw motion: GIF and MP4, and a page with a skeleton to turn.
 
 Conventions:
     Points are ``(T, P, 3)``: joints, then end sites (see `Motion.points`), or markers, with y up.
@@ -31,18 +31,19 @@ Lines = list[tuple[int, int, str]]
 
 
 def bones_of(skeleton: Skeleton) -> Lines:
-    """The lines of a skeleton, for points as in `Motion.points`."""
+    """Return the lines of a skeleton, for points as in `Motion.points`."""
     names = skeleton.names + [skeleton.names[parent] for parent in skeleton.end_parents]
     return [(a, b, names[b]) for a, b in skeleton.bones]
 
 
 def dots_of(names: list[str]) -> Lines:
-    """Dots for markers."""
+    """Return dots for markers."""
     return [(i, i, name) for i, name in enumerate(names)]
 
 
 def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]:
-    """Draws the skeleton on a ground grid; the camera follows it; at most 15 frames a second.
+    """Draw the skeleton on a ground grid, with a camera that follows it; at most 15 frames a
+    second.
 
     Args:
         path: File to write.
@@ -93,7 +94,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
 
 
 def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
-    """Writes one page, with nothing to load, that plays the motion; the mouse turns it.
+    """Write one page that needs no other file and plays the motion; the mouse turns it.
 
     Args:
         path: File to write.
@@ -118,7 +119,8 @@ def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
 
 
 def _stage(points: Array, fps: float) -> tuple[Array, float, float]:
-    """Where the camera looks ``(T, 2)``, the level of the ground, the height of the figure."""
+    """Return where the camera looks ``(T, 2)``, the level of the ground, the height of the
+    figure."""
     low, high = points[..., 1].min(axis=1), points[..., 1].max(axis=1)
     floor = float(np.percentile(low, 5))
     height = max(float(np.percentile(high - low, 90)), 1e-6)
@@ -130,13 +132,14 @@ def _stage(points: Array, fps: float) -> tuple[Array, float, float]:
 
 
 def _project(points: Array, camera: Array, height: float) -> Array:
-    """Perspective: ``(..., 3)`` world points to right, up (on the picture) and depth."""
+    """Project ``(..., 3)`` world points to right, up (on the picture) and depth, in perspective."""
     return _lens((points - camera) / height @ _view().T)
 
 
 @cache
 def _view() -> Array:
-    """The rotation that turns the world in front of the camera: right, up, away, ``(3, 3)``."""
+    """Return the rotation that turns the world in front of the camera: right, up, away, ``(3,
+    3)``."""
     ca, sa, ce, se = np.cos(_AZIMUTH), np.sin(_AZIMUTH), np.cos(_ELEVATION), np.sin(_ELEVATION)
     about_y = np.array([[ca, 0, -sa], [0, 1, 0], [-sa, 0, -ca]])
     return np.array([[1, 0, 0], [0, ce, se], [0, -se, ce]]) @ about_y
@@ -148,7 +151,7 @@ def _lens(seen: Array) -> Array:
 
 
 def _grid_lines(centre: Array, floor: float, height: float, n_cells: int = 5) -> Array:
-    """Segments of a square grid that stands still while the camera moves, ``(L, 2, 3)``."""
+    """Return segments of a square grid that stands still while the camera moves, ``(L, 2, 3)``."""
     cell = 0.5 * height
     start = np.round(centre / cell) * cell
     along = np.arange(-n_cells, n_cells + 1) * cell
@@ -160,7 +163,7 @@ def _grid_lines(centre: Array, floor: float, height: float, n_cells: int = 5) ->
 
 
 def _colour(name: str) -> str:
-    """The colour of the side that a name tells."""
+    """Return the colour of the side (left, right or neither) that a name tells."""
     side = re.match(r"(left|right|l_|r_|L(?=[A-Z])|R(?=[A-Z]))", name, re.IGNORECASE)
     left_right = {"l": "left", "r": "right"}
     return _COLOURS[left_right[side[1][0].lower()] if side else "middle"]

@@ -1,4 +1,4 @@
-"""ASF skeletons and AMC motions (Acclaim), read.
+"""Read ASF skeletons and AMC motions (Acclaim).
 
 A bone of an ASF file has a direction and a length in the world's axes at rest, axes of its own, C,
 about which it turns, and the angles (dof) that an AMC file gives of it each frame. With M the turn
@@ -24,7 +24,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.numbers import is_number
+from rnade_lightning.datamodules.core.tables import check_end
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 _TURNS = ("rx", "ry", "rz")
@@ -32,7 +34,8 @@ _ROOT_ORDER = ("tx", "ty", "tz", *_TURNS)
 
 
 def find_asf(path: Path) -> Path:
-    """The skeleton of an AMC file: the ASF file beside it whose name begins the motion's name.
+    """Return the path of an AMC file's skeleton: the ASF file beside it whose name begins the
+    motion's name.
 
     >>> find_asf(Path("walks/02_01.amc"))  # doctest: +SKIP
     PosixPath('walks/02.asf')
@@ -49,12 +52,13 @@ def find_asf(path: Path) -> Path:
     raise DataError(f"{path}: has no skeleton: put its .asf file into the same folder")
 
 
-def read_amc(path: str | Path, fps: float) -> Motion:
-    """Reads a motion, with the skeleton that lies beside it.
+def read_amc(path: str | Path, fps: float, max_bytes: int | None = None) -> Motion:
+    """Read a motion, with the skeleton that lies beside it.
 
     Args:
         path: An ``.amc`` file.
         fps: Frames per second, which the file does not say.
+        max_bytes: What the file may take; see `Limit`.
 
     Raises:
         DataError: A file that is not whole or not understood. Names the file and the line.
@@ -62,7 +66,9 @@ def read_amc(path: str | Path, fps: float) -> Motion:
     path = Path(path)
     skeleton, bones, degrees = read_asf(find_asf(path))
     angles, degrees = _read_frames(path, bones, degrees)
-    n_frames = len(next(iter(angles.values())))
+    n_frames, n_joints = len(next(iter(angles.values()))), len(skeleton.names)
+    limit = Limit.of(path, max_bytes)
+    limit.check(n_frames * n_joints * 32, f"{n_joints} joints in {n_frames} frames")
     rotations = np.empty((n_frames, len(skeleton.names), 4))
     for j, name in enumerate(skeleton.names):
         bone = bones[name]
@@ -80,7 +86,7 @@ def read_amc(path: str | Path, fps: float) -> Motion:
 
 
 def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
-    """The skeleton, the axes and angles of each bone, and whether angles are in degrees."""
+    """Return the skeleton, the axes and angles of each bone, and whether angles are in degrees."""
     sections = _sections(path)
     units = {words[0]: words[-1].lower() for _, words in sections.get("units", [])}
     if units.get("angle", "deg") not in ("deg", "rad"):
@@ -116,7 +122,7 @@ def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
         raise DataError(f"{path}: its :root is not understood ({error}): repair it") from None
     bones = {"root": {"end": np.zeros(3), "dof": order, "axes": axes}, **bones}
     names, parents = _tree(path, sections.get("hierarchy", []), bones)
-    leaves = [j for j in range(len(names)) if j not in parents]
+    leaves = sorted(set(range(len(names))) - set(parents))
     offsets = [place] + [bones[names[p]]["end"] for p in parents[1:]]
     ends = np.reshape([bones[names[j]]["end"] for j in leaves], (-1, 3))
     skeleton = Skeleton(names, parents, np.array(offsets), leaves, ends, ["ZYX"] * len(names))
@@ -124,7 +130,7 @@ def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
 
 
 def _sections(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
-    """Lines as words, with their numbers, by the ``:name`` they stand below."""
+    """Return lines as words, with their numbers, by the ``:name`` they stand below."""
     sections: dict[str, list[tuple[int, list[str]]]] = {}
     current: list[tuple[int, list[str]]] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
@@ -143,7 +149,7 @@ def _sections(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
 def _blocks(
     path: Path, sections: dict[str, list[tuple[int, list[str]]]]
 ) -> list[tuple[int, dict[str, list[str]]]]:
-    """Each bone's lines by their first word, and the line where the bone begins."""
+    """Return each bone's lines by their first word, and the line where the bone begins."""
     blocks, content, first = [], None, 0
     for number, words in sections["bonedata"]:
         if words[0] == "begin" and content is None:
@@ -163,7 +169,8 @@ def _blocks(
 def _tree(
     path: Path, lines: list[tuple[int, list[str]]], bones: dict[str, Any]
 ) -> tuple[list[str], list[int]]:
-    """Bones with the root first and parents before children, and the index of each parent."""
+    """Return bones with the root first and parents before children, and the index of each
+    parent."""
     children: dict[str, list[str]] = {}
     known = {"root"}
     for number, (parent, *below) in lines:
@@ -194,7 +201,7 @@ def _tree(
 def _read_frames(
     path: Path, bones: dict[str, dict[str, Any]], degrees: bool
 ) -> tuple[dict[str, Array], bool]:
-    """Angles of each bone, ``(T, dof)``, and whether they are in degrees."""
+    """Return the angles of each bone, ``(T, dof)``, and whether they are in degrees."""
     lines = _text(path).split("\n")
     first = 0
     while first < len(lines) and not lines[first].strip().isdigit():
@@ -222,13 +229,15 @@ def _read_frames(
             values = values.reshape(n_frames, -1) if values.size == n_frames * width else values[:0]
     if not len(values) or not np.isfinite(values).all() or (np.diff(values[:, 0]) != 1).any():
         raise _fault(path, lines, first, moving)
+    if not lines[-1][-1:].isspace() and lines[-1]:
+        check_end(path, len(lines), (words[-1] for words in block if len(words) > 1))
     splits = np.cumsum([moving[name] for name in order])[:-1]
     parts = np.split(values[:, 1:], splits, axis=1)
     return dict(zip(order, parts, strict=True)), degrees
 
 
 def _fault(path: Path, lines: list[str], first: int, moving: dict[str, int]) -> DataError:
-    """What is wrong with a block of frames that could not be taken as a whole."""
+    """Return the fault in a block of frames that could not be read as a whole."""
     waiting: set[str] = set()
     frame: int | None = None
     for number, line in enumerate(lines[first:], start=first + 1):
@@ -270,7 +279,7 @@ def _vector(words: list[str], size: int = 3) -> Array:
 
 
 def _axes(words: list[str], degrees: bool) -> Rotation:
-    """Three angles and the order in which they are applied, such as ``0 0 20 XYZ``."""
+    """Return three angles and the order in which they are applied, such as ``0 0 20 XYZ``."""
     order = words[3].lower() if len(words) == 4 else ""
     if sorted(order) != ["x", "y", "z"]:
         raise ValueError(f"axis {' '.join(words)[:40]!r}")

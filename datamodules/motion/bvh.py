@@ -1,4 +1,4 @@
-"""BVH motion files, read and written.
+"""Read and write BVH motion files.
 
 A BVH file is a hierarchy of joints, a statement a line, followed by one line of numbers a frame:
 
@@ -30,22 +30,27 @@ from rnade_lightning.datamodules.motion.bvh_text import read_text
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, from_euler
 
 _AXES = "XYZ"
+_DEEPEST = 40  # tabs before a line; without an end they would make a long chain's file quadratic
 _CHANGES_PLACE = 1e-3  # of the skeleton's size; a joint that is not the root may not move more
-_MOVES = 1e-6  # of that size; a joint below a root that stands still moves where it does so more
+_MOVES = 1e-6  # of that size; a joint below a root that does not turn moves where it does so more
 
 
-def read_bvh(path: str | Path) -> Motion:
-    """Reads a motion from a ``.bvh`` or ``.bvh.gz`` file.
+def read_bvh(path: str | Path, max_bytes: int | None = None) -> Motion:
+    """Read a motion from a ``.bvh`` or ``.bvh.gz`` file.
 
-    A root that stands still above one joint that moves, as programs put it above the hips, is
-    folded into that joint, which then is the root.
+    A root that does not turn above one joint that moves in it, as programs put it above the hips,
+    is folded into that joint, which then is the root.
+
+    Args:
+        path: File to read.
+        max_bytes: What the file may take; see `Limit`.
 
     Raises:
         DataError: Not a BVH file, truncated, numbers missing or not finite, or a joint other than
             the root that moves away from its parent. Names the file, and the line where known.
     """
     path = Path(path)
-    text = read_text(path)
+    text = read_text(path, max_bytes)
     orders = [_euler_order(path, *joint) for joint in zip(text.names, text.channels, strict=True)]
     channels = [(j, channel) for j, names in enumerate(text.channels) for channel in names]
     columns = {channel: column for column, channel in enumerate(channels)}
@@ -71,7 +76,7 @@ def read_bvh(path: str | Path) -> Motion:
 
 
 def _euler_order(path: Path, name: str, channels: list[str]) -> str:
-    """The axes of a joint's rotations, in order, then those that it does not turn about."""
+    """Return the axes of a joint's rotations, in order, then those that it does not turn about."""
     order = "".join(channel[0] for channel in channels if channel.endswith("rotation"))
     if len(set(channels)) != len(channels):
         raise DataError(f"{path}: joint {name} names a channel twice ({order}): repair it")
@@ -79,62 +84,63 @@ def _euler_order(path: Path, name: str, channels: list[str]) -> str:
 
 
 def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
-    """The motion without roots that stand still above the joint that moves; shifts ``places``."""
-    while _carries(motion, places):
-        skeleton, root = motion.skeleton, Rotation.from_quat(motion.rotations[:, 0])
-        positions, rotations = motion.positions, motion.rotations[:, 1:].copy()
-        positions = positions + root.apply(places.pop(1, skeleton.offsets[1]))
-        rotations[:, 0] = (root * Rotation.from_quat(rotations[:, 0])).as_quat()
-        rank_zero_info(
-            f"{path}: root {skeleton.names[0]} stands still and is left out: {skeleton.names[1]},"
-            " which moves in it, is the root"
-        )
-        ends = [e for e, parent in enumerate(skeleton.end_parents) if parent > 0]
-        below = Skeleton(
-            skeleton.names[1:],
-            [parent - 1 for parent in skeleton.parents[1:]],
-            np.concatenate([np.zeros((1, 3)), skeleton.offsets[2:]]),
-            [skeleton.end_parents[e] - 1 for e in ends],
-            skeleton.end_offsets[ends],
-            skeleton.euler_orders[1:],
-        )
-        motion = Motion(below, positions, rotations, motion.fps)
-        for j in sorted(places):
-            places[j - 1] = places.pop(j)
-    return motion
-
-
-def _carries(motion: Motion, places: dict[int, Array]) -> bool:
-    """Tell whether the root, and all down to a joint whose place is not fixed, stands still."""
-    skeleton, joint = motion.skeleton, 0
-    if np.ptp(motion.positions, axis=0).max() > _CHANGES_PLACE * max(skeleton.size, 1e-9):
-        return False
-    while skeleton.parents.count(joint) == 1:
-        if np.ptp(motion.rotations[:, joint], axis=0).max() > _CHANGES_PLACE:
-            return False
+    """Return the motion without roots that only carry the joint that moves in them; shift
+    ``places``."""
+    skeleton, n_joints = motion.skeleton, len(motion.skeleton.names)
+    n_children = np.bincount([parent + 1 for parent in skeleton.parents], minlength=n_joints + 1)
+    lengths = np.linalg.norm(skeleton.offsets, axis=1)
+    sizes = np.append(np.cumsum(lengths[::-1])[::-1], 0.0)[1:]  # of the bones past each joint
+    positions, rotation = motion.positions, Rotation.from_quat(motion.rotations[:, 0])
+    root = joint = 0  # nothing from the root down to this joint turns
+    while n_children[joint + 1] == 1:
+        turns = rotation.as_quat() if joint == root else motion.rotations[:, joint]
+        if np.ptp(turns, axis=0).max() > _CHANGES_PLACE:
+            break
         joint += 1  # the only child follows its parent
-        if _fault(skeleton, places, joint, _MOVES):
-            return True
-    return False
+        if not _fault(skeleton.offsets[joint], places.get(joint), sizes[root], _MOVES):
+            continue
+        while root < joint:  # its place is not fixed: all above it is folded
+            root += 1
+            positions = positions + rotation.apply(places.pop(root, skeleton.offsets[root]))
+            rotation = rotation * Rotation.from_quat(motion.rotations[:, root])
+    if root == 0:
+        return motion
+    rank_zero_info(
+        f"{path}: root {', '.join(skeleton.names[: min(root, 5)])} does not turn and is left"
+        f" out: {skeleton.names[root]}, which moves in it, is the root"
+    )
+    ends = [e for e, parent in enumerate(skeleton.end_parents) if parent >= root]
+    below = Skeleton(
+        skeleton.names[root:],
+        [parent - root for parent in skeleton.parents[root:]],
+        np.concatenate([np.zeros((1, 3)), skeleton.offsets[root + 1 :]]),
+        [skeleton.end_parents[e] - root for e in ends],
+        skeleton.end_offsets[ends],
+        skeleton.euler_orders[root:],
+    )
+    below.parents[0] = -1
+    rotations = motion.rotations[:, root:].copy()
+    rotations[:, 0] = rotation.as_quat()
+    for j in sorted(places):
+        places[j - root] = places.pop(j)
+    return Motion(below, positions, rotations, motion.fps)
 
 
-def _fault(skeleton: Skeleton, places: dict[int, Array], j: int, share: float) -> str | None:
-    """What keeps a joint from being at the end of a fixed bone; None if nothing does.
+def _fault(offset: Array, place: Array | None, size: float, share: float) -> str | None:
+    """Return why a joint is not at the end of a fixed bone; None if it is.
 
     Args:
-        skeleton: The skeleton, with the offsets declared.
-        places: Places of joints that have channels for them.
-        j: The joint.
-        share: Share of the skeleton's size that is no fault.
+        offset: The joint's offset as declared, ``(3,)``.
+        place: The joint's places, ``(T, 3)``; None if it has no channels for them.
+        size: Size of the skeleton.
+        share: Share of the size that is no fault.
     """
-    if j not in places:
+    if place is None:
         return None
-    place, offset = places[j], skeleton.offsets[j]
     mean = place.mean(axis=0)
-    smallest = share * (skeleton.size or max(float(np.abs(place).max()), 1e-9))
-    if np.ptp(place, axis=0).max() > smallest:
+    if np.ptp(place, axis=0).max() > share * (size or max(float(np.abs(place).max()), 1e-9)):
         return "moves away from its parent: export with fixed bones"
-    if offset.any() and np.abs(mean - offset).max() > _CHANGES_PLACE * skeleton.size:
+    if offset.any() and np.abs(mean - offset).max() > _CHANGES_PLACE * size:
         return (
             f"is at {_numbers(mean)} by its position channels, at {_numbers(offset)} by its"
             " OFFSET: make them equal, or export rotations only"
@@ -143,24 +149,24 @@ def _fault(skeleton: Skeleton, places: dict[int, Array], j: int, share: float) -
 
 
 def _with_bones(path: Path, skeleton: Skeleton, places: dict[int, Array]) -> Skeleton:
-    """The skeleton with offsets as position channels give them, which replace those declared."""
-    offsets = skeleton.offsets.copy()
+    """Return the skeleton with the offsets that position channels give, in place of those
+    declared."""
+    offsets, size = skeleton.offsets.copy(), skeleton.size
     for j, place in places.items():
-        if fault := _fault(skeleton, places, j, _CHANGES_PLACE):
+        if fault := _fault(skeleton.offsets[j], place, size, _CHANGES_PLACE):
             raise DataError(f"{path}: joint {skeleton.names[j]} {fault}")
         offsets[j] = place.mean(axis=0)
     return replace(skeleton, offsets=offsets)
 
 
 def write_bvh(path: str | Path, motion: Motion) -> None:
-    """Writes a motion as BVH: six channels for the root, three for every other joint.
+    """Write a motion as BVH: six channels for the root, three for every other joint.
 
     A path that ends in ``.gz`` is compressed, with no time stamp, so that equal motions make equal
     files.
     """
     skeleton, n_frames = motion.skeleton, len(motion.positions)
-    lines: list[str] = ["HIERARCHY"]
-    written = _write_joint(lines, skeleton, 0, "")
+    lines, written = _hierarchy(skeleton)
     columns = [motion.positions]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Gimbal lock")  # any split of the angle will do
@@ -174,22 +180,35 @@ def write_bvh(path: str | Path, motion: Motion) -> None:
         part.write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
 
 
-def _write_joint(lines: list[str], skeleton: Skeleton, joint: int, tab: str) -> list[int]:
-    """Appends a joint and all that hangs from it; returns the joints in the order written."""
-    channels = "3" if joint else "6 Xposition Yposition Zposition"
-    channels += "".join(f" {axis}rotation" for axis in skeleton.euler_orders[joint])
-    lines += [f"{tab}{'JOINT' if joint else 'ROOT'} {skeleton.names[joint]}", f"{tab}{{"]
-    lines += [f"{tab}\tOFFSET {_numbers(skeleton.offsets[joint])}", f"{tab}\tCHANNELS {channels}"]
-    written = [joint]
-    for child, parent in enumerate(skeleton.parents):
-        if parent == joint:
-            written += _write_joint(lines, skeleton, child, tab + "\t")
-    for offset, parent in zip(skeleton.end_offsets, skeleton.end_parents, strict=True):
-        if parent == joint:
-            lines += [f"{tab}\tEnd Site", f"{tab}\t{{", f"{tab}\t\tOFFSET {_numbers(offset)}"]
-            lines.append(f"{tab}\t}}")
-    lines.append(f"{tab}}}")
-    return written
+def _hierarchy(skeleton: Skeleton) -> tuple[list[str], list[int]]:
+    """Return the lines of the joints, and the joints in the order of the lines, branch after
+    branch."""
+    lines, written = ["HIERARCHY"], list[int]()
+    joints: list[list[int]] = [[] for _ in skeleton.names]  # below each joint
+    ends: list[list[int]] = [[] for _ in skeleton.names]
+    for child, parent in enumerate(skeleton.parents[1:], start=1):
+        joints[parent].append(child)
+    for end, parent in enumerate(skeleton.end_parents):
+        ends[parent].append(end)
+    waiting = [(0, 0, False)]  # joint, depth, whether all below it is written
+    while waiting:
+        joint, depth, done = waiting.pop()
+        tab = "\t" * min(depth, _DEEPEST)
+        if done:
+            for end in ends[joint]:
+                lines += [f"{tab}\tEnd Site", f"{tab}\t{{"]
+                lines += [f"{tab}\t\tOFFSET {_numbers(skeleton.end_offsets[end])}", f"{tab}\t}}"]
+            lines.append(f"{tab}}}")
+            continue
+        channels = "3" if joint else "6 Xposition Yposition Zposition"
+        channels += "".join(f" {axis}rotation" for axis in skeleton.euler_orders[joint])
+        lines += [f"{tab}{'JOINT' if joint else 'ROOT'} {skeleton.names[joint]}", f"{tab}{{"]
+        lines += [f"{tab}\tOFFSET {_numbers(skeleton.offsets[joint])}"]
+        lines += [f"{tab}\tCHANNELS {channels}"]
+        written.append(joint)
+        waiting.append((joint, depth, True))
+        waiting += [(child, depth + 1, False) for child in reversed(joints[joint])]
+    return lines, written
 
 
 def _numbers(values: Array) -> str:

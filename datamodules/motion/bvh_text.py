@@ -1,4 +1,4 @@
-"""The text of a BVH file, as programs write it: joints, channels, and rows of numbers.
+"""Read the text of a BVH file, as programs write it: joints, channels, and rows of numbers.
 
 Keywords and channel names stand in any case, joints may have any number of channels, lines may end
 in comments (``#`` or ``//``), and the text may be UTF-8, UTF-16 or Latin. What the channels mean is
@@ -14,6 +14,7 @@ import gzip
 import re
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,7 +24,9 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.numbers import NUMBER, is_number
+from rnade_lightning.datamodules.core.tables import check_end
 
 _STATEMENT = re.compile(
     r"(?P<open>\{)|(?P<close>\})|(?P<hierarchy>HIERARCHY)|(?P<root>ROOT\s+\S.*)"
@@ -66,12 +69,14 @@ _MARKS = {
 _RATES = [24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 150, 180, 200, 240, 300, 360, 480]
 _RATES += [600]
 _BROADCAST = [24 / 1.001, 30 / 1.001, 60 / 1.001, 120 / 1.001]
+_ROW = re.compile(r"\S[^\n]*")  # a line from its first word on; empty ones are passed over
+_JOINT = 32  # bytes of a joint's rotation in a frame
 _FEW = 3  # frames by which a file may miss the number that it declares, or a twentieth of them
 
 
 @dataclass(frozen=True)
 class BvhText:
-    """What a BVH file says.
+    """The content of a BVH file.
 
     Attributes:
         names: Name of each joint, the root first.
@@ -94,14 +99,21 @@ class BvhText:
     fps: float
 
 
-def read_text(path: Path) -> BvhText:
+def read_text(path: Path, max_bytes: int | None = None) -> BvhText:
     """Read what a ``.bvh`` or ``.bvh.gz`` file says.
+
+    Args:
+        path: File to read.
+        max_bytes: What the file may take; see `Limit`.
 
     Raises:
         DataError: Not a BVH file, truncated, or numbers missing or not finite. Names the file, and
             the line where known.
     """
-    text = _COMMENT.sub(lambda found: found[1] or found[2] or "", _decoded(path))
+    limit = Limit.of(path, max_bytes)
+    text = _decoded(path, limit)
+    if "#" in text or "//" in text:
+        text = _COMMENT.sub(lambda found: found[1] or found[2] or "", text)
     if not text.lstrip()[:9].upper() == "HIERARCHY":
         raise DataError(f"{path}: not a BVH file (it does not begin with HIERARCHY): leave it out")
     head = _MOTION.search(text)
@@ -112,6 +124,7 @@ def read_text(path: Path) -> BvhText:
     )
     fps = frame_rate(path, head[2])
     values = _frames(path, text, head.end(), int(head[1]), sum(map(len, channels)))
+    limit.check(len(values) * len(names) * _JOINT, f"{len(names)} joints in {len(values)} frames")
     ends = np.reshape(np.array(end_offsets, dtype=np.float64), (-1, 3))
     return BvhText(names, parents, np.array(offsets), end_parents, ends, channels, values, fps)
 
@@ -153,11 +166,13 @@ def frame_rate(path: Path, word: str) -> float:
     return min(found)[-1] if found else rate
 
 
-def _decoded(path: Path) -> str:
+def _decoded(path: Path, limit: Limit) -> str:
     try:
-        data = path.read_bytes()
         if path.name.lower().endswith(".gz"):
-            data = gzip.decompress(data)
+            with gzip.open(path) as file:
+                data = limit.unpacked(file)
+        else:
+            data = path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}): get the whole file again") from error
     encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
@@ -174,7 +189,7 @@ _Hierarchy = tuple[
 
 
 def _hierarchy(path: Path, text: str) -> _Hierarchy:
-    """Names, parents, offsets, those of end sites, and channels of the joints; one pass."""
+    """Return names, parents, offsets, those of end sites, and channels of the joints; one pass."""
     names: list[str] = []
     parents, end_parents = [-1], []
     offsets: list[list[float]] = []
@@ -237,82 +252,62 @@ def _hierarchy(path: Path, text: str) -> _Hierarchy:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Number of the line and text of every statement; brackets stand for themselves."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        for part in re.split(r"([{}])", line):
+    """Return the line number and text of every statement; a bracket is a statement of its own."""
+    number, at = 1, 0
+    for line in _ROW.finditer(text):
+        number, at = number + text.count("\n", at, line.start()), line.start()
+        for part in re.split(r"([{}])", line[0]):
             for statement in re.split(r"\s(?=(?:CHANNELS|OFFSET)\s+[-+.0-9])", part, flags=re.I):
                 if statement := statement.strip():
                     yield number, statement
 
 
 def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -> Array:
-    """The block of numbers, ``(T, C)``; every fault is reported with its line."""
-    block = text[start:]
-    lines = block.split("\n")
-    first = text.count("\n", 0, start) + 1
+    """Return the block of numbers, ``(T, C)``; every fault is reported with its line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            values = np.fromstring(block, dtype=np.float64, sep=" ")
+            values = np.fromstring(text[start:], dtype=np.float64, sep=" ")
     except (ValueError, DeprecationWarning):
         values = np.empty(0)
     whole = n_frames > 0 and values.size == n_frames * n_channels and np.isfinite(values).all()
-    widths = [n for line in lines if (n := len(line.split()))]
-    shifted = len(widths) == n_frames and set(widths) != {n_channels}  # into a neighbouring row
+    widths = Counter(len(row[0].split()) for row in _ROW.finditer(text, start))
+    shifted = widths.total() == n_frames and set(widths) != {n_channels}  # to a neighbouring row
     if not whole or shifted:
-        found = _check_rows(path, lines, first, n_channels)
-        if found == 0 or (not whole and not _few(block, found, n_frames)):
+        found = _check_rows(path, text, start, n_channels)
+        if found == 0 or (not whole and not _few(text, found, n_frames)):
             raise DataError(
                 f"{path}: {found} frames where {n_frames} are declared: get the whole file again,"
                 " or correct its Frames line"
             )
         if found != n_frames:
             rank_zero_warn(f"{path}: {n_frames} frames are declared: the {found} there are read")
-    _check_last(path, lines, first)
+    if not text[-1:].isspace():
+        last_words = (row[0].split()[-1] for row in _ROW.finditer(text, start))
+        check_end(path, text.count("\n") + 1, last_words)
     return values.reshape(-1, n_channels)
 
 
-def _few(block: str, found: int, declared: int) -> bool:
+def _few(text: str, found: int, declared: int) -> bool:
     """Tell whether frames are as good as all there, and do not end as if cut."""
     near = abs(found - declared) <= max(_FEW, found // 20) and declared > 0
-    return near and (found > declared or block[-1:].isspace())
+    return near and (found > declared or text[-1:].isspace())
 
 
-def _check_rows(path: Path, lines: list[str], first: int, n_channels: int) -> int:
+def _check_rows(path: Path, text: str, start: int, n_channels: int) -> int:
     """Count the rows, and refuse any that is not of one finite number a channel."""
     found = 0
-    for number, line in enumerate(lines, start=first):
-        words = line.split()
+    for row in _ROW.finditer(text, start):
+        words = row[0].split()
         bad = next((word for word in words if not is_number(word)), None)
+        if bad is None and len(words) == n_channels:
+            found += 1
+            continue
+        line = f"{path}, line {text.count(chr(10), 0, row.start()) + 1}"
         if bad is not None:
-            raise DataError(
-                f"{path}, line {number}: {bad[:30]!r} is not a finite number: repair it"
-            )
-        if len(words) not in (0, n_channels):
-            raise DataError(
-                f"{path}, line {number}: {len(words)} numbers for {n_channels} channels, as in a"
-                " truncated file: get the whole file again"
-            )
-        found += bool(words)
-    return found
-
-
-def _check_last(path: Path, lines: list[str], first: int) -> None:
-    """Refuse a file that ends inside a number: shorter than any above it, and no newline after."""
-    if not lines[-1] or lines[-1][-1].isspace():
-        return
-    rows = [words for words in map(str.split, lines) if words]
-    last = _digits(rows[-1][-1])
-    others = {_digits(row[-1]) for row in rows[:-1]}
-    if last not in others and any(other > last or other[2] > last[2] for other in others):
+            raise DataError(f"{line}: {bad[:30]!r} is not a finite number: repair it")
         raise DataError(
-            f"{path}, line {first + len(lines) - 1}: ends in {rows[-1][-1][:30]!r}, shorter than"
-            " the numbers above it, as in a truncated file: get the whole file again, or end its"
-            " last line if it is whole"
+            f"{line}: {len(words)} numbers for {n_channels} channels, as in a truncated file: get"
+            " the whole file again"
         )
-
-
-def _digits(word: str) -> tuple[bool, int, int]:
-    """Whether a number has a point, digits after it, and characters of its exponent."""
-    number, _, exponent = word.lower().partition("e")
-    return "." in number, len(number.partition(".")[2]), len(exponent)
+    return found

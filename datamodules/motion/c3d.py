@@ -1,4 +1,4 @@
-"""C3D marker files, read: where each marker was in each frame.
+"""Read C3D marker files: where each marker was in each frame.
 
 Read here, with NumPy alone: `ezc3d`, against which it is tested, crashes the process on damaged
 files. A file is a header block of 512 bytes, a section of named parameters in groups, and the
@@ -13,6 +13,7 @@ Conventions:
 
 import re
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class Markers:
 
 
 def read_c3d(path: str | Path) -> Markers:
-    """Reads the markers of a ``.c3d`` file.
+    """Read the markers of a ``.c3d`` file.
 
     Raises:
         DataError: Not a C3D file, damaged, truncated by more than the last frames, or without
@@ -98,7 +99,7 @@ def read_c3d(path: str | Path) -> Markers:
 
 
 def unlabelled(name: str) -> bool:
-    """Tell whether a name is one that programs give to a marker that nobody has named.
+    """Return whether a name is one that programs give to a marker that nobody has named.
 
     >>> unlabelled("*155"), unlabelled("Subject:*3"), unlabelled("LASI")
     (True, True, False)
@@ -107,7 +108,7 @@ def unlabelled(name: str) -> bool:
 
 
 def whole_pieces(points: Array, max_gap: int) -> list[Array]:
-    """Cuts a take where a marker is gone for long, and fills in the gaps that are short.
+    """Cut a take where a marker is gone for long, and fill in the gaps that are short.
 
     Args:
         points: Places, ``(T, M, 3)``, NaN in gaps.
@@ -139,9 +140,10 @@ class _Reader:
 
     def __init__(self, path: Path, data: bytes, kind: int) -> None:
         self.path, self.data, self.kind, self.endian = path, data, kind, _ENDIAN[kind]
+        self.left = len(data)  # bytes that values of parameters may still take, which may overlap
 
     def floats(self, at: int, count: int) -> Array:
-        """32-bit floats; DEC's have their halves swapped and are four times as large."""
+        """Return 32-bit floats; those of DEC have swapped halves and are four times as large."""
         raw = np.frombuffer(self.data, f"{self.endian}u2", 2 * count, at).reshape(-1, 2)
         if self.kind != _DEC:
             with np.errstate(invalid="ignore"):  # signalling NaNs
@@ -151,7 +153,7 @@ class _Reader:
         return np.asarray(np.where(raw[:, 0] == 0, 0.0, swapped / 4))
 
     def parameters(self, at: int) -> dict[str, Any]:
-        """Values by ``GROUP:NAME``: lists of texts, or of numbers."""
+        """Return values by ``GROUP:NAME``: lists of texts, or of numbers."""
         groups: dict[int, str] = {}
         found: list[tuple[int, str, list[Any]]] = []
         end = len(self.data)
@@ -190,7 +192,10 @@ class _Reader:
         dims = list(self.data[at + 2 : at + 2 + n_dims])
         at += 2 + n_dims
         count = int(np.prod(dims, dtype=object)) if dims else 1
+        self.left -= count * abs(kind)
         if kind not in (-1, 1, 2, 4) or n_dims > 7 or at + count * abs(kind) > len(self.data):
+            raise self._bad(at)
+        if self.left < 0:
             raise self._bad(at)
         if kind == -1:
             width = dims[0] if dims else 1
@@ -202,7 +207,8 @@ class _Reader:
         return list(np.frombuffer(self.data, f"{self.endian}i{kind}", count, at).tolist())
 
     def points(self, at: int, n_frames: int, n_points: int, n_analog: int, scale: float) -> Array:
-        """Places of all markers, ``(T, M, 3)``; a negative scale says that numbers are floats."""
+        """Return the places of all markers, ``(T, M, 3)``; a negative scale says that numbers are
+        floats."""
         width, size = 4 * n_points + n_analog, 4 if scale < 0 else 2
         there = max(len(self.data) - at, 0) // (width * size)
         end = at + n_frames * width * size
@@ -243,7 +249,7 @@ def _one(path: Path, what: str, value: list[Any]) -> float:
 
 
 def _n_frames(path: Path, parameters: dict[str, Any], by_header: int) -> int:
-    """The number of frames; long takes overflow the 16-bit fields and say it elsewhere."""
+    """Return the number of frames. Long takes overflow the 16-bit fields and give it elsewhere."""
     declared = {"header": by_header}
     if "POINT:FRAMES" in parameters:
         frames = _one(path, "POINT:FRAMES", parameters["POINT:FRAMES"])
@@ -274,7 +280,7 @@ def _labels(path: Path, parameters: dict[str, Any], n_points: int) -> list[str]:
 
 
 def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[int]:
-    """Which points are markers, not angles, forces, moments and powers that a model computed."""
+    """Return the points that are markers, not angles, forces, moments and powers of a model."""
     groups = {str(group).upper() for group in parameters.get("POINT:TYPE_GROUPS", [])}
     groups = {group for group in groups if "MARKER" not in group} | set(_OUTPUTS)
     groups -= {"", "LABELS", "DESCRIPTIONS", "UNITS"}
@@ -290,7 +296,7 @@ def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[i
     ]
     if not kept:
         raise DataError(
-            f"{path}: has no markers, only what a model computed ({', '.join(names[:5])}): export"
+            f"{path}: has no markers, only outputs of a model ({', '.join(names[:5])}): export"
             " the markers"
         )
     if len(kept) < len(names):
@@ -299,14 +305,14 @@ def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[i
 
 
 def _told_apart(path: Path, names: list[str]) -> list[str]:
-    """The names, with a number after each that comes again."""
-    taken, found = set(names), []
-    for m, name in enumerate(names):
-        if name in names[:m]:
-            count = 2
-            while f"{name}_{count}" in taken:
-                count += 1
-            name = f"{name}_{count}"
+    """Return the names, with a number after each that comes again."""
+    taken, found, counts = set(names), list[str](), Counter[str]()
+    for name in names:
+        counts[name] += 1
+        if counts[name] > 1:
+            while f"{name}_{counts[name]}" in taken:
+                counts[name] += 1
+            name = f"{name}_{counts[name]}"
             taken.add(name)
         found.append(name)
     if found != names:

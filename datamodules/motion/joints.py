@@ -1,4 +1,4 @@
-r"""Joints that turn about one or two axes, as angles about those axes.
+r"""Find joints that turn about one or two axes, and describe them by angles about those axes.
 
 Three numbers of a rotation that has two free ones lie on a surface, on which a density is without
 bound. A joint that turns about an axis u, fixed in its parent, and about an axis v, fixed in what
@@ -158,8 +158,8 @@ def _axes_of(column: int, name: str, maps: Array) -> Axes | None:
 
 
 def _two_axes(matrices: Array) -> tuple[Array, Array]:
-    """The axes u and v for which u . R v varies the least over rotations ``(T, 3, 3)``, of those
-    that are not nearly one axis."""
+    """Return the axes u and v for which u . R v varies the least over rotations ``(T, 3, 3)``, of
+    those that are not nearly one axis."""
     flat = matrices.reshape(len(matrices), 9)
     mean = matrices.mean(axis=0)
     factor: Any = np.linalg.qr(flat - flat.mean(axis=0), mode="r") / np.sqrt(len(flat))
@@ -185,19 +185,19 @@ def _two_axes(matrices: Array) -> tuple[Array, Array]:
 
 
 def _spread(x: Array) -> Array:
-    """Deviations along the principal directions of ``(T, 3)``, the largest first."""
+    """Return the deviations along the principal directions of ``(T, 3)``, the largest first."""
     return np.asarray(np.linalg.svd(x - x.mean(axis=0), compute_uv=False)) / np.sqrt(len(x))
 
 
 def _across(axis: Array) -> Array:
-    """A direction across an axis."""
+    """Return a direction across an axis."""
     other = np.eye(3)[np.abs(axis).argmin()]
     across = np.cross(axis, other)
     return np.asarray(across / np.linalg.norm(across))
 
 
 def _frame(axis: Array, level: Array) -> Array:
-    """An axis, the part of ``level`` across it, and the direction across both, as rows."""
+    """Return an axis, the part of ``level`` across it, and the direction across both, as rows."""
     along = level - (level @ axis) * axis
     length = np.linalg.norm(along)
     along = along / length if length > 1e-6 else _across(axis)

@@ -1,9 +1,9 @@
-"""The split of the 2014 paper, leaks and all, to measure what it measured and for nothing else.
+"""Split data as the 2014 paper did, leaks and all, to measure what it measured and nothing else.
 
 Training windows come from the first 80 % of every sequence. A test window is drawn from a sequence
-chosen in proportion to its length, and starts in the last 20 %, or as late as a whole window
-allows: where that part is shorter than a window, and in two of the three sequences of MOCAP.mat it
-is, test windows begin among the training frames.
+chosen in proportion to its length. It starts in the last 20 %, or as late as a whole window allows.
+Where that part is shorter than a window, test windows begin among the training frames. So it is in
+two of the three sequences of MOCAP.mat.
 """
 
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.corpus import name_of
-from rnade_lightning.datamodules.core.store import Frames
+from rnade_lightning.datamodules.core.files import name_of
+from rnade_lightning.datamodules.core.recording import Frames
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 
 _TEST = 0.2
@@ -25,7 +25,7 @@ class LeakyMocapDataModule(MocapDataModule):
     Args:
         root: As in `MocapDataModule`.
         n_windows: Test windows, of as many frames as training windows.
-        **kwargs: See `MocapDataModule`; its fractions have no say.
+        **kwargs: See `MocapDataModule`; its fractions are not used.
     """
 
     reader_version = MocapDataModule.reader_version
@@ -44,7 +44,11 @@ class LeakyMocapDataModule(MocapDataModule):
         name = name_of(path, self._root(), self.extensions)
         pieces = []
         for suffix, frames in sequences.items():
-            self._check_piece(path, len(frames), self._start(frames), "train")
+            if (left := self._start(frames)) < self.window:
+                raise DataError(
+                    f"{path}: {len(frames)} frames leave only {left} to train: set window to"
+                    f" {left} or less"
+                )
             pieces.append(("train", name + suffix, frames[: self._start(frames)]))
         rng, suffixes = np.random.default_rng(self.seed), list(sequences)
         lengths = np.array([len(frames) for frames in sequences.values()])
@@ -58,5 +62,5 @@ class LeakyMocapDataModule(MocapDataModule):
 
     @staticmethod
     def _start(frames: Array | Frames) -> int:
-        """Of the part from which test windows are meant to come."""
+        """Return the first frame of the part from which test windows should come."""
         return len(frames) - round(_TEST * len(frames))

@@ -1,4 +1,4 @@
-"""MATLAB 5 files, read: the arrays of numbers among their variables.
+"""Read MATLAB 5 files: the arrays of numbers among their variables.
 
 Read here, with NumPy alone: SciPy's reader, against which it is tested, crashes the process on
 damaged files. A file is a header of 128 bytes and one element a variable, perhaps compressed. An
@@ -10,16 +10,18 @@ Conventions:
     structures, sparse and complex arrays) are passed over.
 """
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.arrays import MAX_BYTES
+from rnade_lightning.datamodules.core.limits import Limit
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 _NUMBERS |= {12: "i8", 13: "u8"}
@@ -44,13 +46,17 @@ class Numbers(NamedTuple):
     fps: float
 
 
-def read_paper_set(path: Path) -> Numbers:
+def read_paper_set(path: Path, max_bytes: int | None = None) -> Numbers:
     """Read the paper's motion set, ``batchdata`` in sequences of ``seqlengths``.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take; see `Limit`.
 
     Raises:
         DataError: not such a file, damaged, or lengths that do not fit the data.
     """
-    content = read_mat(path)
+    content = read_mat(path, max_bytes)
     if not {"batchdata", "seqlengths"} <= set(content):
         raise DataError(f"{path}: no numbers called batchdata and seqlengths: leave it out")
     data, counts = content["batchdata"], content["seqlengths"].ravel()
@@ -66,12 +72,17 @@ def read_paper_set(path: Path) -> Numbers:
     return Numbers({f":{i}": x for i, x in enumerate(parts)}, names, _FPS)
 
 
-def read_mat(path: Path) -> dict[str, Array]:
-    """Arrays by the names of the variables.
+def read_mat(path: Path, max_bytes: int | None = None) -> dict[str, Array]:
+    """Return arrays by the names of the variables.
+
+    Args:
+        path: File to read.
+        max_bytes: What its arrays may take in float64; see `Limit`.
 
     Raises:
-        DataError: Not a MATLAB 5 file, or not whole.
+        DataError: Not a MATLAB 5 file, not whole, or too large when unpacked.
     """
+    limit, taken = Limit.of(path, max_bytes), 0
     try:
         data = path.read_bytes()
         if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):
@@ -81,24 +92,33 @@ def read_mat(path: Path) -> dict[str, Array]:
         for kind, content in _elements(data[128:], endian, padded=False):
             if kind == _COMPRESSED:
                 unpack = zlib.decompressobj()
-                content = unpack.decompress(content, MAX_BYTES)
+                unpacked = unpack.decompress(content, (limit.n_bytes - taken) // 2 + 1)
+                taken += 2 * len(unpacked)  # zlib holds it twice
+                limit.check(taken, "what is packed in it", "more than ")
                 if not unpack.eof:
                     raise ValueError("a compressed variable is not whole")
-                (kind, content), *_ = _elements(content, endian)
+                (kind, content), *_ = itertools.islice(_elements(unpacked, endian), 1)
             if kind != _MATRIX:
                 raise ValueError(f"an element of type {kind} stands where a variable is needed")
-            name, value = _variable(content, endian)
+            name, values, shape = _variable(content, endian)
             if name in found:
                 raise ValueError(f"two variables are called {name}")
-            if value is not None:
-                found[name] = value
+            if values is not None:
+                taken += 8 * values.size
+                limit.check(taken, "its arrays")
+                found[name] = values.astype(np.float64).reshape(shape, order="F")
+    except DataError:
+        raise
     except (OSError, ValueError, zlib.error, struct.error) as error:
         raise DataError(f"{path}: not a whole MATLAB 5 file ({error}): get it again") from error
     return found
 
 
-def _elements(data: bytes, endian: str, padded: bool = True) -> Iterator[tuple[int, bytes]]:
-    at = 0
+def _elements(
+    data: bytes | memoryview, endian: str, padded: bool = True
+) -> Iterator[tuple[int, memoryview]]:
+    """Type and content of each element, which is not copied."""
+    data, at = memoryview(data), 0
     while at < len(data):
         if at + 8 > len(data):
             raise ValueError(f"it ends inside the tag {len(data) - at} bytes before its end")
@@ -116,23 +136,25 @@ def _elements(data: bytes, endian: str, padded: bool = True) -> Iterator[tuple[i
         at += step
 
 
-def _variable(content: bytes, endian: str) -> tuple[str, Array | None]:
-    elements = list(_elements(content, endian))
+def _variable(
+    content: bytes | memoryview, endian: str
+) -> tuple[str, npt.NDArray[Any] | None, list[int]]:
+    """Name, numbers (None for other kinds of variables) and shape; the numbers are not copied."""
+    elements = list(itertools.islice(_elements(content, endian), 5))  # a cell has any number
     if len(elements) < 3:
         raise ValueError("a variable has no flags, shape and name")
     (flag_kind, flags), (shape_kind, shape_bytes), (_, name_bytes), *parts = elements
     if flag_kind != 6 or len(flags) != 8 or shape_kind != 5 or len(shape_bytes) % 4:
         raise ValueError("a variable has no good flags and shape")
     word = struct.unpack(endian + "II", flags)[0]
-    name = name_bytes.decode("latin-1")
+    name = bytes(name_bytes).decode("latin-1")
     complex_numbers = bool(word & 0x800)
     if word & 0xFF not in _CLASSES or complex_numbers:
-        return name, None
+        return name, None, []
     shape = [int(n) for n in np.frombuffer(shape_bytes, endian + "i4")]
     if len(parts) != 1 or parts[0][0] not in _NUMBERS or min(shape, default=-1) < 0:
         raise ValueError(f"variable {name} is not an array of numbers")
     dtype = np.dtype(endian + _NUMBERS[parts[0][0]])
     if len(parts[0][1]) != int(np.prod(shape, dtype=object)) * dtype.itemsize:
         raise ValueError(f"variable {name} has {len(parts[0][1])} bytes for shape {shape}")
-    values = np.frombuffer(parts[0][1], dtype).astype(np.float64)
-    return name, values.reshape(shape, order="F")
+    return name, np.frombuffer(parts[0][1], dtype), shape

@@ -1,4 +1,4 @@
-"""Figures of motion that do not look at the likelihood: do feet slide, do joints bend too far.
+"""Measure motion beside the likelihood: whether feet slide, and whether joints bend too far.
 
 ``foot_skate``
     Mean horizontal speed of a foot while it stands, in units of length per second. A foot is a
@@ -29,7 +29,7 @@ _SLACK = 1e-3  # radians; angles in files are rounded
 
 @dataclass(frozen=True)
 class Limits:
-    """What is found from data.
+    """Limits that are found from data.
 
     Attributes:
         heights: Height below which each foot stands.
@@ -43,7 +43,7 @@ class Limits:
 
 
 def feet_of(skeleton: Skeleton) -> list[int]:
-    """Points of the feet.
+    """Return the points of the feet.
 
     >>> feet_of(Skeleton(["Hips", "LeftFoot"], [-1, 0], np.zeros((2, 3)), [1], np.zeros((1, 3)),
     ...                  ["ZYX"] * 2))
@@ -55,13 +55,14 @@ def feet_of(skeleton: Skeleton) -> list[int]:
 
 
 def angles_of(motion: Motion) -> Array:
-    """Exponential maps of all joints but the root, each of at most half a turn, ``(T, A)``."""
+    """Return exponential maps of all joints but the root, each of at most half a turn, ``(T,
+    A)``."""
     maps = Rotation.from_quat(motion.rotations[:, 1:].reshape(-1, 4)).as_rotvec()
     return np.asarray(maps.reshape(len(motion.positions), -1))
 
 
 def find_limits(points: Sequence[Array], angles: Sequence[Array], feet: list[int]) -> Limits:
-    """Limits of the motions of a data set.
+    """Return the limits of the motions of a data set.
 
     Args:
         points: Points of each motion.
@@ -79,14 +80,14 @@ def find_limits(points: Sequence[Array], angles: Sequence[Array], feet: list[int
 def motion_figures(
     points: Array, angles: Array | None, fps: float, feet: list[int], limits: Limits
 ) -> dict[str, float]:
-    """The figures of one motion that can be had: no feet, no ``foot_skate``.
+    """Return the figures that one motion has; without feet there is no ``foot_skate``.
 
     Args:
         points: Points, ``(T, P, 3)``.
         angles: Angles, ``(T, A)``, or None where they are not known.
         fps: Frames per second.
         feet: Points of the feet.
-        limits: What is found from data.
+        limits: Limits of the data.
     """
     figures = {}
     place = points[:, feet]  # (T, F, 3)

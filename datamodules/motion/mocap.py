@@ -7,7 +7,7 @@
     .c3d                      coordinates of markers      .npz, .gif, .html
     .mat (the paper's)        its features                .npz, .png
 
-Where the extra ``mp4`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures beside it.
+Where the extra ``ffmpeg`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures.
 Positions of joints do not determine a BVH file: they are written as ``.npz`` in its place.
 
 Conventions:
@@ -16,19 +16,20 @@ Conventions:
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
-from rnade_lightning.datamodules.core.frames import Recording, with_ending
+from rnade_lightning.datamodules.core.files import with_ending
+from rnade_lightning.datamodules.core.frames import Recording
 from rnade_lightning.datamodules.core.standardise import Standardiser
+from rnade_lightning.datamodules.core.store import FrameStore, Kept
 from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
 from rnade_lightning.datamodules.motion.animation import (
     Lines,
@@ -39,7 +40,7 @@ from rnade_lightning.datamodules.motion.animation import (
 )
 from rnade_lightning.datamodules.motion.asfamc import read_amc
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
-from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d, unlabelled, whole_pieces
+from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d
 from rnade_lightning.datamodules.motion.mat import Numbers, read_paper_set
 from rnade_lightning.datamodules.motion.metrics import (
     Limits,
@@ -52,36 +53,37 @@ from rnade_lightning.datamodules.motion.noise import Noisy
 from rnade_lightning.datamodules.motion.representation import (
     TO_Y_UP,
     decode,
-    encode,
-    feature_names,
     points_of,
     rounding_of,
 )
-from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
+from rnade_lightning.datamodules.motion.sources import Sources
+from rnade_lightning.datamodules.motion.takes import TakeReader
 from rnade_lightning.datamodules.motion.turning import TurningDataModule, unturned
 
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
 
 
 class Format(NamedTuple):
-    """A format of files; to add one takes a reader in a file of its own and a line in `FORMATS`.
+    """A format of files. A new one takes a reader in a file of its own and a line in `FORMATS`.
 
     Attributes:
-        read: Reads a file; it is told the frame rate that files of the format do not say.
-        up: Vertical axis that is usual for it.
+        read: Reads a file. It is given the frame rate for formats whose files do not give it, and
+            what the file may take (see `Limit`).
+        up: Usual vertical axis of the format.
     """
 
-    read: Callable[[Path, float], Motion | Markers | Numbers]
+    read: Callable[[Path, float, int | None], Motion | Markers | Numbers]
     up: Literal["y", "z"] = "y"
 
 
 FORMATS = {
-    ".bvh": Format(lambda path, fps: read_bvh(path)),
-    ".bvh.gz": Format(lambda path, fps: read_bvh(path)),
+    ".bvh": Format(lambda path, fps, limit: read_bvh(path, limit)),
+    ".bvh.gz": Format(lambda path, fps, limit: read_bvh(path, limit)),
     ".amc": Format(read_amc),
-    ".npz": Format(lambda path, fps: read_amass(path), up="z"),
-    ".c3d": Format(lambda path, fps: read_c3d(path), up="z"),
-    ".mat": Format(lambda path, fps: read_paper_set(path)),
+    ".npz": Format(lambda path, fps, limit: read_amass(path, limit), up="z"),
+    ".c3d": Format(lambda path, fps, limit: read_c3d(path), up="z"),
+    ".mat": Format(lambda path, fps, limit: read_paper_set(path, limit)),
 }
 """Formats by the ending of their files."""
 _WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
@@ -92,38 +94,42 @@ class MocapDataModule(TurningDataModule):
     """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
 
     Args:
-        root: Folder, file or glob to read. Nothing means the motion shipped with the package.
-        fps: Frames per second to resample to; rotations are resampled as rotations.
+        root: Folder, file or glob to read. Without it, the motion shipped with the package.
+        fps: Frames per second to resample to; rotations are resampled as rotations. Without it,
+            the lowest rate among the files, and every n-th frame of a file that has more than 30.
         skip_frames: Frames of the file to leave out at the start of every take; 1 for the CMU takes
             in BVH, which begin with an added T-pose.
-        up: Vertical axis of the files; that usual for the format if not given.
-        representation: What a frame of a skeleton holds: exponential maps, 6-D rotations, positions
-            of joints, or channels of the file. Nats of one are never compared with another's.
-        root_motion: The root's changes in its facing frame, or its place in the world. Channels of
-            the file have the place.
-        noise: Standard deviation of the Gaussian noise that standardised frames are given, in their
-            units (deviations of a feature, unless standardise is no). Must be above 0 for 6d and
-            positions, which obey constraints.
-        rename: New names of joints or markers by those of the file.
-        markers: Names of the markers to use, after renaming; all that have a label if not given.
-        max_gap: Longest gap of a marker, in frames of the file, that is filled in; where one is
-            longer the take is cut.
-        min_piece: Shortest piece of a cut take that is used, in frames; one not cut is whole.
-        amc_fps: Frames per second of .amc files, which do not say.
+        up: Vertical axis of the files. "auto" finds it from the places of feet and head, and takes
+            the usual one of the format where they do not tell; the card says which.
+        representation: Features of a frame of a skeleton: exponential maps, 6-D rotations,
+            positions of joints, or channels of the file. Nats of different representations cannot
+            be compared.
+        root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
+            the world (position). Channels of the file always have the place.
+        noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
+            (deviations of a feature, unless standardise is false). It must be above 0 for 6d and
+            positions, whose features obey constraints.
+        rename: New names of joints or markers, by their names in the file.
+        markers: Names of the markers to use, after renaming. Without it, all that have a label.
+        max_gap: Longest gap of a marker, in frames of the file, that is filled in. A longer gap
+            cuts the take.
+        min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be
+            shorter.
+        amc_fps: Frames per second of .amc files, which do not give it.
         **kwargs: See `FrameDataModule`.
     """
 
     extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
-    reader_version = 3  # grows with any change of frames or layout that a file gives
+    reader_version = 4  # grows with any change of frames or layout that a file gives
 
     def __init__(
         self,
         root: str | None = None,
-        fps: float = 30.0,
+        fps: float | None = None,
         skip_frames: int = 0,
-        up: Literal["y", "z"] | None = None,
+        up: Literal["y", "z", "auto"] = "auto",
         representation: Literal["expmap", "6d", "positions", "raw"] = "expmap",
         root_motion: Literal["velocity", "position"] = "velocity",
         noise: float = 0.0,
@@ -135,13 +141,17 @@ class MocapDataModule(TurningDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
-        self.fps, self.skip_frames, self.up, self.amc_fps = fps, skip_frames, up, amc_fps
+        self.fps, self.amc_fps, self.skip_frames = fps, amc_fps, skip_frames
+        self.up = up or "auto"
         self.representation, self.root_motion, self.noise = representation, root_motion, noise
         self.rename, self.markers = rename or {}, markers
         self.max_gap, self.min_piece = max_gap, min_piece
         self._limits: Limits | None = None
-        if not min(fps, amc_fps) > 0 or skip_frames < 0 or up not in (None, *TO_Y_UP):
-            raise DataError("fps must be above 0, skip_frames 0 or more, and up y or z")
+        self._rate, self._sources = fps, Sources()
+        if not min(fps or 1.0, amc_fps) > 0 or fps == 0 or skip_frames < 0:
+            raise DataError("fps and amc_fps must be above 0, and skip_frames 0 or more")
+        if self.up not in ("auto", *TO_Y_UP):
+            raise DataError("up must be y, z or auto")
         if max_gap < 0 or min_piece < 2 or not noise >= 0:
             raise DataError("max_gap and noise must be 0 or more, min_piece 2 or more")
         if representation in ("6d", "positions") and not noise > 0:
@@ -154,14 +164,24 @@ class MocapDataModule(TurningDataModule):
         """Read a file of any of the formats."""
         ending = next(e for e in FORMATS if path.name.lower().endswith(e))
         form = FORMATS[ending]
-        content = form.read(path, self.amc_fps)
-        recorded: Any = {
-            Motion: self._of_motion, Markers: self._of_markers, Numbers: self._of_numbers
-        }[type(content)]  # fmt: skip
-        return recorded(path, content, ending, self.up or form.up)
+        content = form.read(path, self.amc_fps, self.max_bytes)
+        reader = TakeReader(
+            rate=self._rate,
+            skip_frames=self.skip_frames,
+            up=self.up,
+            representation=self.representation,
+            root_motion=self.root_motion,
+            rename=self.rename,
+            markers=self.markers,
+            max_gap=self.max_gap,
+            min_piece=self.min_piece,
+            max_bytes=self.max_bytes,
+        )
+        return reader.read(path, content, ending, form.up)
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """Joints must be the same and hang together alike; bones may differ in length."""
+        """Return how a recording differs: joints must be the same and hang together alike; bones
+        may differ in length."""
         ours, theirs = (r.layout.get("skeleton") for r in (recording, reference))
         if (ours is None) != (theirs is None):
             return "one is motion of a skeleton and the other a MATLAB set or markers"
@@ -170,16 +190,17 @@ class MocapDataModule(TurningDataModule):
             missing = sorted(set(theirs["names"]) - set(ours["names"]))[:3] or "none"
             if ours["names"] != theirs["names"] or ours["parents"] != theirs["parents"]:
                 return (
-                    f"its skeleton is another (joints in excess {extra}, missing {missing};"
+                    f"it has another skeleton (joints in excess {extra}, missing {missing};"
                     " rename maps names)"
                 )
             ratio, reference_size = (Skeleton.from_state(s).size for s in (ours, theirs))
             if reference_size > 0 and not 0.5 < ratio / reference_size < 2:
                 ratio /= reference_size
-                return f"its skeleton is {ratio:.3g} times the size, as in other units of length"
-        for what in ("up", "unit"):
-            if recording.layout.get(what) != reference.layout.get(what):
-                return f"its {what} is {recording.layout.get(what)}, not {reference.layout[what]}"
+                return f"its skeleton is {ratio:.3g} times the size, maybe in other units of length"
+        for what, remedy in (("up", " (set up if they are alike)"), ("unit", "")):
+            own, known = recording.layout.get(what), reference.layout.get(what)
+            if own != known:
+                return f"its {what} is {own}, not {known}{remedy}"
         return super().mismatch(recording, reference)
 
     def rounding(self, reference: Recording) -> float | list[float]:
@@ -230,7 +251,7 @@ class MocapDataModule(TurningDataModule):
         return written + self._play(stem, self._points(raw), bones_of(skeleton))
 
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
-        """Foot skate and joint limits of a motion, beside those of the test data.
+        """Return foot skate and joint limits of a motion, beside those of the test data.
 
         Args:
             frames: Standardised frames, ``(T, D)``.
@@ -273,77 +294,65 @@ class MocapDataModule(TurningDataModule):
             standardiser = Noisy(**vars(standardiser), noise=self.noise, seed=self.seed)
         return standardiser, reference
 
-    def _of_motion(self, path: Path, motion: Motion, ending: str, up: str) -> Recording:
-        motion = self._renamed(path, motion)
-        skip = slice(self.skip_frames, None)
-        motion = replace(motion, positions=motion.positions[skip], rotations=motion.rotations[skip])
-        if len(motion.positions):
-            _check_size(path, len(motion.positions), motion.fps, self.fps)
-            motion = motion.resampled(self.fps)
-        if len(motion.positions) < 2:
-            raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
-        skeleton = motion.skeleton
-        if self.representation == "positions" and skeleton.size == 0:
-            raise DataError(f"{path}: does not say where joints are: use expmap or 6d")
-        frames = encode(motion, up, self.representation, self.root_motion)
-        names = feature_names(skeleton, self.representation, self.root_motion)
-        layout = {"skeleton": skeleton.state(), "up": up, "format": ending}
-        return Recording({"": frames}, names, self.fps, layout)
+    def settings(self) -> dict[str, Any] | None:
+        known = super().settings()
+        return known and known | {"rate": self._rate}
 
-    def _renamed(self, path: Path, motion: Motion) -> Motion:
-        motion = motion.renamed(self.rename)
-        if len(set(motion.skeleton.names)) != len(motion.skeleton.names):
-            raise DataError(f"{path}: two joints share a name once renamed: correct rename")
-        return motion
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._rate = self.fps or state_dict["frame_rate"]
 
-    def _of_markers(self, path: Path, found: Markers, ending: str, up: str) -> Recording:
-        names = [self.rename.get(name, name) for name in found.names]
-        if len(set(names)) != len(names):
-            raise DataError(f"{path}: two markers share a name once renamed: correct rename")
-        missing = sorted(set(self.markers or []) - set(names))
-        if missing:
-            raise DataError(f"{path}: has no marker {missing[:3]}, only {names[:60]}")
-        labelled = [name for name in names if not unlabelled(name)] or names
-        chosen = [names.index(name) for name in self.markers or labelled]
-        points = found.points[self.skip_frames :, chosen]
-        frames: dict[str, Array] = {}
-        left_out = len(points)
-        for piece in whole_pieces(points, self.max_gap):
-            shortest = self.min_piece if len(piece) < len(points) else 2
-            _check_size(path, len(piece), found.fps, self.fps)
-            piece = between(piece, *neighbours(len(piece), found.fps, self.fps))
-            if len(piece) >= shortest:
-                frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
-                left_out -= round(len(piece) * found.fps / self.fps)
-        if not frames:
-            gone = np.isnan(points).any(axis=-1).mean(axis=0)
-            worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
-            if not worst:
-                raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
-            said = ", ".join(f"{names[chosen[m]]} {gone[m]:.0%}" for m in worst)
-            raise DataError(
-                f"{path}: no {self.min_piece} frames in a row, of {len(points)}, have all markers"
-                f" (missing: {said}): choose markers, raise max_gap or lower min_piece"
+    def setup(self, stage: str | None = None) -> None:
+        """Read all files, at one frame rate; see `FrameDataModule`."""
+        done = bool(self._raw)
+        super().setup(stage)
+        for caveat in () if done else self.caveats:
+            remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
+            rank_zero_warn(f"{self._root()}: {caveat}{remedy}")
+
+    def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
+        self._rate, self._sources = self.fps, Sources()
+        kept, store = super()._opened(files)
+        rates = {i: x.about.frame_rate for i, x in enumerate(kept) if isinstance(x, Kept)}
+        if self.fps is not None or not rates:
+            return kept, store
+        lowest = min(rates, key=lambda i: rates[i])
+        self._rate = self._reference.frame_rate if self._reference else rates[lowest]
+        again = [i for i, rate in rates.items() if rate != self._rate]
+        if again:
+            why = f"the lowest rate among the files ({files[lowest]}): set fps for another"
+            if self._reference:
+                why = "the rate of the checkpoint"
+            rank_zero_info(
+                f"{self._root()}: {len(again)} of {len(files)} files are resampled to"
+                f" {self._rate:g} frames per second, {why}"
             )
-        if len(frames) == 1:
-            frames = {"": frames[":0"]}
-        if left_out > 0.01 * len(points):
-            share = left_out / max(len(points), 1)
-            rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
-        kept = [names[m] for m in chosen]
-        features = [f"{name}.{axis}" for name in kept for axis in "xyz"]
-        layout = {"markers": kept, "up": up, "unit": found.unit}
-        return Recording(frames, features, self.fps, layout)
+            for i, x in zip(again, super()._opened([files[i] for i in again])[0], strict=True):
+                kept[i] = x
+        return kept, store
 
-    def _of_numbers(self, path: Path, found: Numbers, ending: str, up: str) -> Recording:
-        if self.fps != found.fps:
-            raise DataError(
-                f"{path}: this set has {found.fps:g} frames per second: leave fps at that"
-            )
-        return Recording(found.sequences, found.names, found.fps, {})
+    def note(self, recording: Recording) -> None:
+        self._sources.add(recording)
+
+    def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
+        recording, found = super()._read(path, reference, origin), Sources()
+        found.add(recording)
+        for caveat in found.caveats():
+            rank_zero_warn(f"{path}: {caveat}")
+        return recording
+
+    @property
+    def caveats(self) -> list[str]:
+        return self._sources.caveats()
+
+    def describe(self) -> dict[str, Any]:
+        """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the
+        files, number and summed length of the bones, lowest and highest place of the root."""
+        card = super().describe()
+        return card | self._sources.card(self.layout)
 
     def _how(self) -> tuple[Any, ...]:
-        """What `decode` and `points_of` need beside the features."""
+        """Return the arguments of `decode` and `points_of` beside the features."""
         layout = self.layout
         skeleton = Skeleton.from_state(layout["skeleton"])
         up = layout.get("up", "y")
@@ -366,9 +375,3 @@ class MocapDataModule(TurningDataModule):
         _, *film = write_gif(gif, points, lines, self.frame_rate)
         write_html(html, points, lines, self.frame_rate)
         return [gif, html, *film]
-
-
-def _check_size(path: Path, n_frames: int, source: float, target: float) -> None:
-    """Refuses a frame rate by which resampling would make a file enormous, as a damaged one may."""
-    if target > 50 * source and n_frames * target / source > 1e6:
-        raise DataError(f"{path}: has {source:g} frames per second: resampled it would be too long")

@@ -1,4 +1,4 @@
-"""Noise for frames that obey constraints, so that they have a density."""
+"""Noise that is declared for frames that obey constraints."""
 
 import zlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from rnade_lightning.datamodules.core.standardise import Standardiser
 
 @dataclass(frozen=True)
 class Noisy(Standardiser):
-    """Gives frames noise, which depends on nothing but the frames and the seed."""
+    """Give frames noise, which depends on nothing but the frames and the seed."""
 
     noise: float = 0.0
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Motion as frames of numbers, in one of four representations, and back.
+"""Turn motion into frames of numbers, in one of four representations, and back.
 
     expmap        rotations as exponential maps, 3 numbers a joint, radians
     6d            rotations as the first two columns of their matrices, 6 numbers a joint, which
@@ -56,7 +56,7 @@ _SIX = ["xx", "xy", "xz", "yx", "yy", "yz"]
 def feature_names(
     skeleton: Skeleton, kind: Kind = "expmap", root_motion: RootMotion = "velocity"
 ) -> list[str]:
-    """Names of the features of one frame, in order."""
+    """Return the names of the features of one frame, in order."""
     moves = root_motion == "velocity"
     root, rest = skeleton.names[0], skeleton.names[1:]
     if kind == "raw":
@@ -98,10 +98,11 @@ def rounding_of(names: list[str], kind: Kind, size: float) -> list[float]:
 def encode(
     motion: Motion, up: str = "y", kind: Kind = "expmap", root_motion: RootMotion = "velocity"
 ) -> Array:
-    """Features of a motion of T frames, ``(T, D)``, or ``(T - 1, D)`` with the root's velocity.
+    """Return the features of a motion of T frames, ``(T, D)``, or ``(T - 1, D)`` with the root's
+    velocity.
 
     Args:
-        motion: What to encode.
+        motion: Motion to encode.
         up: Vertical axis of the file's world, ``"y"`` or ``"z"``.
         kind: Representation.
         root_motion: Changes of the root, or its place in the world.
@@ -143,7 +144,7 @@ def decode(
     kind: Kind = "expmap",
     root_motion: RootMotion = "velocity",
 ) -> Motion:
-    """The motion of ``(T, D)`` features: the inverse of `encode`, of T frames.
+    """Return the motion of ``(T, D)`` features: T frames, the inverse of `encode`.
 
     With the root's velocity, the first frame stands above the origin with heading zero; its changes
     have no frame to start from and are not used.
@@ -188,7 +189,8 @@ def points_of(
     kind: Kind = "expmap",
     root_motion: RootMotion = "velocity",
 ) -> Array:
-    """Places of joints and end sites with y up, ``(T, J + E, 3)``, for every representation."""
+    """Return the places of joints and end sites with y up, ``(T, J + E, 3)``, for every
+    representation."""
     if kind != "positions":
         motion = decode(features, skeleton, fps, up, kind, root_motion)
         return np.asarray(motion.points() @ TO_Y_UP[up].T)
@@ -203,12 +205,12 @@ def points_of(
 
 
 def six(rotation: Rotation) -> Array:
-    """First two columns of the matrices, one after the other, ``(N, 6)``."""
+    """Return the first two columns of the matrices, one after the other, ``(N, 6)``."""
     return np.asarray(rotation.as_matrix()[:, :, :2].transpose(0, 2, 1).reshape(-1, 6))
 
 
 def from_six(values: Array) -> Rotation:
-    """Rotations by Gram and Schmidt: the first column keeps its direction, ``(N, 6)``."""
+    """Return rotations by Gram and Schmidt; the first column of ``(N, 6)`` keeps its direction."""
     first, second = values[:, :3], values[:, 3:]
     x = _unit(first, np.array([1.0, 0, 0]))
     y = second - np.sum(x * second, axis=1, keepdims=True) * x
@@ -218,7 +220,8 @@ def from_six(values: Array) -> Rotation:
 
 
 def euler_angles(motion: Motion) -> Array:
-    """Euler angles of all joints, ``(T, 3 J)`` degrees, each near to the frame before it.
+    """Return the Euler angles of all joints, ``(T, 3 J)`` degrees, each near to the frame before
+    it.
 
     Angles (a, b, c) and (a + 180, 180 - b, c + 180) are the same rotation, and so are angles that
     differ by whole turns.
@@ -243,7 +246,8 @@ def euler_angles(motion: Motion) -> Array:
 
 
 def _changes(positions: Array, heading: Array) -> Array:
-    """Turn, and steps to the left and ahead, since the last frame, ``(T - 1, 3)``."""
+    """Return the turn, and the steps to the left and ahead, since the last frame, ``(T - 1,
+    3)``."""
     step = about_vertical(-heading[:-1]).apply(np.diff(positions, axis=0))
     turn = np.diff(heading)
     turn -= _TURN * np.round(turn / _TURN)
@@ -251,7 +255,8 @@ def _changes(positions: Array, heading: Array) -> Array:
 
 
 def _walk(features: Array) -> tuple[Array, Array]:
-    """Heading ``(T,)`` and places ``(T, 3)`` from changes and height: the inverse of `_changes`."""
+    """Return heading ``(T,)`` and places ``(T, 3)`` from changes and height: the inverse of
+    `_changes`."""
     n_frames = len(features)
     turn, left, ahead, height = features[:, :4].T
     heading = np.concatenate([[0.0], np.cumsum(turn[1:])])
@@ -263,7 +268,7 @@ def _walk(features: Array) -> tuple[Array, Array]:
 
 
 def _unit(vectors: Array, otherwise: Array) -> Array:
-    """Vectors of length one; ``otherwise`` gives the direction of those that have none."""
+    """Return vectors of length one; ``otherwise`` gives the direction of those of length zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = np.where(length > 1e-9, vectors, otherwise)
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""A skeleton, its motion, and where the motion puts every joint.
+"""Hold a skeleton and its motion, and compute where the motion puts every joint.
 
 Conventions:
     Frames come first, joints second, coordinates last: positions ``(T, 3)``, rotations
@@ -16,7 +16,9 @@ from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array
 
-_SAME_RATIO = 1e-3  # frame rates are written with few digits: 120 / 30 comes as 4.000016
+SAME_RATIO = 2e-3
+"""Share by which frame rates may differ from a whole ratio: 29.97 and 30 are one rate, and with few
+digits 120 / 30 comes as 4.000016."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,17 @@ class Skeleton:
 
     @property
     def bones(self) -> list[tuple[int, int]]:
-        """Pairs of points, parent first, to be joined by a line (see `Motion.points`)."""
+        """Return pairs of points, parent first, to be joined by a line (see `Motion.points`)."""
         ends = enumerate(self.end_parents, start=len(self.names))
         return [(p, j) for j, p in enumerate(self.parents) if p >= 0] + [(p, e) for e, p in ends]
 
     @property
     def size(self) -> float:
-        """Summed length of all bones, in file units."""
+        """Return the summed length of all bones, in file units."""
         return float(np.linalg.norm(self.offsets[1:], axis=-1).sum())
 
     def state(self) -> dict[str, Any]:
-        """The skeleton in plain types, for a checkpoint."""
+        """Return the skeleton in plain types, for a checkpoint."""
         return {
             "names": list(self.names),
             "parents": list(self.parents),
@@ -63,7 +65,7 @@ class Skeleton:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Skeleton":
-        """The inverse of `state`."""
+        """Return the skeleton of a `state`."""
         arrays = {key: np.reshape(state[key], (-1, 3)) for key in ("offsets", "end_offsets")}
         return cls(**{**state, **arrays})
 
@@ -73,7 +75,7 @@ class Motion:
     """A skeleton that moves.
 
     Attributes:
-        skeleton: What moves.
+        skeleton: The skeleton that moves.
         positions: World position of the root, ``(T, 3)``.
         rotations: Local rotation of each joint as quaternions, ``(T, J, 4)``.
         fps: Frames per second.
@@ -85,7 +87,8 @@ class Motion:
     fps: float
 
     def points(self) -> Array:
-        """Forward kinematics: world positions of joints, then of end sites, ``(T, J + E, 3)``."""
+        """Return world positions of joints, then of end sites, ``(T, J + E, 3)`` (forward
+        kinematics)."""
         skeleton, n_frames = self.skeleton, len(self.positions)
         local = Rotation.from_quat(self.rotations.reshape(-1, 4)).as_matrix()
         world = local.reshape(n_frames, -1, 3, 3)
@@ -100,7 +103,7 @@ class Motion:
         return points
 
     def resampled(self, fps: float) -> "Motion":
-        """The motion at another frame rate.
+        """Return the motion at another frame rate.
 
         A whole ratio keeps every n-th frame as it is. Otherwise positions are interpolated
         linearly, and rotations along the shortest arc between their two neighbours.
@@ -117,7 +120,7 @@ class Motion:
         return replace(self, positions=positions, rotations=rotations, fps=fps)
 
     def renamed(self, names: dict[str, str]) -> "Motion":
-        """The motion with other names for some joints."""
+        """Return the motion with other names for some joints."""
         skeleton = self.skeleton
         return replace(
             self, skeleton=replace(skeleton, names=[names.get(n, n) for n in skeleton.names])
@@ -146,7 +149,8 @@ def from_euler(euler_order: str, angles: Array) -> Array:
 
 
 def neighbours(n_frames: int, source: float, target: float) -> tuple[Any, Any, Array]:
-    """For each frame at another rate: the frames before and after it, and how far between it is.
+    """Return, for each frame at another rate, the frames before and after it, and its share
+    between.
 
     A whole ratio takes every n-th frame as it is.
 
@@ -155,7 +159,7 @@ def neighbours(n_frames: int, source: float, target: float) -> tuple[Any, Any, A
     """
     ratio = source / target
     step = round(ratio)
-    if step >= 1 and abs(ratio - step) < _SAME_RATIO * step:
+    if step >= 1 and abs(ratio - step) < SAME_RATIO * step:
         every = np.arange(0, n_frames, step)
         return every, every, np.zeros(len(every))
     last = n_frames - 1
@@ -165,6 +169,7 @@ def neighbours(n_frames: int, source: float, target: float) -> tuple[Any, Any, A
 
 
 def between(values: Array, before: Any, after: Any, part: Array) -> Array:
-    """Values ``(T, ...)`` on the straight line between their neighbours; see `neighbours`."""
+    """Return values ``(T, ...)`` on the straight line between their neighbours; see
+    `neighbours`."""
     shares = part.reshape(-1, *(1,) * (values.ndim - 1))
     return np.asarray(values[before] + shares * (values[after] - values[before]))

@@ -1,4 +1,4 @@
-"""Frames of a skeleton in which joints of one or two axes have angles; see `joints`.
+"""Give joints of one or two axes angles in the frames of a skeleton; see `joints`.
 
 Files are read as exponential maps, whatever other files hold. Axes are found when all are read, on
 the training part, and a checkpoint keeps them.
@@ -21,6 +21,7 @@ from rnade_lightning.datamodules.core.corpus import Parts
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.store import FrameStore
 from rnade_lightning.datamodules.motion.joints import Axes, find_axes
+from rnade_lightning.datamodules.motion.representation import Kind
 
 _ENDS = ("about_1", "about_2", "between")
 
@@ -28,15 +29,15 @@ _ENDS = ("about_1", "about_2", "between")
 class TurningDataModule(FrameDataModule, ABC):
     """Frames whose joints may have angles for exponential maps."""
 
-    representation: str
+    representation: Kind
 
     @property
     def axes(self) -> list[Axes]:
-        """Joints that turn about one or two axes in the training frames."""
+        """Return the joints that turn about one or two axes in the training frames."""
         return _axes(self._fitted()[1])
 
     def collect(self, reference: Recording | None) -> tuple[Parts, Recording, FrameStore]:
-        """Frames by part, in which joints that turn about one or two axes have angles."""
+        """Return frames by part, in which joints that turn about one or two axes have angles."""
         parts, found, store = super().collect(reference)
         if reference is None and self.representation == "expmap" and "skeleton" in found.layout:
             axes = find_axes([frames for _, frames in parts["train"]], found.feature_names)
@@ -46,8 +47,8 @@ class TurningDataModule(FrameDataModule, ABC):
         return _with_axes(parts, found), found, store
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
-        """How a recording differs from the first one read or the checkpoint's, if it does; where
-        joints have angles is no difference."""
+        """Return how a recording differs from the reference, if it does; where joints have angles
+        is no difference."""
         plain = (
             x._replace(feature_names=unturned_names(x.feature_names))
             for x in (recording, reference)
@@ -61,7 +62,7 @@ class TurningDataModule(FrameDataModule, ABC):
         self._raw = _with_axes(self._raw, self._reference)
 
     def describe(self) -> dict[str, Any]:
-        """The card of the data, with the joints of one or two axes."""
+        """Return the card of the data, with the joints of one or two axes."""
         joints = {joint.name.rstrip("._"): str(joint) for joint in self.axes}
         return super().describe() | ({"joints": joints} if joints else {})
 
@@ -130,7 +131,7 @@ def _axes(reference: Recording) -> list[Axes]:
 
 
 def _with_axes(parts: Parts, reference: Recording) -> Parts:
-    """Parts whose frames are turned as a reference says."""
+    """Return parts whose frames are turned as a reference says."""
     axes = _axes(reference)
     plain = {
         part: [(name, x.frames if isinstance(x, Turned) else x) for name, x in sequences]

@@ -1,1 +1,1 @@
-"""Sequences made up from a seed."""
+"""Simulate sequences from a seed."""

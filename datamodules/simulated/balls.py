@@ -1,4 +1,4 @@
-"""Bouncing balls: pictures of equal discs that collide with the walls and with each other.
+"""Simulate bouncing balls: pictures of equal discs that collide with walls and with each other.
 
 The standard task of recurrent models of pictures (Sutskever, Hinton and Taylor 2008, and those
 after them): balls of radius 1.2 in a box of side 10 move without friction; directions and speeds
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.pictures import write_pictures
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 
@@ -32,7 +32,7 @@ SPEED = 0.5
 
 
 def bounce(positions: Array, velocities: Array, duration: float) -> tuple[Array, Array]:
-    """Positions and velocities after a time, ``(B, N, 2)`` each.
+    """Return positions and velocities after a time, ``(B, N, 2)`` each.
 
     Args:
         positions: Centres, inside the walls and apart from each other, ``(B, N, 2)``.
@@ -68,14 +68,15 @@ def bounce(positions: Array, velocities: Array, duration: float) -> tuple[Array,
 
 
 def _until_wall(x: Array, v: Array) -> Array:
-    """Time until each ball meets the wall it moves to across and down, ``(B, N, 2)``."""
+    """Return the time until each ball meets the wall it moves to, across and down, ``(B, N,
+    2)``."""
     distance = np.where(v > 0, SIDE - RADIUS - x, x - RADIUS)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(v == 0, np.inf, np.maximum(distance, 0) / np.abs(v))
 
 
 def _until_contact(gap: Array, speed: Array) -> Array:
-    """Time until pairs touch, ``(B, P)``: the first root of |gap + t speed| = 2 radii.
+    """Return the time until pairs touch, ``(B, P)``: the first root of |gap + t speed| = 2 radii.
 
     Only pairs that come closer can touch, so the pair that has just collided is never taken twice.
     """
@@ -90,7 +91,7 @@ def _until_contact(gap: Array, speed: Array) -> Array:
 
 
 def start(n_sequences: int, n_balls: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Random positions, apart from each other, and velocities, ``(B, N, 2)`` each."""
+    """Return random positions, apart from each other, and velocities, ``(B, N, 2)`` each."""
     velocities = rng.standard_normal((n_sequences, n_balls, 2))
     velocities *= SPEED / np.linalg.norm(velocities, axis=(1, 2), keepdims=True)
     positions = np.empty_like(velocities)
@@ -104,7 +105,7 @@ def start(n_sequences: int, n_balls: int, rng: np.random.Generator) -> tuple[Arr
 
 
 def draw(positions: Array, resolution: int) -> Array:
-    """Pictures of balls, ``(..., N, 2)`` to ``(..., res, res)``.
+    """Draw pictures of balls, ``(..., N, 2)`` to ``(..., res, res)``.
 
     A ball's intensity at distance d is exp(-(d / radius)^8), a disc with a soft edge; balls add up.
     """
@@ -119,15 +120,16 @@ class BallsDataModule(SimulatedDataModule):
     """Pictures of bouncing balls, drawn from a seed.
 
     Args:
-        root: Frames saved before (.npz) to use instead; nothing means to simulate.
+        root: Saved frames (.npz) to use. Without it, sequences are simulated.
         n_train: Training sequences.
         n_val: Validation sequences.
         n_test: Test sequences.
         n_frames: Frames of each sequence.
-        resolution: Pixels along a side; a frame has its square.
+        resolution: Pixels along a side; a frame has the square of that.
         n_balls: Balls in the box, at most 5.
         standardise: Scale pixels to mean 0 and deviation 1; by default they stay in [0, 1].
-        **kwargs: See `FrameDataModule`; what splits files has no say where sequences are simulated.
+        **kwargs: See `FrameDataModule`; its options that split files do nothing where sequences are
+            simulated.
     """
 
     fps = 30.0
@@ -152,12 +154,12 @@ class BallsDataModule(SimulatedDataModule):
 
     @property
     def names(self) -> list[str]:
-        """Names of the raw features."""
+        """Return the names of the raw features."""
         side = range(self.resolution)
         return [f"pixel_{row}_{column}" for row in side for column in side]
 
     def simulate(self, n_sequences: int, rng: np.random.Generator) -> Array:
-        """Draws sequences, ``(n_sequences, n_frames, res * res)``."""
+        """Draw sequences, ``(n_sequences, n_frames, res * res)``."""
         positions, velocities = start(n_sequences, self.n_balls, rng)
         frames = np.empty((n_sequences, self.n_frames, self.resolution**2))
         for t in range(self.n_frames):
@@ -166,7 +168,7 @@ class BallsDataModule(SimulatedDataModule):
         return frames
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes ``.npz`` and a film (see `write_pictures`), intensities cut off at 0 and 1."""
+        """Write ``.npz`` and a film (see `write_pictures`), intensities cut off at 0 and 1."""
         gif = with_ending(stem, "gif")
         pictures = raw.reshape(len(raw), self.resolution, self.resolution)
         return [*super().write(raw, stem), *write_pictures(gif, pictures, self.fps)]

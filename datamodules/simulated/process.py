@@ -1,4 +1,4 @@
-"""Sequences made up from a seed, with no files: what `balls` and `trajectory` have in common.
+"""Simulate sequences from a seed, with no files: the part that `balls` and `trajectory` share.
 
 Training, validation and test sequences are drawn independently, each part from a random stream of
 its own, so that the test part does not depend on how much is trained on. Frames saved before (see
@@ -13,8 +13,9 @@ import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
-from rnade_lightning.datamodules.core.batches import check_length
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, with_ending
+from rnade_lightning.datamodules.core.batches import scores
+from rnade_lightning.datamodules.core.files import with_ending
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.moments import moments
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
@@ -25,12 +26,13 @@ class SimulatedDataModule(FrameDataModule):
     """Sequences of equal length drawn from a process that is known.
 
     Args:
-        root: Frames saved before (.npz) to use instead; nothing means to simulate.
+        root: Saved frames (.npz) to use. Without it, sequences are simulated.
         n_train: Training sequences.
         n_val: Validation sequences.
         n_test: Test sequences.
         n_frames: Frames of each sequence.
-        **kwargs: See `FrameDataModule`; what splits files has no say where sequences are simulated.
+        **kwargs: See `FrameDataModule`; its options that split files do nothing where sequences are
+            simulated.
     """
 
     extensions = (".npz",)
@@ -53,22 +55,21 @@ class SimulatedDataModule(FrameDataModule):
         )
         if min(self._n_sequences.values()) < 1:
             raise DataError("n_train, n_val and n_test must be 1 or more")
-        for part in _PARTS:
-            if root is None:
-                check_length(n_frames, part, self.window, self.warmup)
+        if root is None and not scores(n_frames, self.warmup):
+            raise DataError(f"n_frames {n_frames} must be more than warmup {self.warmup}")
 
     @abstractmethod
     def simulate(self, n_sequences: int, rng: np.random.Generator) -> Array:
-        """Draws sequences, ``(n_sequences, n_frames, D_raw)``."""
+        """Draw sequences, ``(n_sequences, n_frames, D_raw)``."""
 
     @property
     @abstractmethod
     def names(self) -> list[str]:
-        """Names of the raw features."""
+        """Return the names of the raw features."""
 
     def read(self, path: Path) -> Recording:
-        """Reads frames that `write` wrote."""
-        arrays, _, _ = read_arrays(path)
+        """Read frames that `write` wrote."""
+        arrays, _, _ = read_arrays(path, self.max_bytes)
         for frames in arrays.values():
             if frames.shape[1] != len(self.names):
                 raise DataError(
@@ -78,13 +79,13 @@ class SimulatedDataModule(FrameDataModule):
         return Recording(arrays, self.names, self.fps, {})
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes ``.npz`` and a picture."""
+        """Write ``.npz`` and a picture."""
         path = with_ending(stem, "npz")
         write_frames(path, raw, self.fps)
         return [path]
 
     def setup(self, stage: str | None = None) -> None:
-        """Simulates all parts, and fits statistics unless a checkpoint gave them."""
+        """Simulate all parts, and fit statistics unless a checkpoint gave them."""
         if self.root is not None:
             return super().setup(stage)
         if self._raw:

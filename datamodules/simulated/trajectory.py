@@ -1,4 +1,4 @@
-r"""The paper's two-dimensional task: a trajectory whose density is known exactly.
+r"""Simulate the paper's two-dimensional task: a trajectory whose density is known exactly.
 
 At t = 0, 1, 2, .. independently
 
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from scipy.integrate import quad
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.frames import with_ending
+from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.simulated.process import SimulatedDataModule
 
@@ -36,7 +36,7 @@ _MEAN_X, _MEAN_RATIO = 1.0, 0.5
 
 
 def log_density(frames: npt.ArrayLike, start: int = 0) -> Array:
-    """Log p of each frame under the true process.
+    """Return log p of each frame under the true process.
 
     Args:
         frames: ``(..., T, 2)``.
@@ -54,7 +54,7 @@ def log_density(frames: npt.ArrayLike, start: int = 0) -> Array:
 
 
 def entropy_rate(std_x: float = STD_X, std_ratio: float = STD_RATIO) -> float:
-    r"""Mean entropy of a frame over an endless sequence, nats per frame.
+    r"""Return the mean entropy of a frame over an endless sequence, nats per frame.
 
     The chain rule gives $h_t = h(x_t) + h(y_t / x_t) + E \log |x_t|$; the first two are those
     of normal variables, $\frac12 \log 2 \pi e \sigma^2$, at every t. In the last,
@@ -84,12 +84,13 @@ class TrajectoryDataModule(SimulatedDataModule):
     """The 2-D trajectory of the paper, drawn from a seed.
 
     Args:
-        root: Frames saved before (.npz) to use instead; nothing means to simulate.
+        root: Saved frames (.npz) to use. Without it, sequences are simulated.
         n_train: Training sequences.
         n_val: Validation sequences.
         n_test: Test sequences.
         n_frames: Frames of each sequence; all begin at t = 0.
-        **kwargs: See `FrameDataModule`; what splits files has no say where sequences are simulated.
+        **kwargs: See `FrameDataModule`; its options that split files do nothing where sequences are
+            simulated.
     """
 
     fps = 10.0
@@ -108,20 +109,20 @@ class TrajectoryDataModule(SimulatedDataModule):
 
     @property
     def names(self) -> list[str]:
-        """Names of the raw features."""
+        """Return the names of the raw features."""
         return ["x", "y"]
 
     @property
     def entropy_rate(self) -> float:
-        """Nats per frame of the process in the frames' own units; see `entropy_rate`.
+        """Return the process's entropy rate, in nats per frame in own units; see `entropy_rate`.
 
         A model of standardised frames comes to this, at best, as its nll plus ``log_scale``.
         """
         return entropy_rate()
 
     def process(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the process itself says of a whole sequence ``(T, 2)``, standardised: log density
-        ``(T,)``, mean and variance ``(T, 2)`` of every frame; no model can do better."""
+        """Return log density ``(T,)``, mean and variance ``(T, 2)`` of every frame of a
+        standardised sequence ``(T, 2)``, under the process itself; no model can do better."""
         raw, wave = self.destandardise(frames), np.sin(np.arange(len(frames)))
         std = self._fitted()[0].std
         mean_x, mean_r = wave + _MEAN_X, wave + _MEAN_RATIO
@@ -131,14 +132,14 @@ class TrajectoryDataModule(SimulatedDataModule):
         return torch.as_tensor(log_density(raw) + self.log_scale), mean, torch.as_tensor(variance)
 
     def simulate(self, n_sequences: int, rng: np.random.Generator) -> Array:
-        """Draws sequences, ``(n_sequences, n_frames, 2)``."""
+        """Draw sequences, ``(n_sequences, n_frames, 2)``."""
         wave, noise = np.sin(np.arange(self.n_frames)), rng.standard_normal
         x = wave + _MEAN_X + STD_X * noise((n_sequences, self.n_frames))
         y = x * (wave + _MEAN_RATIO + STD_RATIO * noise((n_sequences, self.n_frames)))
         return np.stack([x, y], axis=-1)
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Writes ``.npz``, and ``.png`` with both coordinates over time and in the plane."""
+        """Write ``.npz``, and ``.png`` with both coordinates over time and in the plane."""
         png = with_ending(stem, "png")
         write_path(png, raw)
         return [*super().write(raw, stem), png]

@@ -1,55 +1,48 @@
-"""Sound: files to frames of samples, mel bands or cepstra, and back to files that can be played.
+"""Turn sound files into frames of samples, mel bands or cepstra, and back into files to play.
 
 Conventions:
     Samples have full scale 1. What a frame is, before it is standardised, is a class of `kinds`:
 
     - ``waveform``: ``frame_length`` samples in a row, ``(T, frame_length)``.
-    - ``residual``: what an adaptive linear predictor leaves of each sample; see `predictor`.
-    - ``innovation``: the residual over a scale that follows it; see `gain`.
-    - ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`.
-    - ``mfcc``: its orthonormal DCT, ``(T, n_mfcc)``.
+    - ``residual``: each sample minus its prediction by an adaptive linear predictor; see
+    `predictor`. - ``innovation``: the residual over a scale that follows it; see `gain`. -
+    ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`. - ``mfcc``: its
+    orthonormal DCT, ``(T, n_mfcc)``.
 
     How samples are made ready for frames stands in `preparation`.
 """
 
-from collections.abc import Mapping, Sequence
-from inspect import Parameter, signature
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import librosa
 import numpy as np
-import soundfile
+import numpy.typing as npt
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from pytorch_lightning.utilities import rank_zero_warn
 
-from rnade_lightning.class_paths import find
 from rnade_lightning.datamodules import DataError, FrameDataModule, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.frames import with_ending
-from rnade_lightning.datamodules.sound import kinds
+from rnade_lightning.datamodules.core.files import name_of, with_ending
+from rnade_lightning.datamodules.core.spool import gathered
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
     Entry,
+    doubles,
     download,
     is_manifest,
+    path_below,
     read_manifest,
     splits_of,
 )
-from rnade_lightning.datamodules.sound.kinds import Kind
-from rnade_lightning.datamodules.sound.preparation import GAINS, Preparation
-from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SAMPLE_RATES, read_sound
+from rnade_lightning.datamodules.sound.options import check_options, make_kind
+from rnade_lightning.datamodules.sound.playback import write_picture, write_sound
+from rnade_lightning.datamodules.sound.preparation import Preparation, at_least, sound_card
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SoundFile
 from rnade_lightning.datamodules.sound.speechlike import write_speechlike
 
 _FLOAT32_STEP = 2.0**-15
 """Smallest step of integer samples for which float32 is fine enough."""
-
-_FADE = 0.003  # seconds
-_SIZES = (
-    "frame_length", "predictor_order", "n_fft", "win_length", "hop_length", "n_mels", "n_mfcc",
-)  # fmt: skip
 
 
 class AudioDataModule(FrameDataModule):
@@ -58,10 +51,10 @@ class AudioDataModule(FrameDataModule):
     Args:
         root: Folder, file or glob to read, or a manifest (.csv or .parquet with the column path and
             the optional columns split and group). Without it, speech-like sound is generated.
-        kind: What a frame is: waveform, residual, innovation, log_mel or mfcc, or the path of a
-            class of your own, such as my_package.MyKind.
+        kind: Kind of frame: waveform, residual, innovation, log_mel or mfcc, or the path of a class
+            of your own, such as my_package.MyKind.
         sample_rate: Samples per second to resample to. Without it, all files must have one rate.
-        channel: Number of the channel to read, from 0, or "mix" for the mean of all channels.
+        channel: Channel to read: "left", "right", its number from 0, or "mix" for the mean of all.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
         trim_db: Cut silence at both ends; silence is this many dB below the loudest part.
         frame_length: Samples of a waveform, residual or innovation frame.
@@ -87,18 +80,20 @@ class AudioDataModule(FrameDataModule):
             every file.
         group: Regular expression. Files in whose names it finds the same text (its first bracket,
             or all of it) stay in one split. It implies split file.
+        outside: Let a manifest name files outside of its folder.
         **kwargs: See `FrameDataModule`.
     """
 
     extensions = EXTENSIONS
-    reader_version: ClassVar[int | None] = 1
+    reader_version: ClassVar[int | None] = 2
+    reads_without = ("outside",)
 
     def __init__(
         self,
         root: str | None = None,
         kind: str = "waveform",
         sample_rate: int | None = None,
-        channel: Literal["mix"] | int = "mix",
+        channel: Literal["mix", "left", "right"] | int = "mix",
         normalise: Literal["peak", "rms"] | None = None,
         trim_db: float | None = None,
         frame_length: int = 200,
@@ -116,10 +111,11 @@ class AudioDataModule(FrameDataModule):
         dataset: str | None = None,
         split: Literal["tail", "file"] = "file",
         group: str | None = None,
+        outside: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, split="file" if group else split, group=group, **kwargs)
-        self.kind, self.dataset = kind, dataset
+        self.kind, self.dataset, self.outside = kind, dataset, outside
         check_options(self.hparams)
         self._prepare = Preparation(sample_rate, channel, normalise, trim_db, bit_depth).prepare
         self._kind = make_kind(kind, self.hparams)
@@ -130,6 +126,7 @@ class AudioDataModule(FrameDataModule):
         if dataset is not None:
             self.root = str(self._downloads / PATTERNS[dataset])
         self._manifest: list[Entry] | None = None  # once it is read
+        self._groups: dict[Path, str] = {}
 
     def settings(self) -> dict[str, Any] | None:
         shared, version = super().settings(), vars(type(self._kind)).get("reader_version")
@@ -137,7 +134,7 @@ class AudioDataModule(FrameDataModule):
             return None
         return shared | {"kind_version": version}
 
-    # Which files, and in which split
+    # Files, and the split of each
 
     def setup(self, stage: str | None = None) -> None:
         """Download or generate files that are not there yet; then read, split and standardise."""
@@ -148,7 +145,18 @@ class AudioDataModule(FrameDataModule):
                 write_speechlike(Path(self._root()))
             except OSError as error:
                 raise DataError(f"{self._root()}: cannot be written ({error}): give root") from None
+        if self._raw:
+            return
         super().setup(stage)
+        assert self._reference is not None
+        common = {k: v for k, v in self._reference.layout.items() if k != "file"}
+        self._reference = self._reference._replace(layout=common)
+        if doubled := self.doubled():
+            rank_zero_warn(
+                f"{self._root()}: {' and '.join(doubled[0][:3])} hold the same sound and are in"
+                f" several parts ({len(doubled)} such sets): a likelihood of the test part is then"
+                " not one of unseen sound: remove doubles, or keep them in one part by group"
+            )
         if self._kind.invertible and self.dropped:
             n_samples = self._kind.samples_per_frame
             raise DataError(
@@ -157,12 +165,29 @@ class AudioDataModule(FrameDataModule):
                 " frame_length"
             )
 
+    def doubled(self) -> list[list[str]]:
+        """Return the names of files that hold the same samples and are in different parts."""
+        part_of = {name: part for part, found in self._raw.items() for name, _ in found}
+        contents = {
+            name_of(path, self._root(), self.extensions): layout["file"]["content"]
+            for path, layout in self._layouts.items()
+        }
+        return doubles(part_of, contents)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the card of the data, with what the files hold as sound."""
+        card = super().describe()
+        held = [layout["file"] for layout in self._layouts.values()]
+        sound = {"kind": self.kind, "channel": self.hparams["channel"]} | sound_card(held)
+        return card | {"sound": sound, "doubled": self.doubled()}
+
     def group_of(self, path: Path) -> str:
         """Return the group of a file; all files of a group are in one split."""
         if self.group is not None:
             return super().group_of(path)
-        groups = {entry.path: entry.group for entry in self._entries()}
-        return groups.get(path) or str(path)  # a file without a group stands for itself
+        if not self._groups:
+            self._groups = {entry.path: entry.group for entry in self._entries()}
+        return self._groups.get(path) or str(path)  # a file without a group stands for itself
 
     def _root(self) -> str | Path:
         generated = self.root is None and self._cache() / "speechlike-1"
@@ -181,26 +206,31 @@ class AudioDataModule(FrameDataModule):
     def _entries(self) -> list[Entry]:
         if self._manifest is None:
             root = self._root()
-            self._manifest = read_manifest(root) if is_manifest(root) else []
+            manifest = is_manifest(root)
+            self._manifest = read_manifest(root, self.outside, self._cache()) if manifest else []
         return self._manifest
 
     # A file to frames
 
     def read(self, path: Path) -> Recording:
         """Read a sound file as frames."""
-        signal, kind = self._prepare(path, read_sound(path)), self._kind
-        if len(signal.samples) < kind.min_samples:
-            raise DataError(
-                f"{path}: {len(signal.samples)} samples where a frame needs {kind.min_samples}:"
-                " remove the file"
-            )
-        frames: Any = kind.to_frames(signal.samples, signal.rate)
-        if not kind.invertible or signal.step >= _FLOAT32_STEP:
-            frames = frames.astype(np.float32)
+        signal, kind = self._prepare(SoundFile(path), self.name_read(path)), self._kind
+        narrow = not kind.invertible or signal.step >= _FLOAT32_STEP
+        try:
+            made = kind.pieces(at_least(kind.min_samples, signal.samples), signal.rate)
+            frames: Any = gathered(x.astype(np.float32 if narrow else np.float64) for x in made)
+        except DataError as error:
+            told = str(error)
+            raise error if told.startswith(str(path)) else DataError(f"{path}: {told}") from None
         bits = signal.bits if kind.invertible else None
-        layout = {"sample_rate": signal.rate, "bits": bits}
+        layout = {"sample_rate": signal.rate, "bits": bits, "file": signal.facts()}
         frame_rate = signal.rate / kind.samples_per_frame
         return Recording({"": frames}, kind.feature_names, frame_rate, layout)
+
+    def name_read(self, path: Path) -> str:
+        """Return the path of a file below the root, of which the noise of dequantising is a
+        function; of a file elsewhere its name."""
+        return path_below(self._root(), path)
 
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Return how a file differs from the others in sample rate, integers or features, if so."""
@@ -222,14 +252,14 @@ class AudioDataModule(FrameDataModule):
 
     @property
     def bit_depth(self) -> int | None:
-        """Bits of the files' integer samples, if frames are those samples and nothing else."""
+        """Return the bits of the files' integer samples, if frames are just those samples."""
         whole = self._kind.invertible and self.n_features == self._kind.samples_per_frame
         return self.layout["bits"] if whole else None
 
     @property
     def noise_scale(self) -> float:
-        """Standard deviation, in standardised units, that the noise of one step gives every sample
-        of a waveform of integers; 0 for other frames."""
+        """Return the standard deviation, in standardised units, that the noise of one step gives
+        every sample of a waveform of integers; 0 for other frames."""
         standardiser, reference = self._fitted()
         bits = reference.layout["bits"]
         if bits is None or not self.rescale:
@@ -256,10 +286,44 @@ class AudioDataModule(FrameDataModule):
         nats = -(log_prob - self.log_scale) / self._kind.samples_per_frame
         return float(nats / np.log(2) + bits - 1)
 
+    least_seconds = 3.0
+
+    @property
+    def plays_one_step(self) -> bool:  # type: ignore[override]
+        """False where sound is turned back from its beginning: the mean of what no predictor
+        tells, played, is noise."""
+        return not self._kind.from_start
+
+    def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
+        found = self._kind.log_jacobian(self.destandardise(frames))
+        return torch.from_numpy(found.astype(np.float32))
+
+    def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
+        """Refuse a code length below 0 by more than four standard errors.
+
+        Args:
+            name: of the sequence.
+            log_prob: log p of its frames, with the log-Jacobian, ``(T,)``.
+
+        Raises:
+            DataError: its bits per sample cannot be: the model knows the noise of dequantising.
+        """
+        log_p = np.asarray(log_prob, np.float64)
+        mean = float(log_p.mean()) if len(log_p) else 0.0
+        bits = self.bits_per_sample(mean)
+        error = 4 * log_p.std() / np.sqrt(max(len(log_p), 1)) / np.log(2)
+        if bits is not None and bits < -error / self._kind.samples_per_frame:
+            raise DataError(
+                f"{name}: {bits:.3f} bits per sample, and no code is shorter than 0: the model has"
+                " seen the noise of this file, or its samples have fewer bits than the file says:"
+                " leave the file out, or set bit_depth"
+            )
+
     def references(
         self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
     ) -> dict[str, list[torch.Tensor]]:
-        """Return what a model of this kind of frames has to beat; see `Kind.references`."""
+        """Return further rivals of a model of this kind of frames; see `Kind.references`."""
         raw = ((self.destandardise(x.frames) for x in part) for part in (known, test))
         return {
             name: [torch.from_numpy(x) + self.log_scale for x in log_p]
@@ -276,113 +340,3 @@ class AudioDataModule(FrameDataModule):
         wav, png = (with_ending(stem, ending) for ending in ("wav", "png"))
         write_picture(png, write_sound(wav, samples, rate), rate)
         return [wav, png]
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse options of `AudioDataModule` that cannot be met, whatever the files and the kind."""
-    for name in _SIZES:
-        if options[name] is not None and options[name] < 1:
-            raise DataError(f"{name} must be 1 or more")
-    n_fft, hop_length, channel = (options[k] for k in ("n_fft", "hop_length", "channel"))
-    win_length = options["win_length"] or n_fft
-    sample_rate, bit_depth = options["sample_rate"], options["bit_depth"]
-    trim_db, dataset = options["trim_db"], options["dataset"]
-    least, most = SAMPLE_RATES
-    if not 0 < options["forgetting"] < 1:
-        raise DataError("forgetting must be between 0 and 1")
-    if sample_rate is not None and not least <= sample_rate <= most:
-        raise DataError(f"sample_rate must be between {least} and {most} samples a second")
-    if win_length > n_fft or hop_length > win_length:
-        raise DataError("win_length must be at most n_fft, and hop_length at most win_length")
-    if options["n_mfcc"] > options["n_mels"]:
-        raise DataError(
-            f"n_mfcc {options['n_mfcc']} is more than n_mels {options['n_mels']}: lower it"
-        )
-    if channel != "mix" and not (isinstance(channel, int) and channel >= 0):
-        raise DataError("channel must be mix, or a number from 0")
-    if options["normalise"] not in (None, *GAINS):
-        raise DataError(f"normalise must be {' or '.join(GAINS)}, or left out")
-    if bit_depth is not None and not 2 <= bit_depth <= 24:
-        raise DataError("bit_depth must be between 2 and 24")
-    if trim_db is not None and not trim_db > 0:
-        raise DataError("trim_db must be above 0")
-    if dataset is not None and dataset not in PATTERNS:
-        raise DataError(f"dataset {dataset} is none of {', '.join(sorted(PATTERNS))}")
-
-
-def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
-    """Return a kind of frames with those options that its class takes.
-
-    Args:
-        name: short name (a file of the package `kinds`), or path of a class.
-        options: options of the data module by name.
-
-    Raises:
-        DataError: there is no such kind (the message lists the short names), it is not complete, or
-            it takes an option that does not exist.
-    """
-    try:
-        kind = find(name, Kind, kinds.__name__)  # type: ignore[type-abstract]
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    if lacking := sorted(kind.__abstractmethods__):
-        raise DataError(f"kind {name} does not define {lacking[0]}, which every kind needs")
-    defaults = {p.name: p.default for p in signature(kind).parameters.values()}
-    taken = {option: options.get(option, default) for option, default in defaults.items()}
-    if unknown := [option for option, value in taken.items() if value is Parameter.empty]:
-        raise DataError(f"kind {name} takes {unknown[0]}, which is no option: give it a default")
-    return kind(**taken)
-
-
-def write_sound(path: Path, samples: Array, rate: int) -> Array:
-    """Write 16-bit PCM with faded edges; make quieter what would clip, and warn of it.
-
-    Args:
-        path: WAV file to write.
-        samples: ``(N,)``, full scale 1.
-        rate: samples per second.
-
-    Returns:
-        The samples written, ``(N,)``.
-    """
-    faded, n = samples.copy(), min(round(_FADE * rate), len(samples) // 2)
-    ramp = np.sin(0.5 * np.pi * (np.arange(n) + 0.5) / max(n, 1)) ** 2
-    faded[:n] *= ramp
-    faded[len(faded) - n :] *= ramp[::-1]
-    peak, full = float(np.abs(faded).max()), 1 - 2.0**-15
-    if peak > full:
-        faded *= full / peak
-    if peak > 1.01:  # less is not heard
-        rank_zero_warn(f"{path.name}: {20 * np.log10(peak):.1f} dB quieter, so as not to clip")
-    pcm = np.round(faded * 2.0**15).astype(np.int16)
-    soundfile.write(path, pcm, rate, subtype="PCM_16", format="WAV")
-    return faded
-
-
-def write_picture(path: Path, samples: Array, rate: int) -> None:
-    """Draw the waveform above its spectrogram (80 dB)."""
-    figure = Figure(figsize=(10, 5), dpi=100, layout="constrained")
-    wave, spectrum = figure.subplots(2, 1, sharex=True)
-    seconds = len(samples) / rate
-    step = max(len(samples) // 2000, 1)  # of the envelope: lowest and highest sample of each step
-    blocks = samples[: len(samples) // step * step].reshape(-1, step)
-    t = np.arange(len(blocks)) * step / rate
-    wave.fill_between(t, blocks.min(1), blocks.max(1), color="#1f77b4", linewidth=0.8)
-    wave.set(ylabel="amplitude", xlim=(0, seconds))
-    n_fft = 1 << max(round(np.log2(0.032 * rate)), 5)
-    padded = np.pad(samples, (0, max(n_fft - len(samples), 0)))
-    hop = max(n_fft // 4, len(padded) // 1500)
-    magnitude = np.abs(librosa.stft(padded, n_fft=n_fft, hop_length=hop, center=True))
-    level = librosa.amplitude_to_db(magnitude, ref=max(float(magnitude.max()), 1e-9), top_db=80)
-    image = spectrum.imshow(
-        level,
-        origin="lower",
-        aspect="auto",
-        extent=(0, seconds, 0, rate / 2000),
-        vmin=-80,
-        vmax=0,
-        cmap="magma",
-    )
-    spectrum.set(xlabel="time (seconds)", ylabel="frequency (kHz)")
-    figure.colorbar(image, ax=spectrum, label="dB")
-    FigureCanvasAgg(figure).print_png(path)

@@ -1,7 +1,9 @@
-"""Which sound files make a corpus: a manifest of files, or a public data set to download.
+"""Find the sound files of a corpus: by a manifest, or in a public data set to download.
 
 Conventions:
     A manifest is a table with the column ``path`` (relative to the manifest's folder, or absolute).
+    It reaches nothing outside of its folder unless it is told to, and in object storage nothing
+    that is not below its folder there.
     The columns ``split`` (train, val or test) and ``group`` are optional, others are ignored.
     Lines of a CSV file count from 1, which is its heading. Rows of a Parquet file count from 1 as
     well; it has no heading.
@@ -19,6 +21,8 @@ from typing import Any, NamedTuple
 import torchaudio
 
 from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.core.files import default_cache, is_remote, name_of
+from rnade_lightning.datamodules.core.limits import Limit
 
 MANIFESTS = (".csv", ".parquet")
 PATTERNS = {
@@ -31,6 +35,7 @@ PATTERNS = {
 }
 """Sound files of torchaudio's data sets by class, below the folder of downloads."""
 
+_ROW = 200  # bytes of memory that a row of a table takes, about
 _SPLITS = ("train", "val", "test")
 _TIMEOUT = 30.0  # seconds without an answer after which a download is given up
 
@@ -48,17 +53,36 @@ def is_manifest(root: str | Path) -> bool:
     return str(root).lower().endswith(MANIFESTS)
 
 
-def read_manifest(path: str | Path) -> list[Entry]:
+def read_manifest(
+    root: str | Path, outside: bool = False, cache: Path | None = None
+) -> list[Entry]:
     """Read a manifest, in the order of its lines.
+
+    Args:
+        root: the manifest.
+        outside: let it name files outside of its folder, by a path or a link.
+        cache: folder for copies of files in object storage.
 
     Raises:
         DataError: the table does not exist or is damaged, lists a file that does not exist or one
-            twice, has an unknown split or a split on some lines only, or has a group in two splits.
+            twice, has an unknown split or a split on some lines only, has a group in two splits, or
+            names a file outside of its folder.
     """
-    path = Path(path).expanduser()
+    if is_remote(root):
+        from rnade_lightning.datamodules.core.remote import fetch, fetch_named
+
+        cache = cache or default_cache()
+        path = next(iter(fetch(str(root), MANIFESTS, cache)), Path(str(root)))
+        if not path.is_file():
+            raise DataError(f"{root}: no such file: check the path given as root")
+        fetch_named(str(root), (str(row.get("path", "")).strip() for _, row in _rows(path)), cache)
+        outside = False
+    else:
+        path = Path(str(root).removeprefix("file://")).expanduser()
     if not path.is_file():
         raise DataError(f"{path}: no such file: check the path given as root")
     entries: list[Entry] = []
+    folder = path.parent.resolve()
     split_of: dict[str, str] = {}  # by group
     for where, row in _rows(path):
         for name, value in row.items():
@@ -70,9 +94,14 @@ def read_manifest(path: str | Path) -> list[Entry]:
         entry = Entry(path.parent / file, split, group)
         try:
             entry = entry._replace(path=path.parent / Path(file).expanduser())
-            there = entry.path.is_file()
-        except (OSError, RuntimeError):  # a name too long, a home of nobody
-            there = False
+            there, place = entry.path.is_file(), entry.path.resolve()
+        except (OSError, RuntimeError, ValueError):  # a name too long, a home of nobody, a zero
+            there, place = False, folder
+        if not outside and not place.is_relative_to(folder):
+            raise DataError(
+                f"{where}: {_shown(file)} lies outside of the manifest's folder: put it inside or,"
+                " if you trust the manifest, set --data.outside true"
+            )
         if not there:
             raise DataError(f"{where}: {_shown(entry.path)}: no such file")
         if split and split not in _SPLITS:
@@ -109,6 +138,35 @@ def splits_of(entries: list[Entry], fractions: dict[str, float]) -> list[str]:
         if fraction > 0 and split not in splits:
             raise DataError(f"lists no file of {split}: add some or set {split}_fraction to 0")
     return splits
+
+
+def path_below(root: str | Path, path: Path) -> str:
+    """Return the path of a file below the folder that a root names, whether it is a folder, a file
+    in it, a manifest or a glob; of a file elsewhere its name."""
+    if is_remote(root):
+        return name_of(path, root, ())
+    base = Path(str(root).removeprefix("file://")).expanduser()
+    if is_manifest(root) or base.is_file():
+        base = base.parent
+    while not base.is_dir() and base != base.parent:  # a glob
+        base = base.parent
+    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
+
+
+def doubles(part_of: dict[str, str], contents: dict[str, str]) -> list[list[str]]:
+    """Return the names of files that hold the same and are in different parts.
+
+    Args:
+        part_of: part of each file by its name.
+        contents: what stands for the content of each file, by its name.
+
+    >>> doubles({"a": "train", "b": "test", "c": "test"}, {"a": "x", "b": "x", "c": "y"})
+    [['a', 'b']]
+    """
+    names: dict[str, list[str]] = {}
+    for name in part_of:
+        names.setdefault(contents.get(name, name), []).append(name)
+    return [sorted(same) for same in names.values() if len({part_of[n] for n in same}) > 1]
 
 
 def download(dataset: str, folder: Path) -> None:
@@ -188,11 +246,15 @@ def _parquet(path: Path) -> Table:
         raise DataError(
             f"{path}: reading Parquet needs pyarrow: pip install pyarrow, or save it as .csv"
         ) from None
+    limit = Limit.of(path)
     try:
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             columns = list(file.schema_arrow.names)
+            limit.check(file.metadata.num_rows * _ROW, "its rows")
             wanted = [name for name in Entry._fields if name in columns]
             rows = file.read(wanted, use_threads=False).to_pylist()
+    except DataError:
+        raise
     except Exception as error:  # pyarrow raises many kinds for a damaged file
         raise DataError(f"{path}: not a Parquet table ({_shown(error)}): write it again") from None
     return columns, [(f"row {i}", row) for i, row in enumerate(rows, start=1)]

@@ -1,4 +1,4 @@
-"""Residuals to innovations and back: a causal gain.
+"""Turn residuals into innovations and back, by a causal gain.
 
 The level of speech changes within milliseconds, and a unit that sums a frame's samples does not see
 it. So each residual is divided by a scale of the residuals before it. The scale comes from two
@@ -16,6 +16,8 @@ s_t is a function of residuals before t, so innovations are a triangular functio
 - a + b < 1 leaves some of the level in the innovations. A model of innovations does not see the
   absolute level; what it draws comes back to ``ref`` instead of drifting without limit.
 - An average counts no residual above full scale, so that finite innovations give finite sound.
+- Where a sound is turned back (see `predictor`), |r_t| is the mean over the noise of dequantising,
+  given the integer: the scale is then a function of integers.
 
 Conventions:
     Residuals and innovations ``(N,)``, float64, full scale 1, from the beginning of a sound.
@@ -30,7 +32,7 @@ from rnade_lightning.datamodules.core import Array
 
 _FAST, _SLOW = 0.8, 0.98  # phi: memories of 5 and 50 samples
 _A, _B = 0.6, 0.3  # by maximum likelihood 0.65 and 0.35, on training files of docs/audio.md
-_REFERENCE = 2.0**-10  # 32 steps of 16 bits
+REFERENCE = 2.0**-10  # 32 steps of 16 bits
 _FLOOR = 2.0**-15 / np.sqrt(12)
 _BOUND = 1.0
 
@@ -38,28 +40,44 @@ _BOUND = 1.0
 def to_innovations(residuals: Array) -> tuple[Array, Array]:
     """Return the innovations of residuals ``(N,)``, and the log scales of the division ``(N,)``."""
     innovations, log_scale = np.empty_like(residuals), np.empty_like(residuals)
-    _recursion(residuals, innovations, log_scale, False)
+    _recursion(residuals, innovations, log_scale)
     return innovations, log_scale
 
 
-def to_residuals(innovations: Array) -> Array:
-    """Return the residuals ``(N,)`` of innovations ``(N,)``: the inverse of `to_innovations`."""
-    residuals, log_scale = np.empty_like(innovations), np.empty_like(innovations)
-    _recursion(innovations, residuals, log_scale, True)
-    return residuals
+@numba.njit
+def log_scale_of(levels: Array) -> float:
+    """Return the log scale of the next residual.
+
+    Args:
+        levels: The fast and the slow average, ``(2,)``.
+    """
+    rest = (1 - _A - _B) * np.log(REFERENCE)
+    return float(_A * np.log(levels[0] + _FLOOR) + _B * np.log(levels[1] + _FLOOR) + rest)
 
 
 @numba.njit
-def _recursion(source: Array, out: Array, log_scale: Array, synthesis: bool) -> None:
-    """Run the recursion of the module's docstring, in place; one loop for both ways."""
-    fast, slow, rest = _REFERENCE, _REFERENCE, (1 - _A - _B) * np.log(_REFERENCE)
-    for t in range(len(source)):
-        log_scale[t] = _A * np.log(fast + _FLOOR) + _B * np.log(slow + _FLOOR) + rest
-        s = np.exp(log_scale[t])
-        out[t] = source[t] * s if synthesis else source[t] / s
-        size = min(abs(out[t] if synthesis else source[t]), _BOUND)
-        fast = _FAST * fast + (1 - _FAST) * size
-        slow = _SLOW * slow + (1 - _SLOW) * size
+def followed(levels: Array, size: float) -> None:
+    """Take the absolute value of a residual into both averages ``(2,)``, in place."""
+    size = min(size, _BOUND)
+    levels[0] = _FAST * levels[0] + (1 - _FAST) * size
+    levels[1] = _SLOW * levels[1] + (1 - _SLOW) * size
+
+
+@numba.njit
+def mean_size(residual: float, step: float) -> float:
+    """Return the mean absolute value of a residual with noise that is uniform over one step."""
+    size = abs(residual)
+    return size if size >= step / 2 else step / 4 + size * size / step
+
+
+@numba.njit
+def _recursion(residuals: Array, innovations: Array, log_scale: Array) -> None:
+    """Run the recursion of the module's docstring, in place."""
+    levels = np.full(2, REFERENCE)
+    for t in range(len(residuals)):
+        log_scale[t] = log_scale_of(levels)
+        innovations[t] = residuals[t] / np.exp(log_scale[t])
+        followed(levels, abs(residuals[t]))
 
 
 class AdaptiveStudent:

@@ -1,11 +1,15 @@
-"""Sound files, read whole or refused.
+"""Read sound files whole, or refuse them.
 
 Conventions:
     Samples are float64 with full scale 1: the integer k of b bits is ``k / 2**(b - 1)``. A sound is
     ``(N, C)``, channels last. Rates are in samples per second.
 """
 
+import math
 import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,18 +18,22 @@ import soundfile
 
 from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.sound.mp3 import mp3_fault
+from rnade_lightning.datamodules.sound import ffmpeg
+from rnade_lightning.datamodules.sound.mp3 import frames_fault, is_mp3, length_fault, quiet
 
 EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
-    ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc", ".sf",
+    ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc", ".sf", *ffmpeg.EXTENSIONS,
 )  # fmt: skip
-"""Endings of files that libsndfile reads without being told rate and format."""
+"""Endings of files that can be read without being told rate and format."""
 
 SAMPLE_RATES = (1000, 768_000)
-"""Lowest and highest sample rate; others are taken for damage."""
+"""Lowest and highest sample rate; a file with another is refused as damaged."""
 
-_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "ALAC_16": 16, "ALAC_24": 24}
+_BITS = {
+    "PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32,
+    "ALAC_16": 16, "ALAC_20": 20, "ALAC_24": 24, "ALAC_32": 32,
+}  # fmt: skip
 _LOUDEST = 1e6  # times full scale; more is damage
 _BLOCK = 1 << 16  # frames read at a time, so that a damaged header cannot ask for memory
 _TRUNCATED = re.compile(
@@ -37,9 +45,16 @@ _MISPLACED = re.compile(
 )
 """What libsndfile's log says of a file whose parts do not follow each other; it reads on."""
 
+_BYTE_RATE = re.compile(r"Bytes/sec\s*: (\d+) \(should be (\d+)\)")
+_FIXED_WIDTH = re.compile(
+    r"Format *: 0x(?:1|3|6|7|FFFE) .*\n *Channels *: (\d+).*\n *Sample Rate.*\n"
+    r" *Block Align *: (\d+).*\n *Bit Width *: (\d+)"
+)
+"""Header of a WAV file whose samples all take as many bytes."""
+
 
 class Sound(NamedTuple):
-    """A sound file's content.
+    """The content of a sound file.
 
     Attributes:
         samples: ``(N, C)``.
@@ -52,6 +67,103 @@ class Sound(NamedTuple):
     bits: int | None
 
 
+class SoundFile:
+    """A sound file that is read in pieces, as often as it is asked for.
+
+    Args:
+        path: File to read.
+
+    Attributes:
+        rate: Samples per second.
+        n_channels: Channels, C.
+        bits: Bits of an integer sample; None if the file stores none (lossy, floating point).
+
+    Raises:
+        DataError: the file is no sound, or its header is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = self._source = path
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: the file is empty: get it again")
+        bits = None
+        if path.suffix.lower() in ffmpeg.EXTENSIONS:
+            self._folder = tempfile.TemporaryDirectory()  # lasts as long as this object
+            self._source = Path(self._folder.name, "decoded.wav")
+            bits = ffmpeg.decode(path, self._source)
+        self._quiet: Callable[[], AbstractContextManager[None]] = nullcontext
+        if self._source == path and is_mp3(path):
+            self._quiet = quiet
+            if fault := frames_fault(path.read_bytes()):  # with a reason that the decoder lacks
+                raise DataError(f"{path}: {fault}")
+        with self._open() as file:
+            self.rate, self.n_channels = file.samplerate, file.channels
+            self.bits = bits or _BITS.get(file.subtype)
+        if not SAMPLE_RATES[0] <= self.rate <= SAMPLE_RATES[1]:
+            raise DataError(f"{path}: the header tells {self.rate} samples a second: repair it")
+
+    def blocks(self) -> Iterator[Array]:
+        """Yield the samples in pieces ``(N, C)``.
+
+        Raises:
+            DataError: the file is damaged, truncated, without samples, or holds a sample that is
+                not a number.
+        """
+        path, n_read = self.path, 0
+        try:
+            with self._open() as file:
+                declared = file.frames
+                while True:
+                    with self._quiet():
+                        block = file.read(_BLOCK, dtype="float64", always_2d=True)
+                    if not len(block):
+                        break
+                    n_read += len(block)
+                    self._check_samples(block, n_read - len(block))
+                    yield block
+                log, container, kind = file.extra_info, file.format, file.subtype
+        except (soundfile.SoundFileError, RuntimeError, MemoryError) as error:
+            raise self._unreadable(error, n_read) from None
+        if container == "OGG" and not _ogg_ends(path):
+            raise DataError(f"{path}: truncated after sample {n_read}: get it again")
+        if fault := _header_fault(log):
+            raise DataError(f"{path}: {fault}")
+        if n_read == 0:
+            raise DataError(f"{path}: holds no samples: remove the file")
+        if _MISPLACED.search(log):
+            raise DataError(
+                f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
+                " as if bytes had been put in or added: save it again"
+            )
+        if container == "NIST" and (count := _NIST_COUNT.search(_start(path))):
+            declared = int(count[1])  # which libsndfile does not look at
+        if kind == "MPEG_LAYER_III":
+            if fault := length_fault(path.read_bytes(), n_read, declared):
+                raise DataError(f"{path}: {fault}")
+        elif n_read < declared:
+            raise DataError(f"{path}: truncated: {n_read} samples of {declared}: get it again")
+
+    def _open(self) -> soundfile.SoundFile:
+        try:
+            with self._quiet():
+                return soundfile.SoundFile(self._source)
+        except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
+            raise self._unreadable(error, 0) from None
+
+    def _unreadable(self, error: Exception, n_read: int) -> DataError:
+        reason = str(error).split(": ", 1)[-1].strip(" .") or type(error).__name__
+        where = f"after sample {n_read} " if n_read else ""
+        return DataError(f"{self.path}: cannot be read {where}({reason}): get it again")
+
+    def _check_samples(self, block: Array, start: int) -> None:
+        with np.errstate(invalid="ignore"):
+            for i, c in np.argwhere(~(np.abs(block) < _LOUDEST))[:1]:
+                where = f"sample {start + i} ({(start + i) / self.rate:.3f} s), channel {c}"
+                raise DataError(
+                    f"{self.path}: {where} is {block[i, c]:g}: repair or remove the file"
+                )
+
+
 def read_sound(path: Path) -> Sound:
     """Read a whole sound file.
 
@@ -59,53 +171,50 @@ def read_sound(path: Path) -> Sound:
         DataError: the file is no sound, damaged, truncated, empty, or holds a sample that is not a
             number.
     """
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty: get it again")
-    blocks: list[Array] = []
-    n_read = 0
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate, declared, log = file.samplerate, file.frames, file.extra_info
-            bits, container, kind = _BITS.get(file.subtype), file.format, file.subtype
-            if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1]:
-                raise DataError(f"{path}: the header tells {rate} samples a second: repair it")
-            while len(block := file.read(_BLOCK, dtype="float64", always_2d=True)):
-                blocks.append(block)
-                n_read += len(block)
-    except (soundfile.SoundFileError, RuntimeError, ValueError, MemoryError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = str(error).split(": ", 1)[-1].strip(" .") or type(error).__name__
-        where = f"after sample {n_read} " if n_read else ""
-        raise DataError(f"{path}: cannot be read {where}({reason}): get it again") from None
-    if container == "OGG" and not _ogg_ends(path):
-        raise DataError(f"{path}: truncated after sample {n_read}: get it again")
+    file = SoundFile(path)
+    return Sound(np.concatenate(list(file.blocks())), file.rate, file.bits)
+
+
+def effective_bits(bits: int, used: int) -> int:
+    """Return how many of the bits of integer samples say anything.
+
+    Args:
+        bits: Bits of a sample.
+        used: All samples, combined bit by bit with "or".
+
+    >>> effective_bits(16, 0b1_0000_0000)
+    8
+    """
+    return bits - int(math.log2(used & -used)) if used else 0
+
+
+def _header_fault(log: str) -> str | None:
+    """Return what libsndfile's log says against a header that it has read over; None if nothing."""
+    for told, right in _BYTE_RATE.findall(log):
+        if _FIXED_WIDTH.search(log):
+            return (
+                f"its header contradicts itself: {told} bytes a second, where its rate and width"
+                f" make {right}: get it again or write its header anew"
+            )
+    for channels, block, width in _FIXED_WIDTH.findall(log):
+        least = int(channels) * -(-int(width) // 8)
+        if int(block) != least:
+            return (
+                f"its header contradicts itself: {block} bytes a block, where {channels} channels"
+                f" of {width} bits make {least}: get it again or write its header anew"
+            )
     for part, promised, found in _TRUNCATED.findall(log):
         # Programs that write to a pipe leave a length near 2 or 4 GiB: then the end of the file is
         # the end of the sound. The last byte of a whole file may be padding.
         least = int(promised) - (part in ("RIFF", "riff", "Riff size", "FORM"))
         if int(found) < least and int(promised) < 0x7FFF0000:
-            raise DataError(f"{path}: truncated: {found} bytes of {promised}: get it again")
-    if n_read == 0:
-        raise DataError(f"{path}: holds no samples: remove the file")
-    if _MISPLACED.search(log):
-        raise DataError(
-            f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
-            " as if bytes had been put in or added: save it again"
-        )
-    if container == "NIST" and (count := _NIST_COUNT.search(path.read_bytes()[:1024])):
-        declared = int(count[1])  # which libsndfile does not look at
-    if kind == "MPEG_LAYER_III":
-        if fault := mp3_fault(path.read_bytes(), n_read, declared):
-            raise DataError(f"{path}: {fault}")
-    elif n_read < declared:
-        raise DataError(f"{path}: truncated: {n_read} samples of {declared}: get it again")
-    samples = np.concatenate(blocks)
-    with np.errstate(invalid="ignore"):
-        for i, c in np.argwhere(~(np.abs(samples) < _LOUDEST))[:1]:
-            where = f"sample {i} ({i / rate:.3f} s), channel {c}"
-            raise DataError(f"{path}: {where} is {samples[i, c]:g}: repair or remove the file")
-    return Sound(samples, rate, bits)
+            return f"truncated: {found} bytes of {promised}: get it again"
+    return None
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
 
 
 def _ogg_ends(path: Path) -> bool:

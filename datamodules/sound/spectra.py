@@ -1,4 +1,4 @@
-"""Sound to mel frames and cepstra, and back to sound.
+"""Turn sound into mel frames and cepstra, and back into sound.
 
 Conventions:
     Samples are ``(N,)``, full scale 1. Frames are ``(T, n_mels)`` or ``(T, n_mfcc)``, time first,
@@ -11,6 +11,7 @@ Conventions:
 """
 
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -79,11 +80,31 @@ class Mel:
 
     @property
     def empty_filters(self) -> list[int]:
-        """Filters that lie between two bins of the Fourier transform and are always zero."""
+        """Return the filters that lie between two bins of the Fourier transform and are always
+        zero."""
         return torch.nonzero(self._filters.sum(0) == 0).flatten().tolist()
 
     def log_mel(self, samples: Array) -> Array:
         """Return log mel power, ``(N,)`` to ``(T, n_mels)``; N must be above ``n_fft // 2``."""
+        return np.concatenate(list(self.pieces([samples])))
+
+    def pieces(self, samples: Iterable[Array]) -> Iterator[Array]:
+        """Yield log mel power ``(T, n_mels)`` of a sound that comes in pieces ``(N,)``, more than
+        ``n_fft // 2`` samples in all. Frames are centred, the sound is reflected at its ends."""
+        half, held, begun = self.n_fft // 2, np.zeros(0), False
+        for piece in samples:
+            held = np.concatenate([held, piece])
+            if len(held) > 2 * half + self.hop_length:  # what it takes to reflect either end
+                held = held if begun else np.pad(held, (half, 0), mode="reflect")
+                begun, n_kept = True, half + 1  # for the reflection at the end
+                n = (len(held) - n_kept - self.n_fft) // self.hop_length + 1
+                if n > 0:
+                    yield self._log_mel(held[: (n - 1) * self.hop_length + self.n_fft])
+                    held = held[n * self.hop_length :]
+        yield self._log_mel(np.pad(held, (0 if begun else half, half), mode="reflect"))
+
+    def _log_mel(self, samples: Array) -> Array:
+        """Return log mel power of frames that begin with the samples ``(N,)``."""
         power = torchaudio.functional.spectrogram(
             torch.from_numpy(samples).float(),
             pad=0,
@@ -93,6 +114,7 @@ class Mel:
             win_length=self.win_length,
             power=2.0,
             normalized=False,
+            center=False,
         )  # (F, T)
         mel = power.T @ self._filters  # (T, n_mels)
         return mel.clamp(min=_LEAST).log().double().numpy()
@@ -145,7 +167,7 @@ class Mel:
 
     @cached_property
     def _filters(self) -> torch.Tensor:
-        """Mel filters ``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
+        """Return the mel filters ``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty filters, which `checked` refuses
             return torchaudio.functional.melscale_fbanks(
@@ -167,6 +189,18 @@ def cepstra(log_mel: Array, n_mfcc: int) -> Array:
 def from_cepstra(frames: Array, n_mels: int) -> Array:
     """Return the smoothest log mel power with these cepstra, ``(T, n_mfcc)`` to ``(T, n_mels)``."""
     return frames @ _dct(frames.shape[-1], n_mels).T
+
+
+def with_deltas(pieces: Iterable[Array]) -> Iterator[Array]:
+    """Yield frames and their `deltas`, ``(T, D)`` to ``(T, 2 D)``, of a sequence in pieces."""
+    held, n_before = np.zeros((0, 0)), 0  # frames that are not yielded yet, and two before them
+    for piece in pieces:
+        held = np.concatenate([held, piece]) if len(held) else piece
+        if len(held) > n_before + 2:
+            yield np.concatenate([held, deltas(held)], axis=-1)[n_before:-2]
+            held, n_before = held[max(len(held) - 4, 0) :], min(len(held) - 2, 2)
+    if len(held):
+        yield np.concatenate([held, deltas(held)], axis=-1)[n_before:]
 
 
 def deltas(frames: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Synthetic sound that is like speech: a voice source through moving formants.
+"""Make sound that is like speech: a voice source through moving formants.
 
 A train of Rosenberg (1971) glottal pulses, with a pitch contour, jitter and shimmer, drives eight
 resonators in a row (Klatt 1980), of which four glide from vowel to vowel. Noise through a resonator
@@ -84,7 +84,7 @@ def write_speechlike(folder: Path, n_files: int = 40, seconds: float = 2.0) -> N
 
 
 def _gestures(n: int, rng: np.random.Generator) -> tuple[Array, Array, Array, Array]:
-    """Return what the articulators do, by sample: formants ``(N, 8)``, loudness of voice and of
+    """Return the articulators' movements by sample: formants ``(N, 8)``, loudness of voice and of
     friction ``(N,)`` each, centre and bandwidth of the friction ``(N, 2)``."""
     times, targets = [0.0], [_VOWELS[rng.integers(len(_VOWELS))]]
     voicing, friction = np.zeros(n), np.zeros(n)

@@ -1,4 +1,4 @@
-"""What a run shows and keeps; see each file. A callback is one file and its line here.
+"""Callbacks: what a run shows and keeps. Each is one file, and one line here.
 
 A name imported as itself is part of the package, and is known by that name on the command line.
 """
@@ -8,6 +8,9 @@ from rnade_lightning.callbacks.comparison import Comparison as Comparison
 from rnade_lightning.callbacks.epoch_lines import EpochLines as EpochLines
 from rnade_lightning.callbacks.gradient_check import GradientCheck as GradientCheck
 from rnade_lightning.callbacks.gradient_check import GradientError as GradientError
+from rnade_lightning.callbacks.last_checkpoint import BestCheckpoint as BestCheckpoint
+from rnade_lightning.callbacks.last_checkpoint import LastCheckpoint as LastCheckpoint
+from rnade_lightning.callbacks.last_checkpoint import TimeLimit as TimeLimit
 from rnade_lightning.callbacks.likelihood import Likelihood as Likelihood
 from rnade_lightning.callbacks.predictions import PredictionWriter as PredictionWriter
 from rnade_lightning.callbacks.random_state import RandomState as RandomState

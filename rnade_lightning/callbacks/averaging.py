@@ -1,4 +1,4 @@
-"""Weights averaged over training steps, which are what is validated, kept and tested."""
+"""Average the weights over training steps: the average is validated, kept and tested."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 
 class AveragedWeights(WeightAveraging):
-    """An exponential moving average of the weights, by Lightning's callback. Training goes on from
-    the weights themselves; checkpoints hold both, and their ``state_dict`` is the average.
+    """Keeps an exponential moving average of the weights, by Lightning's callback. Training goes on
+    from the weights themselves. Checkpoints hold both, and their ``state_dict`` is the average.
 
     Args:
-        decay: share of the average that a step keeps; smaller in the first steps, (1 + n) / (10 +
-            n) after n of them, so that the average forgets where training began.
+        decay: share of the average that a step keeps. It is smaller in the first steps, (1 + n) /
+            (10 + n) after n of them, so that the average forgets where training began.
     """
 
     def __init__(self, decay: float = 0.99) -> None:
@@ -33,6 +33,7 @@ class AveragedWeights(WeightAveraging):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning's would put the weights in place of their average in the test after ``fit``."""
+        """Keep the average in the test after ``fit``, where Lightning would load the weights
+        instead."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -1,8 +1,7 @@
-"""The table after ``test``: the model beside what it has to beat, on the same frames."""
+"""Print the table after ``test``: the model beside the baselines, on the same frames."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBa
 from rnade_lightning.callbacks.media import log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.density import FrameDensity
+from rnade_lightning.run_files import going_without, write_csv, write_text
 
 
 class Row(NamedTuple):
-    """Means over the scored test frames, standardised units."""
+    """One row: means over the scored test frames, in standardised units."""
 
     name: str
     log_prob: float  # nats per frame, higher is better
@@ -70,11 +70,12 @@ class _Sums:
 
 
 class Comparison(pl.Callback):
-    """After ``test``, prints log p and one-step squared errors of the model, of copying the last
-    frame and of a VAR with full covariance, and writes them to ``comparison.csv`` and ``.md``. Of a
-    process that is known (the data module's ``process``) there is a row as well, and one without
-    errors of what else the kind of data has to beat (its ``references``: for sound, an adaptive
-    predictor). Integer sound has a column of bits per sample.
+    """Prints a table after ``test``, and writes it to ``comparison.csv`` and ``comparison.md``. It
+    has log p and the one-step squared errors of the model, of copying the last frame, and of a
+    vector autoregression (VAR) with full covariance. If the process behind the data is known (the
+    data module's ``process``), it has a row as well. Some kinds of data bring another rival (the
+    data module's ``references``), such as an adaptive predictor of sound. Its row has no errors.
+    For integer sound there is a column of bits per sample.
 
     The baselines are fitted on the training and validation frames (they have nothing to select).
     log p is over all test frames. Where there are more than ``max_frames``, errors are of every
@@ -89,8 +90,8 @@ class Comparison(pl.Callback):
         n_lags: p of the VAR.
         ridge: its ridge penalty.
         n_samples: draws of each frame for the model's error of samples.
-        n_mean: draws of each frame's prefix behind the model's predictive mean.
-        max_frames: frames that baselines are fitted on, and that errors are of, about.
+        n_mean: draws that estimate the model's predictive mean of each frame.
+        max_frames: about how many frames the baselines are fitted to, and the errors are of.
     """
 
     def __init__(
@@ -142,9 +143,10 @@ class Comparison(pl.Callback):
         units = data.units
         if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
             units += (
-                "; features are censored: the model's log p has probabilities of the bounds in it "
-                "and is not to be compared with the other rows'"
+                "; features are censored: the model's log p includes probabilities of the bounds "
+                "and cannot be compared with that of the other rows"
             )
+        units = "; ".join([units, *data.caveats])
         note = self._note(sums[0], units, *self.baselines.n_known(data))
         self._write(Path(log_dir), rows, sums[0], note)
         log_table(trainer, "comparison/table", *_columns(rows))
@@ -164,8 +166,8 @@ class Comparison(pl.Callback):
         every: int,
         generator: torch.Generator,
     ) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor] | None]]:
-        """The scored frames of a sequence in pieces: the first one's number, counted from the first
-        one scored; log p; and of every n-th frame, if there is one, the errors."""
+        """Yield the scored frames of a sequence in pieces: the number of the piece's first one,
+        counted from the first one scored; log p; and the errors of every n-th frame, if any."""
         model, u, start = pl_module.model, None, 0
         for piece in sequence.frames[None].split(PIECE, 1):
             x = piece.to(pl_module.device)
@@ -186,7 +188,7 @@ class Comparison(pl.Callback):
             yield at, log_p, (of_samples, of_mean)
 
     def _note(self, sums: _Sums, units: str, n_fitted: int, n_known: int) -> str:
-        """What the figures are of."""
+        """Return what the figures are of, in words."""
         frames = f"{sums.n} test frames"
         if sums.n_others < sums.n:
             frames += (
@@ -204,15 +206,15 @@ class Comparison(pl.Callback):
     def _write(self, folder: Path, rows: list[Row], sums: _Sums, note: str) -> None:
         heads = _HEADS | {"log_prob_of_others": f"of the other {sums.n_others} of {sums.n} frames"}
         names, values = _columns(rows)
-        with open(folder / "comparison.csv", "w", newline="") as file:
-            filled = [["" if x != x else x for x in row] for row in values]
-            csv.writer(file).writerows([names, *filled])
+        filled = [["" if x != x else x for x in row] for row in values]
         cells = [["", *(heads[key] for key in names[1:])], *(_written(names, r) for r in values)]
         head = ["model", *cells[0][1:]]
         table = [head, ["---", *["---:"] * (len(head) - 1)], *cells[1:]]
         lines = [f"| {' | '.join(cells)} |" for cells in table]
-        (folder / "comparison.md").write_text("\n".join([*lines, "", note, ""]))
         print("\n" + "\n".join(_aligned(cells)) + "\n" + note)
+        with going_without("the table"):
+            write_csv(folder / "comparison.csv", [names, *filled])
+            write_text(folder / "comparison.md", "\n".join([*lines, "", note, ""]))
 
 
 _HEADS = {
@@ -224,16 +226,15 @@ _HEADS = {
 
 
 def _columns(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Names and values of the columns that hold something."""
+    """Return the names and values of the columns that hold something."""
     empty = ("log_prob_of_others", "bits_per_sample")
-    kept = [
-        i for i, key in enumerate(Row._fields) if key not in empty or not math.isnan(rows[0][i])
-    ]
+    values = enumerate(rows[0]._asdict().items())
+    kept = [i for i, (key, value) in values if key not in empty or not math.isnan(value)]
     return [Row._fields[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
 
 
 def _written(names: Sequence[str], row: tuple[Any, ...]) -> list[str]:
-    """A row's cells; empty where there is no number, and bits with three digits."""
+    """Return the cells of a row. A missing number is empty, and bits have three digits."""
     digits = {"name": "", "bits_per_sample": ".3f"}
     pairs = zip(names, row, strict=True)
     return ["" if x != x else format(x, digits.get(key, ".2f")) for key, x in pairs]
@@ -250,7 +251,7 @@ def _of_baseline(
 def _of_process(
     sequence: FrameSequence, process: tuple[Tensor, Tensor, Tensor], first: int, every: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Figures of the process that made the data."""
+    """Return the figures of the process that made the data."""
     log_p, mean, variance = (part[first:] for part in process)
     of_mean = (sequence.frames[first:] - mean).square().sum(-1)
     some = slice(-first % every, None, every)
@@ -260,7 +261,7 @@ def _of_process(
 def _reference_rows(
     data: FrameDataModule, known: Sequence[FrameSequence], test: Sequence[FrameSequence], first: int
 ) -> list[Row]:
-    """Rows of what this kind of data has to beat."""
+    """Return the rows of further rivals that this kind of data brings."""
     rows = []
     for name, found in data.references(known, test).items():
         sums = _Sums()
@@ -271,13 +272,13 @@ def _reference_rows(
 
 
 def _bits(data: FrameDataModule, log_prob: float) -> float:
-    """Bits per sample of integer sound; not a number for other data."""
+    """Return the bits per sample of integer sound; NaN for other data."""
     bits = data.bits_per_sample(log_prob)
     return math.nan if bits is None else bits
 
 
 def _aligned(cells: list[list[str]]) -> list[str]:
-    """Lines whose columns stand below each other."""
+    """Return lines whose columns stand below each other."""
     widths = [max(map(len, column)) + 2 for column in zip(*cells, strict=True)]
     return [
         "".join(

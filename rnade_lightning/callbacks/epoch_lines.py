@@ -1,4 +1,4 @@
-"""Progress where nobody sits at a terminal: a line an epoch instead of a bar that redraws."""
+"""Print progress where the output is no terminal: one line an epoch, and no bar that redraws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYS = ("train/nll", "val/nll")
 
 class EpochLines(ProgressBar):
     """Prints one line at the end of every epoch: its number, the losses in nats per frame and the
-    seconds it took. Stands in for the progress bar where the output is a file or a pipe."""
+    seconds it took. It takes the place of the progress bar where the output is a file or a pipe."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,6 +26,9 @@ class EpochLines(ProgressBar):
     def disable(self) -> None:
         """Print nothing, as on every rank but the first."""
         self._enabled = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.monotonic()  # also where a run goes on inside an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.monotonic()

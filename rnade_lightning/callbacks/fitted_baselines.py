@@ -1,4 +1,4 @@
-"""The baselines of every table and picture, and the frames on which they and models are scored."""
+"""Fit the baselines of all tables and pictures, and choose the frames on which they are scored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnade_lightning.baselines import VAR
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
-from rnade_lightning.datamodules.core.standardise import Sequences
+from rnade_lightning.datamodules.core.sequences import Sequences
 
 PIECE = 4096
 """Frames that are looked at together, so that a long sequence takes no more memory."""
@@ -27,12 +27,12 @@ class Baseline(NamedTuple):
     model: VAR
 
     def feature_log_prob(self, frames: Tensor, first: int) -> Tensor:
-        """Return log density of every feature of the frames from ``first`` on, ``(T - first, D)``,
-        nats."""
+        """Return the log density of every feature of the frames from ``first`` on, ``(T - first,
+        D)``, in nats."""
         return torch.cat(list(self._over(self.model.feature_log_prob, frames, first)))
 
     def log_prob(self, frames: Tensor, first: int) -> Tensor:
-        """Return log density of the frames from ``first`` on, ``(T - first,)``, nats."""
+        """Return the log density of the frames from ``first`` on, ``(T - first,)``, nats."""
         return torch.cat(list(self._over(self.model.log_prob, frames, first)))
 
     def squared_errors(self, frames: Tensor, first: int) -> tuple[Tensor, Tensor]:
@@ -42,13 +42,13 @@ class Baseline(NamedTuple):
         return torch.cat(of_draw), torch.cat(of_mean)
 
     def _over(self, of: Callable[[Tensor], Any], frames: Tensor, first: int) -> Iterator[Any]:
-        """Figures of the frames from ``first`` on, a piece at a time."""
+        """Yield figures of the frames from ``first`` on, a piece at a time."""
         for start in range(first, len(frames), PIECE):
             yield of(frames[start - self.model.n_lags : start + PIECE])
 
 
 class FittedBaselines:
-    """Copying the last frame and a vector autoregression (VAR), fitted on what is known of data.
+    """Copying the last frame and a vector autoregression (VAR), fitted to the known data.
 
     Args:
         n_lags: p of the VAR.
@@ -80,12 +80,12 @@ class FittedBaselines:
 
     def n_known(self, data: FrameDataModule) -> tuple[int, int]:
         """Return the frames that the baselines of the test are fitted on, and all there are."""
-        lengths = [n for part in ("train", "val") for n in data.sequences(part).lengths]  # type: ignore[arg-type]
+        lengths = [n for part in ("train", "val") for n in data.sequences(part).lengths]
         spans = spread(lengths, self.max_frames)
         return sum(stop - start for _, (start, stop) in spans), sum(lengths)
 
     def fitted(self, data: FrameDataModule, split: str) -> list[Baseline]:
-        """Return the baselines for a part, fitted once on what is known before it."""
+        """Return the baselines for a part, fitted once to the data known before it."""
         if split not in self._fitted:
             known = [sequence.frames for sequence in self.known(data, split)]
             var = VAR.fit(known, self.n_lags, self.ridge)
@@ -118,7 +118,7 @@ def spread(lengths: Sequence[int], n_frames: int) -> list[tuple[int, tuple[int, 
     chosen = np.arange(len(lengths))
     if len(chosen) > most:
         chosen = (np.arange(most) * len(lengths)) // most
-    total = sum(lengths[i] for i in chosen)
+    total = sum(lengths[i] for i in chosen.tolist())
     share = min(n_frames / total, 1.0)
     found = []
     for i in chosen.tolist():

@@ -1,4 +1,4 @@
-"""One page that shows what a model generates beside what is true; it needs no other file.
+"""Write one page that shows generated sequences beside true ones; it needs no other file.
 
 Files are embedded by their ending: ``.html`` as a player in a frame, ``.wav`` as sound, ``.png``
 and ``.gif`` as pictures (a GIF only where there is no player); all others, such as ``.bvh``, are
@@ -40,7 +40,7 @@ class Table(NamedTuple):
 
 
 class SampleSet(NamedTuple):
-    """What was generated at one time: groups of sequences to compare, and metrics of them."""
+    """Sequences that were generated at one time, in groups to compare, with their metrics."""
 
     title: str
     groups: Mapping[str, list[Shown]]
@@ -50,11 +50,11 @@ class SampleSet(NamedTuple):
 def write_gallery(
     path: Path, title: str, facts: Sequence[str], sets: Sequence[SampleSet], pictures: list[Shown]
 ) -> None:
-    """Writes the page.
+    """Write the page.
 
     Args:
         path: file to write; the files shown stand in its folder or below.
-        title: of the page.
+        title: title of the page.
         facts: what to know of the model, in a line.
         sets: the newest first; those after it are folded away.
         pictures: shown after the newest set.
@@ -77,7 +77,7 @@ def write_gallery(
 
 
 class _Page:
-    """Pieces of the page, and what they may still embed."""
+    """Makes the pieces of the page, and counts how much they may still embed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.left = folder, MAX_BYTES

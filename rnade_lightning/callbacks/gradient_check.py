@@ -1,17 +1,28 @@
-"""Are the gradients right? Algorithm, autograd and central differences against each other.
+"""Check the gradients: the path in use, autograd, algorithms and central differences against each
+other.
+
+    in_use      the gradient of the model as it trains (its backend, dtype, device) against the
+                yardstick: Algorithm 1 or 2 in float64, or, where neither applies, autograd through
+                the torch path in float64
+    allowed     the error of ``in_use`` that rounding explains, derived in `path_in_use`
+    algorithm   Algorithm 1 or 2 against autograd through the torch path, both in float64
+    difference  the gradient of the path in use, in float64, against differences of its log p
+
+The row ``log p`` holds the log densities themselves.
 
 Conventions:
-    Everything in float64 on a copy on the CPU. A relative error is the norm of the difference over
-    the larger of the gradient's norm and 1e-8, so that a gradient that is exactly zero (b_alpha at
-    K = 1) is not an error. Central differences are taken in random directions, all entries of a
+    A relative error is the norm of the difference over the larger of the gradient's norm and 1e-8,
+    so that a gradient that is exactly zero (b_alpha at K = 1) is not an error; NaN says that a
+    method does not apply. All is checked without dropout and without the mean heuristic, which is
+    no gradient of anything. Central differences are taken in random directions, all entries of a
     parameter moving at once by +-h and +-h/2, extrapolated to fourth order. Of several h that one
-    counts at which h and h/2 agree best: a kink of ReLU or Laplace between them makes them differ.
+    counts whose result is surest: h and h/2 agree, and both agree with the smallest h. A kink of
+    ReLU or Laplace within h makes them differ.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +32,14 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
+from rnade_lightning.callbacks.path_in_use import LOG_P, measure
+from rnade_lightning.callbacks.path_in_use import gradients as autograd_gradients
 from rnade_lightning.density import SequenceDensity
 from rnade_lightning.gradients import STATES, rnade_gradients, rnn_rnade_gradients
 from rnade_lightning.loaders import as_batch
 from rnade_lightning.rnade import RNADE
 from rnade_lightning.rnn_rnade import RNNRNADE, RecurrentModel
+from rnade_lightning.run_files import going_without, write_csv, write_text
 
 NAMES = ("alpha", "mu", "sigma")
 STEPS = (1e-4, 1e-6, 1e-8)
@@ -37,88 +51,121 @@ class GradientError(RuntimeError):
 
 
 class GradientRow(NamedTuple):
-    """One parameter's check; errors are relative, NaN where a method does not apply."""
+    """The check of one parameter. Errors are relative, and NaN where a method does not apply."""
 
     parameter: str
     norm: float
+    in_use: float  # the path in use against the yardstick
+    allowed: float  # what rounding explains of that
     algorithm: float  # Algorithm 1 or 2 against autograd
-    difference: float  # autograd against central differences
+    difference: float  # the path in use against central differences
 
 
 def gradient_table(
     model: SequenceDensity, frames: Tensor, mask: Tensor | None = None, seed: int = 0
 ) -> list[GradientRow]:
-    """Checks the gradient of every parameter of ``sum log_prob(frames)``.
+    """Check ``log_prob(frames)`` and the gradient of its sum by every parameter.
 
     Args:
-        model: any sequence model. Algorithm 2 applies to an RNN-RNADE with a plain cell; with a GRU
-            or LSTM, Algorithm 1 is taken for RNADE and autograd through the cell.
+        model: any sequence model, as it is used. Algorithm 2 applies to an RNN-RNADE with a plain
+            cell; with a GRU or LSTM, Algorithm 1 is taken for RNADE and autograd through the cell.
         frames: ``(B, T, D)``; a few are enough.
         mask: ``(B, T)``, valid frames.
-        seed: of the random directions.
+        seed: of the random directions and draws.
+
+    Returns:
+        A row for `LOG_P` and one for each parameter.
     """
-    model = copy.deepcopy(model).to("cpu", torch.float64).eval().requires_grad_(True)
-    frames = frames.detach().to("cpu", torch.float64)
-    mask = None if mask is None else mask.cpu()
-    for part in model.modules():  # members of an ensemble too
+    in_use = _copy(model)
+    exact = _copy(model).to("cpu", torch.float64)
+    for part in exact.modules():  # members of an ensemble too
         if isinstance(part, RecurrentModel | RNADE):
             part.backend = "torch"
-        if isinstance(part, RNADE):
-            part.scale_mean_gradient = False
-    by_algorithm = _algorithm_gradients(model, frames, mask)
-    by_autograd = _autograd_gradients(model, frames, mask)
+    given = frames.detach()
+    frames = given.to("cpu", torch.float64)
+    mask = None if mask is None else mask.cpu()
+    by_algorithm = _algorithm_gradients(exact, frames, mask)
+    by_autograd = autograd_gradients(exact, exact.log_prob(frames, mask).sum())
+    yardstick = by_autograd | by_algorithm
+    measured = measure(in_use, exact, frames, mask, yardstick, seed)
+    wide = _copy(in_use).to(torch.float64)
+    device = next(wide.parameters()).device
+    at = frames.to(device), None if mask is None else mask.to(device)
+    gradients = autograd_gradients(wide, wide.log_prob(*at).sum())
     generator = torch.Generator().manual_seed(seed)
-    rows = []
-    for name, parameter in model.named_parameters():
-        g = by_autograd[name]
-        algorithm = _relative(by_algorithm[name] - g, g) if by_algorithm else math.nan
-        difference = _against_differences(model, frames, mask, parameter, g, generator)
-        rows.append(GradientRow(name, g.norm().item(), algorithm, difference))
+    log_p = exact.log_prob(frames, mask).norm().item()
+    error, allowed = (value / max(log_p, 1e-8) for value in measured[LOG_P])
+    rows = [GradientRow(LOG_P, log_p, error, allowed, math.nan, math.nan)]
+    for name, parameter in wide.named_parameters():
+        norm = by_autograd[name].norm().item()
+        error, allowed = (value / max(norm, 1e-8) for value in measured[name])
+        algorithm = math.nan
+        if by_algorithm:
+            algorithm = _relative(by_algorithm[name] - by_autograd[name], by_autograd[name])
+        difference = _against_differences(wide, *at, parameter, gradients[name], generator)
+        rows.append(GradientRow(name, norm, error, allowed, algorithm, difference))
     return rows
 
 
+def _copy(model: SequenceDensity) -> SequenceDensity:
+    """The model as its gradients are checked: without dropout, noise and the mean heuristic."""
+    model = copy.deepcopy(model).eval().requires_grad_(True)
+    for part in model.modules():
+        if isinstance(part, RNADE):
+            part.scale_mean_gradient = False
+    return model
+
+
 def format_table(rows: list[GradientRow]) -> str:
-    """The table as text."""
+    """Return the table as text."""
     width = max(len(row.parameter) for row in rows)
-    head = f"{'parameter':{width}}  {'norm':>9}  algorithm vs autograd  autograd vs difference"
+    head = f"{'parameter':{width}}  {'norm':>9}  {'in use':>8}  {'allowed':>8}  {'algorithm':>9}"
     lines = [
-        f"{r.parameter:{width}}  {r.norm:9.2e}  {r.algorithm:21.1e}  {r.difference:22.1e}"
+        f"{r.parameter:{width}}  {r.norm:9.2e}  {r.in_use:8.1e}  {r.allowed:8.1e}  "
+        f"{r.algorithm:9.1e}  {r.difference:10.1e}"
         for r in rows
     ]
-    return "\n".join([head, *lines])
+    return "\n".join([f"{head}  difference", *lines])
 
 
 def require_correct(
     rows: list[GradientRow], algorithm_tolerance: float = 1e-9, difference_tolerance: float = 1e-5
 ) -> None:
-    """Raises `GradientError` with the name of the first parameter that fails."""
+    """Require that all checks of a table hold.
+
+    Raises:
+        GradientError: one does not; the message names the first parameter that fails.
+    """
     for row in rows:
+        what = row.parameter if row.parameter == LOG_P else f"the gradient of {row.parameter}"
         if not math.isfinite(row.norm):
-            raise GradientError(f"the gradient of {row.parameter} is not finite")
-        if row.algorithm > algorithm_tolerance:
-            raise GradientError(
-                f"{row.parameter}: algorithm and autograd differ by {row.algorithm:.1e}, relative"
-            )
-        if not row.difference <= difference_tolerance:
-            raise GradientError(
-                f"{row.parameter}: autograd and central differences differ by "
-                f"{row.difference:.1e}, relative"
-            )
+            raise GradientError(f"{what} is not finite")
+        for one, other, error, tolerance in (
+            ("algorithm", "autograd", row.algorithm, algorithm_tolerance),
+            ("the path in use", "central differences", row.difference, difference_tolerance),
+            ("the path in use", "its float64 yardstick", row.in_use, row.allowed),
+        ):
+            if error > tolerance:
+                raise GradientError(
+                    f"{row.parameter}: {one} and {other} differ by {error:.1e}, relative; "
+                    f"at most {tolerance:.1e} is rounding"
+                )
 
 
 class GradientCheck(pl.Callback):
-    """Checks the gradients on a float64 copy of the model and a few frames of the batch; stops the
-    run, with the parameter's name, when they disagree or one is not finite. Every check is written
-    to the run folder's ``gradcheck/`` (``by_step.csv`` all of them, ``table.md`` the last) and
-    logged; at the trainer's logging steps, so are the norms of the gradients, by parameter, before
-    clipping (``grad_norm/<parameter>``).
+    """Checks the gradients of the path that trains, on a copy of the model and a few frames of the
+    batch; stops the run, with the parameter's name, when two methods disagree or a gradient is not
+    finite. Every check is written to the run folder's ``gradcheck/`` (``by_step.csv`` all of them,
+    ``table.md`` the last) and logged; at the trainer's logging steps, so are the norms of the
+    gradients, by parameter, before clipping (``grad_norm/<parameter>``).
 
     Args:
         every_n_steps: optimiser steps between two checks; the first comes before the first step.
         n_sequences: sequences of the batch to check on.
         n_frames: first frames of each.
         algorithm_tolerance: largest relative error between Algorithm and autograd.
-        difference_tolerance: largest relative error between autograd and central differences.
+        difference_tolerance: largest relative error between the path in use, in float64, and
+            central differences.
     """
 
     def __init__(
@@ -144,20 +191,22 @@ class GradientCheck(pl.Callback):
         batch, some = as_batch(batch), (slice(self.n_sequences), slice(self.n_frames))
         rows = gradient_table(pl_module.model, batch["frames"][some], batch["mask"][some])
         metrics = {
-            "gradcheck/algorithm": max(row.algorithm for row in rows),
-            "gradcheck/difference": max(row.difference for row in rows),
+            f"gradcheck/{name}": max(getattr(row, name) for row in rows[1:])
+            for name in ("in_use", "algorithm", "difference")
         }
         log_numbers(trainer, metrics)
         log_table(trainer, "gradcheck/table", GradientRow._fields, rows)
         self._steps += [(trainer.global_step, *row) for row in rows]
         if log_dir is not None:
             folder = Path(log_dir, "gradcheck")
-            folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / "by_step.csv", "w", newline="") as file:
-                csv.writer(file).writerows([("step", *GradientRow._fields), *self._steps])
-            note = f"Step {trainer.global_step}. Relative errors; algorithm: against autograd; "
-            note += "difference: autograd against central differences.\n"
-            (folder / "table.md").write_text(f"{markdown(GradientRow._fields, rows)}\n\n{note}")
+            note = (
+                f"Step {trainer.global_step}. Relative errors; in_use: the path in use against "
+                "float64, of which rounding explains what is allowed; algorithm: against autograd; "
+                "difference: the path in use, in float64, against central differences.\n"
+            )
+            with going_without("the table of gradients"):
+                write_csv(folder / "by_step.csv", [("step", *GradientRow._fields), *self._steps])
+                write_text(folder / "table.md", f"{markdown(GradientRow._fields, rows)}\n\n{note}")
         require_correct(rows, *self.tolerances)
 
     def on_before_optimizer_step(
@@ -169,20 +218,6 @@ class GradientCheck(pl.Callback):
         grads = {n: p.grad for n, p in pl_module.model.named_parameters() if p.grad is not None}
         norms = torch._foreach_norm(list(grads.values()))
         pl_module.log_dict({f"grad_norm/{n}": v for n, v in zip(grads, norms, strict=True)})
-
-
-def _log_prob(model: SequenceDensity, frames: Tensor, mask: Tensor | None) -> Tensor:
-    return model.log_prob(frames, mask).sum()
-
-
-def _autograd_gradients(
-    model: SequenceDensity, frames: Tensor, mask: Tensor | None
-) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters())
-    gradients = torch.autograd.grad(
-        _log_prob(model, frames, mask), list(parameters.values()), materialize_grads=True
-    )
-    return dict(zip(parameters, gradients, strict=True))
 
 
 def _algorithm_gradients(
@@ -230,34 +265,41 @@ def _against_differences(
     gradient: Tensor,
     generator: torch.Generator,
 ) -> float:
-    """Relative error of the gradient against central differences along random sign vectors. What
-    the rounding of log p hides counts as a relative error of 1e-5."""
+    """Return the relative error of the gradient against central differences along random signs.
+    What the rounding of log p and kinks hide counts as a relative error of 1e-5."""
+
+    def log_p() -> float:
+        return model.log_prob(frames, mask).sum().item()
 
     def central(direction: Tensor, step: float) -> float:
         start = parameter.clone()
         parameter.copy_(start + step * direction)
-        above = _log_prob(model, frames, mask).item()
+        above = log_p()
         parameter.copy_(start - step * direction)
-        below = _log_prob(model, frames, mask).item()
+        below = log_p()
         parameter.copy_(start)
         return (above - below) / (2 * step)
 
-    resolution = 8 * torch.finfo(gradient.dtype).eps * abs(_log_prob(model, frames, mask).item())
-    rows = []  # derivative by differences, by the gradient, and the rounding of the first
+    resolution = 8 * torch.finfo(gradient.dtype).eps * abs(log_p())
+    rows = []  # derivative by differences, by the gradient, and what the first does not know
     for _ in range(N_DIRECTIONS):
         sign = torch.rand(parameter.shape, generator=generator, dtype=gradient.dtype) - 0.5
-        direction = torch.sign(sign)
-        found = []
+        direction = torch.sign(sign).to(gradient.device)
+        found = []  # by step, the smallest last
         for step in STEPS:
             whole, half = central(direction, step), central(direction, step / 2)
-            rounding = resolution / step
-            found.append((abs(whole - half) + rounding, (4 * half - whole) / 3, rounding))
-        _, slope, rounding = min(found)
-        rows.append((slope, (gradient * direction).sum().item(), rounding))
-    slopes, along, hidden = torch.tensor(rows, dtype=gradient.dtype).T
-    scale = torch.maximum(along.norm(), 1e5 * hidden.norm())
-    return ((slopes - along).norm() / scale.clamp(min=1e-8)).item()
+            found.append(((4 * half - whole) / 3, abs(whole - half) + resolution / step))
+        smallest, _ = found[-1]
+        hidden, slope = min((max(own, abs(slope - smallest)), slope) for slope, own in found)
+        rows.append((slope, (gradient * direction).sum().item(), hidden))
+    slopes, along, hidden_ = torch.tensor(rows, dtype=gradient.dtype).T
+    scale = torch.maximum(along.norm(), 1e5 * hidden_.norm())
+    return _finite((slopes - along).norm() / scale.clamp(min=1e-8))
 
 
 def _relative(difference: Tensor, gradient: Tensor) -> float:
-    return (difference.norm() / gradient.norm().clamp(min=1e-8)).item()
+    return _finite(difference.norm() / gradient.norm().clamp(min=1e-8))
+
+
+def _finite(error: Tensor) -> float:
+    return math.inf if error.isnan() else error.item()

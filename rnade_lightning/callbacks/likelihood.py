@@ -1,4 +1,4 @@
-r"""Where the likelihood comes from, what it has to beat, and whether it means anything.
+r"""Show where the likelihood comes from, what it has to beat, and whether it means anything.
 
 Conventions:
     log p in nats, standardised units. Where frames are a transformation of the data that stretches
@@ -17,7 +17,6 @@ Conventions:
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Sequence
@@ -36,7 +35,8 @@ from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBa
 from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
 from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
-from rnade_lightning.datamodules.core.standardise import Sequences
+from rnade_lightning.datamodules.core.sequences import Sequences
+from rnade_lightning.run_files import going_without, replace_file, write_csv
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Figures:
-    """What is told of some sequences.
+    """Figures of some sequences.
 
     Attributes:
         by_frame: log p ``(T,)`` of every n-th frame, by sequence.
@@ -68,7 +68,7 @@ class Figures:
 
     @property
     def degenerate(self) -> Tensor:
-        """Which features are, ``(D,)``."""
+        """Return which features are degenerate, ``(D,)``."""
         width = 2 * max(self.floor, RESOLUTION)
         peak = -math.log(width * math.sqrt(2 * math.pi))
         return (self.scored > peak).double().mean(0) > 0.5
@@ -77,7 +77,7 @@ class Figures:
 def figures_of(
     model: Any, sequences: Sequence[FrameSequence], first: int, n_frames: int | None = None
 ) -> Figures:
-    """Log p and PIT of sequences ``(T, D)`` of which the frames from ``first`` on are scored.
+    """Return log p and PIT of sequences ``(T, D)``, for the frames from ``first`` on.
 
     Args:
         model: a sequence model.
@@ -124,7 +124,8 @@ def lengths_of(sequences: Sequence[FrameSequence]) -> list[int]:
 
 
 def _terms(model: Any, history: Tensor, x: Tensor) -> Tensor:
-    """Log p by feature; spread evenly where a density has no such terms."""
+    """Return log p by feature; where a density has no such terms, an equal share for each
+    feature."""
     try:
         terms: Tensor = model.feature_log_prob_given(history, x)
     except NotImplementedError:
@@ -133,7 +134,7 @@ def _terms(model: Any, history: Tensor, x: Tensor) -> Tensor:
 
 
 def ks_distance(pit: Tensor) -> Tensor:
-    """Largest distance of the distribution of ``pit (N, ...)`` from the uniform one, ``(...)``.
+    """Return the largest distance of the distribution of ``pit (N, ...)`` from uniform, ``(...)``.
 
     >>> ks_distance(torch.tensor([0.25, 0.75]))
     tensor(0.2500)
@@ -145,11 +146,13 @@ def ks_distance(pit: Tensor) -> Tensor:
 
 
 class Likelihood(pl.Callback):
-    """At every validation, logs ``val/nll_raw`` (nats per frame in the data's own units) and for
-    integer sound ``val/bits_per_sample``. At every fifth, of some frames: KS distance of the PIT
-    (``val/ks``), the number of degenerate features (``val/n_degenerate``, with a warning that names
-    them, once), the floor in use, log p of a few sequences by name (``val/log_p/<sequence>``), and
-    what copying the last frame and a VAR reach (``val/nll_copy_last``, ``val/nll_var``), each flat.
+    """Logs the likelihood, and writes tables and pictures of it. At every validation it logs
+    ``val/nll_raw`` (nats per frame in the data's own units) and, for integer sound,
+    ``val/bits_per_sample``. At every fifth validation it looks at some frames and logs: the KS
+    distance of the PIT (``val/ks``), the number of degenerate features (``val/n_degenerate``, with
+    one warning that names them), the floor in use, and log p of a few sequences by name
+    (``val/log_p/<sequence>``). It also logs, as flat lines, the nats of copying the last frame and
+    of a vector autoregression, VAR (``val/nll_copy_last``, ``val/nll_var``).
 
     After ``test``, and on a schedule, it writes into the run folder's ``likelihood/``: log p of
     every frame and of every feature beside the baselines as CSV, and a picture of both with the
@@ -159,10 +162,10 @@ class Likelihood(pl.Callback):
         n_sequences: longest sequences that are followed by name and drawn.
         every_n_epochs: epochs between two full sets of validation figures; 0 for none.
         every_n_validations: validations between two looks at some of their frames.
-        n_val_frames: frames of such a look, spread over those sequences.
-        max_frames: frames, about, of a full set, spread over all files, and frames that the
-            baselines are fitted on: of the training part, and for the test of the validation part
-            too.
+        n_val_frames: frames of such a look, spread over the sequences.
+        max_frames: about how many frames of a full set are looked at, spread over all files, and
+            how many frames the baselines are fitted to. Those are of the training part and, for the
+            test, of the validation part too.
         n_lags: p of the VAR.
         ridge: its ridge penalty.
     """
@@ -186,6 +189,12 @@ class Likelihood(pl.Callback):
         )
         self._flat: dict[str, float] = {}  # what the baselines reach on them
         self._warned = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"n_validations": self._n_validations, "warned": self._warned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._n_validations, self._warned = state_dict["n_validations"], state_dict["warned"]
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         nll = trainer.callback_metrics.get("val/nll")
@@ -225,6 +234,10 @@ class Likelihood(pl.Callback):
         self._report(trainer, pl_module, "test", "")
 
     def _report(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
+        with going_without("the likelihood by frame and feature"):
+            self._write(trainer, pl_module, split, stem)
+
+    def _write(self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not trainer.is_global_zero or log_dir is None:
             return
@@ -241,6 +254,8 @@ class Likelihood(pl.Callback):
                 " no likelihood to draw (score names the feature)"
             )
             return
+        for name, log_p in found.by_frame.items():
+            data.check_likelihood(name, log_p[-(-first // step) :])
         baselines = self.baselines.fitted(data, split)
         of_baselines = [[_terms_of(v, x.frames, step) for x in sequences] for v in baselines]
         numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)
@@ -257,7 +272,7 @@ class Likelihood(pl.Callback):
         rows = [
             (name, step * t, *v) for name, values in by_frame.items() for t, v in enumerate(values)
         ]
-        _write_csv(folder / f"{stem}by_frame.csv", header, rows)
+        write_csv(folder / f"{stem}by_frame.csv", [header, *rows])
         drawn = sorted(by_frame, key=lambda name: -len(by_frame[name]))[: self.n_sequences]
         some = [row for row in rows if row[0] in drawn and row[1] < step * CHUNK]
         log_table(trainer, "likelihood/by_frame", header, some)
@@ -272,7 +287,7 @@ class Likelihood(pl.Callback):
         by_feature = found.scored.double().mean(0).tolist()
         columns = (data.feature_names, by_feature, *means, ks, found.degenerate.tolist())
         features = [FeatureRow(*row) for row in zip(*columns, strict=True)]
-        _write_csv(folder / f"{stem}by_feature.csv", FeatureRow._fields, features)
+        write_csv(folder / f"{stem}by_feature.csv", [FeatureRow._fields, *features])
         log_table(trainer, "likelihood/by_feature", FeatureRow._fields, features)
 
         picture = folder / f"{stem}likelihood.png"
@@ -283,14 +298,13 @@ class Likelihood(pl.Callback):
         }
         pit = None if found.pit is None else found.pit.flatten().double().cpu().numpy()
         drawn_log_p = {name: by_frame[name][:, 0] for name in drawn}
-        figure = draw_likelihood(
-            drawn_log_p, levels, features, pit, numbers.get("ks", math.nan), found.step
-        )
-        figure.savefig(picture, dpi=110)
+        ks_of_all = numbers.get("ks", math.nan)
+        figure = draw_likelihood(drawn_log_p, levels, features, pit, ks_of_all, found.step)
+        replace_file(picture, lambda file: figure.savefig(file, dpi=110, format="png"))
         log_media(trainer, "likelihood", [picture])
 
     def _numbers(self, found: Figures, data: FrameDataModule) -> dict[str, float]:
-        """KS distance, degenerate features and floor; warns of the features, once."""
+        """Return KS distance, degenerate features and floor; warn of the features, once."""
         collapsed = [
             n for n, d in zip(data.feature_names, found.degenerate.tolist(), strict=True) if d
         ]
@@ -311,7 +325,7 @@ class Likelihood(pl.Callback):
     def _reached(
         self, data: FrameDataModule, split: str, sequences: Sequence[FrameSequence], first: int
     ) -> dict[str, float]:
-        """Nats per frame of the baselines on the scored frames."""
+        """Return the nats per frame of the baselines on the scored frames."""
         if not sequences:
             return {}
         baselines = self.baselines.fitted(data, split)
@@ -326,21 +340,16 @@ class Likelihood(pl.Callback):
 
 
 def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[FrameSequence]:
-    """The longest of the first hundred sequences, cut to an equal share of the frames."""
+    """Return the longest of the first hundred sequences, cut to an equal share of the frames."""
     some = itertools.islice(data.sequences(split), 100)  # type: ignore[arg-type]
     longest = sorted(some, key=lambda sequence: -len(sequence.frames))[:n]
     return [sequence.start(max(n_frames // len(longest), 1)) for sequence in longest]
 
 
 def _terms_of(baseline: Baseline, frames: Tensor, step: int) -> Tensor:
-    """A baseline's log p by feature of every n-th frame; not a number where it has no past."""
+    """Return a baseline's log p by feature of every n-th frame; NaN where it has no past."""
     first, of = baseline.model.n_lags, baseline.model.feature_log_prob
     found = [torch.full((-(-first // step), frames.shape[1]), math.nan, dtype=torch.float64)]
     for start in range(first, len(frames), PIECE):
         found.append(of(frames[start - first : start + PIECE])[-start % step :: step])
     return torch.cat(found)
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[Any]) -> None:
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])

@@ -1,4 +1,4 @@
-"""The picture of a likelihood: over time, by feature, and the calibration."""
+"""Draw a likelihood: over time, by feature, and its calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _BINS = 20
 
 
 class FeatureRow(NamedTuple):
-    """Of one feature, means over the scored frames; log p in nats, given the features before it."""
+    """Means of one feature over the scored frames. Log p, in nats, is given the features before
+    it."""
 
     feature: str
     log_prob: float
@@ -33,7 +34,7 @@ def draw_likelihood(
     ks: float,
     step: int = 1,
 ) -> Figure:
-    """Draws log p over time of a few sequences, log p by feature, and the histogram of the PIT.
+    """Draw log p over time of a few sequences, log p by feature, and the histogram of the PIT.
 
     Args:
         by_frame: log p ``(T,)`` of every n-th frame, nats, by sequence; -inf where there is no

@@ -1,4 +1,4 @@
-"""Numbers, tables and files that a person can look at, to every logger as far as it holds them.
+"""Give numbers, tables and files to every logger, as far as it holds them.
 
     logger         numbers  tables           files, by their ending
     W&B            yes      Table            .png Image, .gif Video, .wav Audio, .html Html
@@ -24,7 +24,7 @@ KINDS = {".png": "image", ".gif": "video", ".wav": "audio", ".html": "html"}
 
 
 def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float]) -> None:
-    """Numbers by key, to every logger."""
+    """Log numbers by key, to every logger."""
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             logger.log_metrics(dict(numbers), trainer.global_step)
@@ -33,7 +33,7 @@ def log_numbers(trainer: pl.Trainer, numbers: Mapping[str, float]) -> None:
 def log_table(
     trainer: pl.Trainer, key: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """A table, to the loggers that have them."""
+    """Log a table, to the loggers that have tables."""
     data = [list(row) for row in rows]
     for logger in _loggers(trainer):
         if isinstance(logger, WandbLogger):
@@ -44,8 +44,8 @@ def log_table(
 
 
 def log_media(trainer: pl.Trainer, key: str, paths: Iterable[Path]) -> None:
-    """Files, under ``<key>/image``, ``video``, ``audio`` or ``html`` by their ending; others are
-    passed over."""
+    """Log files under ``<key>/image``, ``video``, ``audio`` or ``html`` by their ending; pass over
+    all others."""
     for path in paths:
         if path.suffix not in KINDS:
             continue
@@ -58,7 +58,7 @@ def log_media(trainer: pl.Trainer, key: str, paths: Iterable[Path]) -> None:
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table as text; numbers to four digits.
+    """Return a table as text; numbers have four digits.
 
     >>> print(markdown(("name", "norm"), [("W", 0.123456)]))
     | name | norm |
@@ -94,8 +94,8 @@ def _to_wandb(logger: WandbLogger, key: str, path: Path, step: int) -> None:
 
 
 def _to_tensorboard(logger: TensorBoardLogger, key: str, path: Path, step: int) -> None:
-    """The file's bytes as they are: TensorBoard's own writers would decode and encode again, and
-    lose the motion of a GIF."""
+    """Write the bytes of a file as they are. TensorBoard's own writers would decode and encode them
+    again, and lose the motion of a GIF."""
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     if path.suffix in (".png", ".gif"):

@@ -1,4 +1,4 @@
-"""What ``predict`` leaves: the one-step mean and log p of every frame, a file for each sequence."""
+"""Write what ``predict`` leaves: one-step mean and log p of every frame, a file a sequence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact resumption: the random states are part of the checkpoint."""
+"""Resume exactly: the random states are part of the checkpoint."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+
+from rnade_lightning.ranks import of_every_rank, of_this_rank
 
 
 class RandomState(pl.Callback):
-    """Saves the random states of Python, NumPy and torch in every checkpoint, and sets them again
-    before training goes on. With the order of an epoch a function of its seed and number (the data
-    module's part), a run that was killed and resumed ends in the weights of one that was not."""
+    """Saves the random states of Python, NumPy and torch, of every rank, in every checkpoint, and
+    sets them again before training goes on. The data module's order of an epoch depends on its seed
+    and number only. So a run that was killed and resumed ends with the same weights as one that was
+    not."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
+        return {"ranks": of_every_rank(self._state())}
+
+    def _state(self) -> dict[str, Any]:
         name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002  the state others draw from
         return {
             "python": random.getstate(),
@@ -33,7 +40,10 @@ class RandomState(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._loaded is None:
             return
-        state, self._loaded = self._loaded, None
+        state, self._loaded = of_this_rank(self._loaded["ranks"]), None
+        if state is None:
+            rank_zero_warn("the number of devices has changed: random states are drawn anew")
+            return
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
         name, keys, *rest = state["numpy"]

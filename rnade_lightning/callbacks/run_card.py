@@ -1,4 +1,4 @@
-"""What a run was made of: data, code, environment; and which W&B run it belongs to."""
+"""Write what a run was made of: data, code, environment, and the W&B run it belongs to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import WandbLogger
+
+from rnade_lightning.run_files import going_without, write_text
 
 
 class RunCard(pl.Callback):
@@ -53,13 +55,14 @@ class RunCard(pl.Callback):
                 logger.log_hyperparams(card | config)
                 self._wandb_id = logger.version
         card["wandb_id"] = self._wandb_id
-        Path(log_dir).mkdir(parents=True, exist_ok=True)
-        Path(log_dir, "run.json").write_text(json.dumps(card, indent=2, default=str) + "\n")
+        with going_without("run.json"):
+            text = json.dumps(card, indent=2, default=str)
+            write_text(Path(log_dir, "run.json"), text + "\n")
 
 
 def code_version() -> dict[str, str | None]:
-    """The package's version, and the commit of the checkout that it is run from, if it is one;
-    ``-dirty`` marks changes since."""
+    """Return the package's version, and the commit of the checkout that it runs from, if there is
+    one. ``-dirty`` marks changes since that commit."""
     here = Path(__file__)
 
     def git(*arguments: str) -> str | None:
@@ -78,7 +81,7 @@ def code_version() -> dict[str, str | None]:
 
 
 def environment() -> dict[str, str | int]:
-    """Versions and hardware that a result may depend on."""
+    """Return the versions and the hardware that a result may depend on."""
     found: dict[str, str | int] = {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,10 +1,11 @@
-"""Generated sequences, as files that a person can play, and a page that shows them beside truth."""
+"""Write generated sequences as files to play, and a page that shows them beside true ones."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
 from rnade_lightning.callbacks.media import log_media, log_numbers
+from rnade_lightning.run_files import going_without, write_text
 
 
 class _Drawn(NamedTuple):
@@ -30,27 +32,28 @@ class _Drawn(NamedTuple):
 
 
 class Samples(pl.Callback):
-    """Writes, into the run folder's ``samples/``: free-running samples, and of held-out sequences
-    the continuation, the sequence itself, and the predictive mean of every frame given those before
-    it. On a schedule during ``fit`` (validation data) and after ``test`` (test data). Each time
-    ``samples/index.html`` shows them all, newest first; the files and their metrics go to the
-    loggers too. Draws come from a generator of its own.
+    """Writes into the run folder's ``samples/``: samples from nothing, and three files for each
+    held-out sequence: its continuation, the sequence itself, and the predictive mean of every frame
+    given those before it. It does so on a schedule during ``fit`` (validation data) and after
+    ``test`` (test data). Each time ``samples/index.html`` shows them all, newest first. The files
+    and their metrics go to the loggers too. Draws come from a generator of its own.
 
     Args:
         every_n_epochs: epochs between two sets during ``fit``; 0 for none.
-        n_frames: frames of each sample.
-        n_prefix: frames of the held-out sequence that a continuation is given, at most half of it.
+        n_frames: frames of each sample; 150, or 3 seconds of sound, if not given.
+        n_prefix: frames of the held-out sequence that a continuation is given, at most half of it;
+            a fifth of ``n_frames`` if not given.
         n_samples: free-running samples.
         n_sequences: held-out sequences to continue, longest first.
-        n_mean: draws of each frame's prefix behind the predictive mean.
-        seed: of the draws.
+        n_mean: draws that estimate the predictive mean of each frame.
+        seed: seed of the draws.
     """
 
     def __init__(
         self,
         every_n_epochs: int = 0,
-        n_frames: int = 150,
-        n_prefix: int = 30,
+        n_frames: int | None = None,
+        n_prefix: int | None = None,
         n_samples: int = 2,
         n_sequences: int = 1,
         n_mean: int = 20,
@@ -65,14 +68,18 @@ class Samples(pl.Callback):
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
             title = f"Epoch {epoch}, step {trainer.global_step}, validation data"
-            self._write(trainer, pl_module, "val", f"epoch{epoch:04d}", title)
+            self._show(trainer, pl_module, "val", f"epoch{epoch:04d}", title)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         title = "Test data"
         if trainer.ckpt_path:
             found = torch.load(str(trainer.ckpt_path), map_location="cpu", weights_only=True)
             title += f", weights of epoch {found['epoch'] + 1}, step {found['global_step']}"
-        self._write(trainer, pl_module, "test", "test", title)
+        self._show(trainer, pl_module, "test", "test", title)
+
+    def _show(self, *what: Any) -> None:
+        with going_without("generated sequences"):
+            self._write(*what)
 
     def _write(
         self, trainer: pl.Trainer, pl_module: Any, split: str, stem: str, title: str
@@ -97,10 +104,10 @@ class Samples(pl.Callback):
             groups.setdefault(drawn.group, []).append(Shown(drawn.title, drawn.note, paths))
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
-                log_p = model.log_prob(drawn.frames[None]).mean().item()
-            metrics[drawn.kind] = {"log_prob": log_p} | data.metrics(frames)
+                log_p = model.log_prob(drawn.frames[None])[0].cpu() + data.log_jacobian(frames)
+            metrics[drawn.kind] = {"log_prob": log_p.mean().item()} | data.metrics(frames)
         model.train(was_training)
-        (folder / f"{stem}_metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        write_text(folder / f"{stem}_metrics.json", json.dumps(metrics, indent=2) + "\n")
         log_numbers(trainer, {
             f"samples/{kind}/{key}": value
             for kind, numbers in metrics.items()
@@ -120,23 +127,27 @@ class Samples(pl.Callback):
         generator = torch.Generator(device).manual_seed(self.seed)
         some = itertools.islice(data.sequences(split), 100)
         held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
-        drawn = model.sample(self.n_frames, self.n_samples, generator=generator)[0]
+        n_frames, prefix_length = lengths(data, self.n_frames, self.n_prefix)
+        drawn = model.sample(n_frames, self.n_samples, generator=generator)[0]
         for i, sequence in enumerate(held_out):
             name, frames = sequence
-            truth = frames[: self.n_prefix + self.n_frames].to(device)
-            n_prefix = min(self.n_prefix, max(len(truth) // 2, 1))
+            truth = frames[: prefix_length + n_frames].to(device)
+            n_prefix = min(prefix_length, max(len(truth) // 2, 1))
             prefix = truth[:n_prefix]
-            more = model.sample(self.n_frames, prefix=prefix[None], generator=generator)[0, 0]
-            mean = model.predictive_mean(truth[None], n_samples=self.n_mean, generator=generator)[0]
+            more = model.sample(n_frames, prefix=prefix[None], generator=generator)[0, 0]
             group = f"{name}, held out"
-            given = f"{n_prefix} frames ({n_prefix / data.frame_rate:.2g} s) given, the rest drawn"
+            given = f"{n_prefix / data.frame_rate:.2g} s ({n_prefix} frames) given, the rest drawn"
             for kind, title, note, shown, n in (
                 ("truth", "Truth", "as it was recorded", truth, len(truth)),
                 ("continuation", "Continued", given, torch.cat((prefix, more)), n_prefix),
-                ("one_step", "One step ahead", "the mean of every frame, given the past", mean, 0),
             ):
-                raw = np.asarray(sequence.raw[:n]) if n and sequence.raw is not None else None
+                raw = None if sequence.raw is None else np.asarray(sequence.raw[:n])
                 yield _Drawn(group, _numbered(kind, i), title, note, shown, raw)
+            if data.plays_one_step:
+                drawing = {"n_samples": self.n_mean, "generator": generator}
+                mean = model.predictive_mean(truth[None], **drawing)[0]
+                title, note = "One step ahead", "the mean of every frame, given the past"
+                yield _Drawn(group, _numbered("one_step", i), title, note, mean)
         for i, frames in enumerate(drawn):
             title = f"Sample {i + 1}"
             yield _Drawn("From nothing", _numbered("free", i), title, "free-running", frames)
@@ -150,12 +161,20 @@ class Samples(pl.Callback):
         ]
 
 
+def lengths(data: Any, n_frames: int | None, n_prefix: int | None) -> tuple[int, int]:
+    """Return the frames of a sample and of a prefix, where they are not given: at least as long as
+    a person needs to judge such data."""
+    if n_frames is None:
+        n_frames = max(150, math.ceil(data.least_seconds * data.frame_rate))
+    return n_frames, max(n_frames // 5, 1) if n_prefix is None else n_prefix
+
+
 def _numbered(kind: str, i: int) -> str:
     return kind if i == 0 else f"{kind}_{i + 1}"
 
 
 def _metrics_table(metrics: dict[str, dict[str, float]]) -> Table:
-    """A row a sequence, and one for the data where a metric is known of them."""
+    """Return one row a sequence, and one for the data where a metric of them is known."""
     keys = list(dict.fromkeys(key for numbers in metrics.values() for key in numbers))
     columns = [key for key in keys if not key.endswith("_of_data")]
     rows: list[list[Any]] = [
@@ -170,7 +189,7 @@ def _metrics_table(metrics: dict[str, dict[str, float]]) -> Table:
 
 
 def _comparison(run: Path) -> list[Table]:
-    """The table of the comparison after ``test``, if there is one in the run folder."""
+    """Return the table of the comparison after ``test``, if the run folder has one."""
     path = run / "comparison.csv"
     if not path.is_file():
         return []

@@ -82,5 +82,5 @@ class Plain(Cell):
         self.register_buffer("b_rec", torch.zeros(n_recurrent), persistent=False)
 
     def drive(self, x: Tensor, u: Tensor) -> Tensor:
-        """Return what s is taken of, ``(B, R)``."""
+        """Return the number that s is applied to, ``(B, R)``."""
         return x @ self.W_in.T + u @ self.W_rec.T + self.b_h

@@ -17,7 +17,7 @@ class Sigmoid(Plain):
         return torch.sigmoid(self.drive(x, u))
 
     def forward(self, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """As a hyperbolic tangent cell of v = 2 u - 1, since s(z) = (1 + tanh(z / 2)) / 2."""
+        """Run as a hyperbolic tangent cell of v = 2 u - 1, since s(z) = (1 + tanh(z / 2)) / 2."""
         W_in, W_rec, b_h, b_rec = (getattr(self, name) for name in self.kernel_weights)
         weights = (W_in / 2, W_rec / 4, b_h / 2 + W_rec.sum(1) / 4, b_rec)
         start = (2 * u - 1)[None].contiguous()

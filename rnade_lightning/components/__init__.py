@@ -94,25 +94,25 @@ class Component(ABC):
 
     @property
     def standard_variance(self) -> float:
-        """Variance of the standard density, inf or nan where it has none. A class may go without;
-        variances of what is made of it are then refused."""
+        """Return the variance of the standard density, inf or nan where it has none. A class may go
+        without; then the variance of a mixture of it is refused."""
         raise NotImplementedError(
-            f"the component {self.name} does not say its variance: give its class a "
-            "standard_variance"
+            f"the component {self.name} does not define its variance: add "
+            "standard_variance to its class"
         )
 
     def censored_variance(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Return the variance of censored values. A class may go without, as above."""
         raise NotImplementedError(
-            f"the component {self.name} does not say its variance when it is censored: give its "
-            "class a censored_variance"
+            f"the component {self.name} does not define its variance when it is censored: add "
+            "censored_variance to its class"
         )
 
     # ------------------------------------------------------------------ what follows
 
     @property
     def name(self) -> str:
-        """Short name of a component of this package, path of any other."""
+        """Return the short name of a component of this package, or the path of any other."""
         package, _, name = type(self).__module__.rpartition(".")
         return name if package == __name__ else public_path(type(self))
 
@@ -131,7 +131,7 @@ class Component(ABC):
         return torch.where(low | high, self.log_tail(torch.where(high, r, -r)), inside)
 
     def log_prob_slopes(self, x: Tensor, mu: Tensor, log_sigma: Tensor) -> tuple[Tensor, ...]:
-        """Return the derivatives of `log_prob` by mu, by log sigma, and by what is `further`."""
+        """Return the derivatives of `log_prob` by mu, by log sigma, and by each of `further`."""
         inverse = torch.exp(-log_sigma)
         r = (x - mu) * inverse
         slope = self.slope(r)
@@ -164,7 +164,7 @@ class Component(ABC):
     def log_mass_slopes(
         self, low: Tensor, high: Tensor, mu: Tensor, log_sigma: Tensor
     ) -> tuple[Tensor, ...]:
-        """Return the derivatives of `log_mass` by mu, by log sigma, and by what is `further`."""
+        """Return the derivatives of `log_mass` by mu, by log sigma, and by each of `further`."""
         log_mass = self.log_mass(low, high, mu, log_sigma)
         inverse = torch.exp(-log_sigma)
         ends = ((low - mu) * inverse, (high - mu) * inverse)
@@ -175,8 +175,8 @@ class Component(ABC):
     def _ends(
         self, low: Tensor, high: Tensor, mu: Tensor, log_sigma: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The interval in units of r, turned into the upper half where it lies below the mean:
-        differences of small tails keep their digits, those of numbers near 1 do not."""
+        """Return the interval in units of r, turned into the upper half where it lies below the
+        mean. Differences of small tails keep their digits; those of numbers near 1 do not."""
         inverse = torch.exp(-log_sigma)
         a, b = (low - mu) * inverse, (high - mu) * inverse
         turned = a + b < 0
@@ -189,8 +189,8 @@ class Component(ABC):
         return torch.where(r < 0, tail, 1 - tail)
 
     def in_jumps(self, cdf: Tensor, x: Tensor) -> Tensor:
-        """Return a distribution function ``(...)`` of values ``x (...)`` which is uniform for the
-        density's own draws: on a bound, where it jumps, a point of the jump, from a fixed seed."""
+        """Return a distribution function ``(...)`` at values ``x (...)``, uniform for the density's
+        own draws. On a bound, where it jumps, take a point of the jump, from a fixed seed."""
         if not self.atoms:
             return cdf
         low, high = self._on_bounds(x)
@@ -210,7 +210,7 @@ class Component(ABC):
         """Return the variances of censored values, of the shape of ``log_sigma``.
 
         Raises:
-            NotImplementedError: the class does not say its variance.
+            NotImplementedError: the class does not define its variance.
         """
         if self.atoms:
             return self.censored_variance(mu, log_sigma)
@@ -258,5 +258,6 @@ def component_names() -> list[str]:
 
 
 def _log1mexp(x: Tensor) -> Tensor:
-    """log(1 - e^x) for x below 0 (Maechler 2012, *Accurately computing log(1 - exp(-|a|))*)."""
+    """Return log(1 - e^x) for x below 0 (Maechler 2012, *Accurately computing log(1 -
+    exp(-|a|))*)."""
     return torch.where(x > -math.log(2), torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))

@@ -46,7 +46,7 @@ class StudentT(Component):
 
     @property
     def standard_variance(self) -> float:
-        """nu / (nu - 2) above 2 degrees of freedom; inf above 1, nan at 1 and below."""
+        """Return nu / (nu - 2) above 2 degrees of freedom; inf above 1, nan at 1 and below."""
         if self.df > 2:
             return self.df / (self.df - 2)
         return math.inf if self.df > 1 else math.nan
@@ -82,7 +82,7 @@ class StudentT(Component):
 
 
 def _gauss_jacobi(n: int, exponent: float) -> tuple[Tensor, Tensor]:
-    """Nodes and weights ``(n,)`` of the Gauss rule for q^exponent on (0, 1), float64."""
+    """Return nodes and weights ``(n,)`` of the Gauss rule for q^exponent on (0, 1), float64."""
     b, k = exponent, torch.arange(1, n, dtype=torch.float64)
     # recurrence of the Jacobi polynomials of (1 + t)^b on (-1, 1)
     diagonal = torch.cat(

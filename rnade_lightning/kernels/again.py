@@ -1,4 +1,4 @@
-"""Derivatives of gradients: where a backward pass of compiled code is itself to be differentiated,
+"""Differentiate gradients: where a backward pass of compiled code is itself to be differentiated,
 it is taken through torch operations instead."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-r"""log p of frames and its gradient in torch operations, on any device: Algorithm 1 over blocks of
-features.
+r"""Compute log p of frames and its gradient in torch operations, on any device: Algorithm 1 over
+blocks of features.
 
 Inside a block of features the running sums $a_d$ are one cumulative sum, all outputs one
 batched product, and the densities one elementwise pass: about 20 operations a block of 16 features
@@ -29,22 +29,22 @@ N_NUMBERS = 1 << 24
 
 
 def log_prob(problem: Problem) -> Tensor:
-    """Log density ``(N,)`` of the frames of a `Problem`."""
+    """Return the log density ``(N,)`` of the frames of a `Problem`."""
     out = [problem.x.new_zeros(0)]
+    lowest = torch.finfo(problem.x.dtype).min  # below it, logsumexp has no gradient
     for part in _parts(problem):
         log_p, a = problem.x.new_zeros(part.stop - part.start), _start(problem, part)
         for features in _feature_blocks(problem):
             block = _block(problem, part, features, a)
             log_q = block.log_alpha + _log_phi(problem, block)
-            log_p = log_p + torch.logsumexp(log_q, -1).sum(0)
+            log_p = log_p + torch.logsumexp(log_q.clamp(min=lowest), -1).sum(0)
             a = block.a_next
-        out.append(log_p)
+        out.append(log_p.masked_fill(log_p <= lowest, -math.inf))
     return torch.cat(out)
 
 
 def gradients(problem: Problem, weight: Tensor) -> list[Tensor]:
-    """Gradients of ``sum_n weight_n log p(x_n)``, in the order of
-    `Gradients`."""
+    """Return the gradients of ``sum_n weight_n log p(x_n)``, in the order of `Gradients`."""
     total = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in problem[:9]]
     for part in _parts(problem):
         starts, a = [], _start(problem, part)
@@ -60,7 +60,7 @@ def gradients(problem: Problem, weight: Tensor) -> list[Tensor]:
 
 
 class _Block(NamedTuple):
-    """What the features of a block are predicted to be."""
+    """The mixtures that are predicted for the features of a block."""
 
     a: Tensor  # (d, n, H)
     a_next: Tensor  # (n, H), behind the block
@@ -123,16 +123,20 @@ def _block_gradients(
     p: Problem, weight: Tensor, part: slice, features: slice, a: Tensor, delta: Tensor,
     total: list[Tensor],
 ) -> Tensor:  # fmt: skip
-    """Adds the block's gradients to ``total``; returns delta in front of the block."""
+    """Add the block's gradients to ``total``; return delta in front of the block."""
     d_x, d_y, d_u, d_W, _, d_rho, d_P, d_b, d_biases = total
     H, K, w = p.W.shape[1], p.K, weight[:, None]
     block = _block(p, part, features, a)
-    pi = torch.softmax(block.log_alpha + _log_phi(p, block), -1)
+    log_q = block.log_alpha + _log_phi(p, block)
+    lost = log_q == -math.inf  # what is out of reach has gradient 0, but may lie at infinity
+    pi = torch.softmax(log_q, -1)
+    pi = (w * pi).masked_fill(lost, 0.0)  # responsibility times weight
     given = block.value, block.mu, block.log_sigma
     slope, spread, *_ = p.options.component.log_prob_slopes(*given)
-    d_mu = w * pi * slope
-    d_sigma = w * pi * spread * torch.exp(block.z_sigma - block.log_sigma)
-    d_z = torch.cat((w * (pi - torch.exp(block.log_alpha)), d_mu, d_sigma), -1)  # (d, n, 3 K)
+    d_alpha = torch.addcmul(pi, block.log_alpha.exp(), pi.sum(-1, keepdim=True), value=-1)
+    d_mu = (pi * slope).masked_fill(lost, 0.0)
+    d_sigma = (pi * spread).masked_fill(lost, 0.0) * torch.exp(block.z_sigma - block.log_sigma)
+    d_z = torch.cat((d_alpha, d_mu, d_sigma), -1)  # (d, n, 3 K)
     d_y[part, features] = -d_mu.sum(-1).T
     d_b[features, : 3 * K] += d_z.sum(1)
     if len(p.biases):

@@ -1,4 +1,4 @@
-r"""log p of frames as one operation whose backward is Algorithm 1, compiled for the CPU.
+r"""Compute log p of frames as one operation whose backward is Algorithm 1, compiled for the CPU.
 
 Nothing of size N D H or N D K is stored: forward keeps its inputs, backward computes again what it
 needs, and biases that a recurrent state sets stay a product (`StateParams`). On other devices, and
@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnade_lightning.density import Params, StateParams, on_cpu
+from rnade_lightning.density import on_cpu
 from rnade_lightning.kernels import blocks
 from rnade_lightning.kernels.again import differentiable_gradients, differentiated_again
 from rnade_lightning.kernels.lanes import (
@@ -54,6 +54,7 @@ from rnade_lightning.kernels.mixture import (
     units,
 )
 from rnade_lightning.kernels.problem import Gradients, Options, Problem
+from rnade_lightning.parameters import Params, StateParams
 
 STRIDE = 16
 """Features between two values of a that are kept; subtraction alone loses digits."""
@@ -74,7 +75,7 @@ _IS_RELU = {"sigmoid": False, "relu": True}  # the compiled units
 def _log_prob(  # type: ignore[no-untyped-def]
     x, y, u, W, c, rho, P, b, biases, K, first, last, laplace, relu, floor, low, high, out, width
 ):
-    """log p of frames ``(N,)`` into ``out``.
+    """Write log p of frames ``(N,)`` into ``out``.
 
     ``x``, ``y`` (N, D); ``u`` (N, R); ``W`` (D, H); ``P`` (D, C, H + R), C at least 3 K; ``b``
     (D, C); ``biases`` (N, D, 3 K), added to b, or empty; the state reaches the outputs from
@@ -117,7 +118,8 @@ def _gradients(  # type: ignore[no-untyped-def]
     x, y, u, W, c, rho, P, b, biases, K, first, last, laplace, relu, floor, low, high, weight,
     width, d_x, d_y, d_u, d_W, d_c, d_rho, d_P, d_b, d_biases,
 ):  # fmt: skip
-    """Algorithm 1: gradients of sum_n weight_n log p(x_n), those of parameters added up.
+    """Compute the gradients of sum_n weight_n log p(x_n) by Algorithm 1, and sum those of
+    parameters.
 
     Arguments as in `_log_prob`; ``weight`` (N,); gradients in the shape of what they are of.
     """
@@ -200,7 +202,7 @@ def _gradients(  # type: ignore[no-untyped-def]
 
 
 def log_prob(problem: Any) -> Tensor:
-    """Log density ``(N,)`` of the frames of a `Problem`."""
+    """Return the log density ``(N,)`` of the frames of a `Problem`."""
     frames, shared, options = _arguments(problem)
     out = problem.x.new_empty(len(problem.x))
 
@@ -213,8 +215,7 @@ def log_prob(problem: Any) -> Tensor:
 
 
 def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
-    """Gradients of ``sum_n weight_n log p(x_n)``, in the order of
-    `Gradients`."""
+    """Return the gradients of ``sum_n weight_n log p(x_n)``, in the order of `Gradients`."""
     frames, shared, options = _arguments(problem)
     by_frame = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in frames]
     by_part: dict[int, list[Tensor]] = {}
@@ -237,7 +238,8 @@ def gradients(problem: Any, weight: Tensor) -> list[Tensor]:
 
 
 def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any, ...]]:
-    """What is by frame, what all frames share, and plain numbers, as the compiled code takes it."""
+    """Return the arguments of the compiled code: by frame, shared by all frames, and plain
+    numbers."""
     shared = [as_array(t) for t in problem[3:8]]
     component, relu, floor = problem.options
     low, high = component.atoms or (-math.inf, math.inf)
@@ -248,12 +250,12 @@ def _arguments(problem: Any) -> tuple[list[Tensor], list[np.ndarray], tuple[Any,
 
 
 def as_array(t: Tensor) -> np.ndarray:
-    """The tensor's numbers, contiguous; the same memory where they are so already."""
-    return t.detach().contiguous().numpy()
+    """Return the tensor's numbers in one piece; the same memory where they already are."""
+    return t.detach().resolve_neg().contiguous().numpy()
 
 
 def in_parts(n: int, run: Callable[[slice, int], None], share: int = SHARE) -> None:
-    """Calls ``run`` with runs of the n frames, one a thread and none below ``share`` frames, and
+    """Call ``run`` with runs of the n frames, one a thread and none below ``share`` frames, and
     with the width of their blocks."""
     n_parts = min(torch.get_num_threads(), max(n // share, 1))
     size = -(-n // n_parts)
@@ -269,7 +271,7 @@ def in_parts(n: int, run: Callable[[slice, int], None], share: int = SHARE) -> N
 
 @cache
 def _threads(pid: int, n: int) -> ThreadPoolExecutor:
-    """Threads of this process; those of a parent are not there after a fork."""
+    """Return the threads of this process. A parent's threads do not survive a fork."""
     return ThreadPoolExecutor(n, thread_name_prefix="rnade")
 
 
@@ -277,7 +279,7 @@ def _threads(pid: int, n: int) -> ThreadPoolExecutor:
 
 
 def frame_log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
-    """Log density ``(...)`` of frames, as `RNADE.log_prob`.
+    """Return the log density ``(...)`` of frames, as `RNADE.log_prob`.
 
     Args:
         rnade: the density.
@@ -351,7 +353,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _kernel(problem: Problem) -> Any:
-    """This file, or `blocks` on other devices and for components without compiled code."""
+    """Return this file, or `blocks` on other devices and for components without compiled code."""
     kernel = problem.options.component.kernel
     if kernel is None or not on_cpu(problem.x):
         return blocks
@@ -364,7 +366,7 @@ def _pack(
     options: Options, K: int, x: Tensor, y: Tensor, u: Tensor, W: Tensor, c: Tensor, rho: Tensor,
     *rest: Any,
 ) -> Problem:  # fmt: skip
-    """Pack the inputs of `_LogProb`; ``rest`` is V, biases and U of alpha, mu and sigma, U None
+    """Pack the inputs of `_LogProb`. ``rest`` is V, biases and U of alpha, mu and sigma; U is None
     where the state does not reach."""
     V, biases, U = rest[:3], rest[3:6], rest[6:]
     D, H = W.shape

@@ -12,12 +12,13 @@ import numpy as np
 
 from rnade_lightning.kernels.lanes import add_product, exp, log, subroutine
 
+_LARGE = 64.0
 _HALF_LOG_2PI, _LOG_2 = 0.5 * math.log(2 * math.pi), math.log(2)
 
 
 @subroutine
 def to_lanes(lanes, rows, first):  # type: ignore[no-untyped-def]
-    """Frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
+    """Copy frames ``rows (N, M)`` from ``first`` on into ``lanes (M, n)``; 0 beyond the last."""
     n_rows = min(lanes.shape[1], rows.shape[0] - first)
     for n in range(n_rows):
         for m in range(rows.shape[1]):
@@ -35,7 +36,7 @@ def from_lanes(rows, lanes, first):  # type: ignore[no-untyped-def]
 
 @subroutine
 def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
-    """a += sign x_d W_d."""
+    """Move a on by a feature: a += sign x_d W_d."""
     for i in range(a.shape[0]):
         w_i = sign * w[i]
         for n in range(a.shape[1]):
@@ -44,7 +45,7 @@ def advance(a, w, x, sign):  # type: ignore[no-untyped-def]
 
 @subroutine
 def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
-    """h = s(rho a)."""
+    """Compute the hidden units, h = s(rho a)."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
     for i in range(a.shape[0]):
         if relu:
@@ -58,7 +59,7 @@ def units(h, a, rho, relu):  # type: ignore[no-untyped-def]
 
 @subroutine
 def outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
-    """z = P_u u + b; the state reaches the outputs from ``first`` to ``last``."""
+    """Compute z = P_u u + b; the state reaches the outputs from ``first`` to ``last``."""
     for k in range(z.shape[0]):
         z[k] = b[k]
     if u.shape[0]:
@@ -67,7 +68,7 @@ def outputs(z, b, P, u, K, first, last):  # type: ignore[no-untyped-def]
 
 @subroutine
 def floored_log_scales(z, floor, K):  # type: ignore[no-untyped-def]
-    """The outputs of sigma become log(f + exp z)."""
+    """Replace the outputs of sigma by log(f + exp z)."""
     for k in range(2 * K, 3 * K):
         for n in range(z.shape[1]):
             v = z[k, n]
@@ -75,8 +76,25 @@ def floored_log_scales(z, floor, K):  # type: ignore[no-untyped-def]
 
 
 @subroutine
+def shift_large(z, top):  # type: ignore[no-untyped-def]
+    """Outputs of alpha so large that they would swallow what is added to them lose their maximum,
+    which changes no weight. ``top (n,)`` is for work."""
+    large = z.dtype.type(_LARGE)
+    top[:] = z[0]
+    for k in range(1, z.shape[0]):
+        for n in range(z.shape[1]):
+            top[n] = top[n] if top[n] > z[k, n] else z[k, n]
+    for n in range(z.shape[1]):
+        top[n] = top[n] if abs(top[n]) > large else 0
+    for k in range(z.shape[0]):
+        for n in range(z.shape[1]):
+            z[k, n] -= top[n]
+
+
+@subroutine
 def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
-    """q_k become exp(q_k - max q), ``total`` their sum, ``top`` the maximum."""
+    """Replace q_k by exp(q_k - max q); ``total`` becomes their sum, ``top`` the maximum. Where the
+    maximum is -inf, all become 0."""
     for n in range(q.shape[1]):
         top[n] = q[0, n]
         total[n] = 0
@@ -85,7 +103,8 @@ def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
             top[n] = top[n] if top[n] > q[k, n] else q[k, n]
     for k in range(K):
         for n in range(q.shape[1]):
-            q[k, n] = exp(q[k, n] - top[n])
+            from_top = q[k, n] - top[n]
+            q[k, n] = exp(q[k, n] if top[n] == -np.inf else from_top)
             total[n] += q[k, n]
 
 
@@ -93,10 +112,11 @@ def normalise(q, total, top, K):  # type: ignore[no-untyped-def]
 def mixture(  # type: ignore[no-untyped-def]
     z, x, y, q, row, K, floor, low, high, laplace, log_p, weight, derive
 ):
-    """Adds log p(y_d) to ``log_p (n,)``, or (``derive``) turns the outputs z into the gradient of
-    weight log p(y_d) by them, and ``row[0]`` into its gradient by y. Frames whose ``x`` lies on a
+    """Add log p(y_d) to ``log_p (n,)``. With ``derive``, replace the outputs z by the gradient of
+    weight log p(y_d) by them, and ``row[0]`` by its gradient by y. Frames whose ``x`` lies on a
     bound are censored there."""
-    one, half, bounded = z.dtype.type(1), z.dtype.type(0.5), low > -np.inf
+    zero, one, half = z.dtype.type(0), z.dtype.type(1), z.dtype.type(0.5)
+    bounded = low > -np.inf
     log_2, constant = z.dtype.type(_LOG_2), z.dtype.type(_HALF_LOG_2PI)
     if floor > 0:
         if derive:  # d log sigma / d z, of which the product below makes use
@@ -104,6 +124,7 @@ def mixture(  # type: ignore[no-untyped-def]
                 for n in range(z.shape[1]):
                     q[k - K, n] = z[k, n]
         floored_log_scales(z, floor, K)
+    shift_large(z[:K], row[0])
     for k in range(K):
         for n in range(z.shape[1]):
             log_sigma = z[2 * K + k, n]
@@ -131,22 +152,25 @@ def mixture(  # type: ignore[no-untyped-def]
             log_p[n] += top_q[n] - top[n] + log(total_q[n] / total[n])
         return
     for n in range(z.shape[1]):
-        total[n], total_q[n] = weight[n] / total[n], weight[n] / total_q[n]
+        lost = top_q[n] == -np.inf  # no component reaches: log p is -inf, its gradient 0
+        total[n] = zero if lost else weight[n] / total[n]
+        total_q[n] = zero if lost else weight[n] / total_q[n]
         top[n] = 0
     for k in range(K):
         for n in range(z.shape[1]):
             pi = q[k, n] * total_q[n]  # responsibility times weight
+            reached = pi != zero  # what is out of reach may lie at infinity
             z[k, n] = pi - z[k, n] * total[n]
-            z[K + k, n] *= pi
-            z[2 * K + k, n] *= pi
+            z[K + k, n] = pi * z[K + k, n] if reached else zero
+            z[2 * K + k, n] = pi * z[2 * K + k, n] if reached else zero
             top[n] -= z[K + k, n]
     row[0] = top
 
 
 @subroutine
 def censored(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-untyped-def]
-    """Of a Laplace component at r = (y - mu) / sigma, log density and its derivatives by
-    mu / sigma and log sigma; ``below`` or ``above`` the support of log F(r) or log F(-r), the log
+    """Return the log density of a Laplace component at r = (y - mu) / sigma and its derivatives by
+    mu / sigma and log sigma; ``below`` or ``above`` the support, log F(r) or log F(-r), the log
     probability. All are computed and one chosen, which keeps lanes together."""
     size, t = abs(r), -r if above else r
     half_exp = half * exp(-size)
@@ -164,7 +188,7 @@ def censored(r, log_sigma, below, above, one, half, log_2):  # type: ignore[no-u
 
 @subroutine
 def through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore[no-untyped-def]
-    """From the gradient by h_d to those by W_d, x_d (through the later features) and rho_d, which
+    """Turn the gradient by h_d into those by W_d, x_d (through the later features) and rho_d, which
     is returned; delta goes on to a_d."""
     one, zero = a.dtype.type(1), a.dtype.type(0)
     d_rho = zero

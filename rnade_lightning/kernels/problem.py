@@ -1,4 +1,4 @@
-"""What goes into the kernels of log p, and what comes out."""
+"""Inputs and outputs of the kernels of log p."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rnade_lightning.components import Component
 
 
 class Options(NamedTuple):
-    """What the density is, beside its numbers."""
+    """The options of the density, beside its numbers."""
 
     component: Component
     relu: bool
@@ -41,7 +41,7 @@ class Problem(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of ``sum weight log p``, each in the shape of what it is the gradient of."""
+    """The gradients of ``sum weight log p``, each in the shape of its input."""
 
     x: Tensor
     y: Tensor

@@ -1,5 +1,5 @@
-r"""The recurrent states of sequences and their gradients, compiled for the CPU: Algorithm 2's
-recursion in time, for the cells that name it.
+r"""Compute the recurrent states of sequences and their gradients, compiled for the CPU: Algorithm
+2's recursion in time, for the cells that name it.
 
 One sequence after another on each thread. What the frames add to the gates is one product for
 many frames at once; only $W_{rec} u_{t-1}$ is left for the loop. Nothing but the states (and
@@ -32,7 +32,7 @@ PIECE = 1 << 12
 
 @subroutine
 def add_rows(out, M, s):  # type: ignore[no-untyped-def]
-    """out (r,) += M (r, m) s (m,); one row at a time, as fast as memory gives it."""
+    """Add out (r,) += M (r, m) s (m,), one row at a time, as fast as memory gives it."""
     for i in range(len(out)):
         total = out[i]
         for m in range(len(s)):
@@ -42,7 +42,7 @@ def add_rows(out, M, s):  # type: ignore[no-untyped-def]
 
 @subroutine
 def add_combination(out, s, M):  # type: ignore[no-untyped-def]
-    """out (m,) += s (r,) M (r, m)."""
+    """Add out (m,) += s (r,) M (r, m)."""
     r = len(s)
     for i in range(0, r - r % 4, 4):
         s0, s1, s2, s3 = s[i], s[i + 1], s[i + 2], s[i + 3]
@@ -69,7 +69,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 @subroutine
 def _gates(g, g_rec, cell):  # type: ignore[no-untyped-def]
-    """g, what the frame adds, becomes the gates' values; ``g_rec`` is what the state adds."""
+    """Turn g, the frame's part, into the gates' values; ``g_rec`` is the state's part."""
     R = len(g) // (3 if cell == 2 else 4)
     if cell == 2:
         for i in range(2 * R):
@@ -93,7 +93,7 @@ def _gates(g, g_rec, cell):  # type: ignore[no-untyped-def]
 
 @subroutine
 def next_state(hidden, memory, g, g_rec, cell):  # type: ignore[no-untyped-def]
-    """``hidden (R,)`` and the LSTM's ``memory (R,)`` move on by a frame; arguments of `_gates`."""
+    """Move ``hidden (R,)`` and the LSTM's ``memory (R,)`` on by a frame; arguments of `_gates`."""
     R, one = len(hidden), hidden.dtype.type(1)
     _gates(g, g_rec, cell)
     if cell == 2:
@@ -112,7 +112,8 @@ def next_state(hidden, memory, g, g_rec, cell):  # type: ignore[no-untyped-def]
 
 @compiled
 def _forward(from_frames, hidden, memory, W_rec, b_rec, cell, history, cells):  # type: ignore[no-untyped-def]
-    """States after each frame into ``history (B, T, R)``, the LSTM's cells into ``cells``."""
+    """Write the states after each frame into ``history (B, T, R)``, the LSTM's cells into
+    ``cells``."""
     B, T, G = from_frames.shape
     g, g_rec = np.empty(G, history.dtype), np.empty(G, history.dtype)
     for b in range(B):
@@ -129,10 +130,10 @@ def _forward(from_frames, hidden, memory, W_rec, b_rec, cell, history, cells):  
 def _backward(  # type: ignore[no-untyped-def]
     gates, before, cells_before, cells, W_rec, b_rec, cell, d_history, d_hidden, d_memory, d_rec
 ):
-    """From the gradients by the states, ``d_history (B, T, R)``, and by those after the last,
-    ``d_hidden`` and ``d_memory (B, R)`` (which become those before the first), to the gradients by
-    what the frames add to the gates, in place of that in ``gates``, and what the states add,
-    ``d_rec``."""
+    """Turn gradients by the states into gradients by what is added to the gates. Given are those by
+    the states, ``d_history (B, T, R)``, and by the last ones, ``d_hidden`` and ``d_memory (B, R)``,
+    which become those before the first. The gradients by the frames' part replace that part in
+    ``gates``; those by the states' part go to ``d_rec``."""
     B, T, G = gates.shape
     R, one, two = before.shape[2], before.dtype.type(1), before.dtype.type(2)
     g_rec, d = np.empty(G, before.dtype), np.empty(R, before.dtype)
@@ -202,7 +203,7 @@ class _States(torch.autograd.Function):
         R = W_rec.shape[1]
         history = frames.new_empty(B, T, R)
         cells = frames.new_empty(B, T if cell == 3 else 0, R)
-        hidden, memory = u[:, :R].clone(), u[:, R:].clone()
+        hidden, memory = (_own(part) for part in (u[:, :R], u[:, R:]))
         for piece in _pieces(B, T):
             gates = torch.nn.functional.linear(frames[:, piece], W_in, b_in)
             outs = [frames.new_empty(B, gates.shape[1], R) for _ in range(2)]
@@ -228,7 +229,7 @@ class _States(torch.autograd.Function):
             return None, *differentiable_gradients(states, inputs, (d_history, d_last))
         frames, u, W_in, W_rec, b_in, b_rec, history, cells = ctx.saved_tensors
         (B, T, _), R = frames.shape, W_rec.shape[1]
-        d_hidden, d_memory = d_last[:, :R].clone(), d_last[:, R:].clone()
+        d_hidden, d_memory = (_own(part) for part in (d_last[:, :R], d_last[:, R:]))
         totals = [torch.zeros_like(t) for t in (frames, W_in, W_rec, b_in, b_rec)]
         d_frames, d_W_in, d_W_rec, d_b_in, d_b_rec = totals
         for piece in reversed(_pieces(B, T)):
@@ -249,13 +250,18 @@ class _States(torch.autograd.Function):
         return None, d_frames, torch.cat((d_hidden, d_memory), 1), d_W_in, d_W_rec, d_b_in, d_b_rec
 
 
+def _own(t: Tensor) -> Tensor:
+    """A copy that compiled code changes in place: of any strides, it is contiguous."""
+    return t.resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
 def _pieces(B: int, T: int) -> list[slice]:
     size = max(PIECE // max(B, 1), 1)
     return [slice(t, min(t + size, T)) for t in range(0, T, size)]
 
 
 def _shifted(states: Tensor, start: Tensor, piece: slice) -> Tensor:
-    """The states before the frames of a piece."""
+    """Return the states before the frames of a piece."""
     if not states.shape[1]:
         return states
     first = start if piece.start == 0 else states[:, piece.start - 1]
@@ -263,7 +269,7 @@ def _shifted(states: Tensor, start: Tensor, piece: slice) -> Tensor:
 
 
 def _each(B: int, function: Any, own: Any, shared: Any, outs: Any) -> None:
-    """Calls compiled code with runs of the sequences on threads."""
+    """Call compiled code with runs of the sequences on threads."""
     arrays = [as_array(t) for t in own], [as_array(t) for t in outs]
 
     def run_some(some: slice, width: int) -> None:

@@ -1,4 +1,4 @@
-r"""Draws from RNADE and RNN-RNADE, compiled for the CPU: one sequence after another on each thread,
+r"""Draw from RNADE and RNN-RNADE, compiled for the CPU: one sequence after another on each thread,
 feature by feature, the recurrent step included.
 
 The randomness is drawn by torch and handed over, so that the same generator gives the same
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnade_lightning.density import batch_of
 from rnade_lightning.kernels.cpu import as_array, in_parts
 from rnade_lightning.kernels.lanes import add_product, compiled, exp, subroutine
 from rnade_lightning.kernels.mixture import advance, from_lanes, to_lanes, units
@@ -28,6 +27,7 @@ from rnade_lightning.kernels.recurrent import (
     logistic,
     next_state,
 )
+from rnade_lightning.parameters import batch_of
 
 LANES = 16
 """Frames from which on they are drawn side by side."""
@@ -40,7 +40,7 @@ def _clamp(v, low, high):  # type: ignore[no-untyped-def]
 
 @subroutine
 def _mean(mu, sigma, low, high, half):  # type: ignore[no-untyped-def]
-    """Of a Laplace component cut off at the bounds."""
+    """Return the mean of a Laplace component that is cut off at the bounds."""
     at_low, at_high = exp(-abs(mu - low) / sigma), exp(-abs(mu - high) / sigma)
     return _clamp(mu, low, high) + half * sigma * (at_low - at_high)
 
@@ -50,8 +50,8 @@ def _frame(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, W, c, rho, V_alpha, V_mu, V_sigma, L,
     floor, relu, low, high, temperature, a, h, z,
 ):  # fmt: skip
-    """One frame ``x (D,)``, of which the first ``n_given`` features stand already, and each
-    feature's mean given those before it. ``z`` (3, K) and ``a``, ``h`` (H,) are for work."""
+    """Draw one frame ``x (D,)``, whose first ``n_given`` features are given, and each feature's
+    mean given those before it. ``z`` (3, K) and ``a``, ``h`` (H,) are for work."""
     K, zero, half, bounded = z.shape[1], x.dtype.type(0), x.dtype.type(0.5), low > -np.inf
     a[:] = c
     for d in range(len(x)):
@@ -99,8 +99,8 @@ def _frames(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, first, W, c, rho, V_alpha, V_mu,
     V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
-    """Frames ``x (N, D)`` one by one; biases ``(B, D, K)`` are taken in turn, frame ``first`` of
-    all first."""
+    """Draw frames ``x (N, D)`` one by one. Biases ``(B, D, K)`` are taken in turn, beginning with
+    that of frame ``first``."""
     a, h = np.empty_like(c), np.empty_like(c)
     z = np.empty((3, b_mu.shape[2]), x.dtype)
     for n in range(len(x)):
@@ -128,8 +128,8 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
     x, mean, uniform, value, n_given, b_alpha, b_mu, b_sigma, first, W, c, rho, P, L, floor, relu,
     low, high, temperature, width,
 ):  # fmt: skip
-    """`_frames` for many: blocks of frames in lanes, the units' weights ``P (D, 3 K, H)``, H a
-    multiple of 4."""
+    """Draw as `_frames`, many at once: blocks of frames in lanes, the units' weights ``P (D, 3 K,
+    H)``, H a multiple of 4."""
     N, D = x.shape
     H, K, kind = W.shape[1], b_mu.shape[2], x.dtype
     x_, mean_ = np.empty((D, width), kind), np.empty((D, width), kind)
@@ -198,8 +198,8 @@ def _next_frames(  # type: ignore[no-untyped-def]
     frames, u, uniform, value, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, cell, W_in, W_rec,
     b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
-    """The next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``, which become
-    those after it."""
+    """Draw the next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``; these
+    become the states after it."""
     N, D = frames.shape
     R, kind, bounded = W_rec.shape[1], frames.dtype, low > -np.inf
     n_history = R + len(A) * D
@@ -244,7 +244,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
 def draw(
     rnade: Any, noise: tuple[Tensor, Tensor], biases: Any, given: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Draws ``(..., D)`` and each feature's conditional mean, as the torch path makes them.
+    """Draw ``(..., D)`` and each feature's conditional mean, as the torch path makes them.
 
     Args:
         rnade: The density, on the CPU.
@@ -284,7 +284,7 @@ def draw(
 
 
 def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature: float) -> Tensor:
-    """Frames ``(N, D)`` in states ``u (N, S)``, which become, in place, those after them.
+    """Draw frames ``(N, D)`` in states ``u (N, S)``; these become, in place, the states after them.
 
     Args:
         model: RNN-RNADE on the CPU.
@@ -323,7 +323,8 @@ def _weights(rnade: Any) -> list[np.ndarray]:
 
 
 def _packed(rnade: Any) -> list[np.ndarray]:
-    """W, c, rho, the weights of all outputs ``(D, 3 K, H)``, and L; H padded to a multiple of 4."""
+    """Return W, c, rho, the weights of all outputs ``(D, 3 K, H)``, and L; H padded to a multiple
+    of 4."""
     W, c, rho, *V, L = _weights(rnade)
     D, H, K = V[0].shape
     wider = (0, -H % 4)

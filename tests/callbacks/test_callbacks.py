@@ -1,16 +1,18 @@
-"""What holds for all callbacks together."""
+"""All callbacks together keep their promises."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from toy import (
     same_bits,
     weights,
 )
 
 
+@pytest.mark.slow
 def test_callbacks_change_no_weight(fit: Callable[..., Path]) -> None:
     noisy = "--model=toy.NoisyModule"
     often = ("--trainer.callbacks+=Samples", "--trainer.callbacks.every_n_epochs=1")

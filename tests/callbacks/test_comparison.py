@@ -19,10 +19,12 @@ def rows(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
     runs = tmp_path_factory.mktemp("runs")
     more = ("--data=toy.DeclaringDataModule", "--trainer.max_epochs=1")
     main(["fit", *options(root, runs, *more)])
+    assert "half of the frames are made up" in next(runs.rglob("comparison.md")).read_text()
     with open(runs / "toy" / "version_0" / "comparison.csv") as file:
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_a_known_process_and_references_are_rows(
     rows: dict[str, dict[str, str]], root: Path
 ) -> None:
@@ -39,6 +41,7 @@ def test_a_known_process_and_references_are_rows(
     assert float(rows["the process itself"]["error_of_samples"]) == pytest.approx(error + 3)
 
 
+@pytest.mark.slow
 def test_bits_are_a_column_where_data_have_them(rows: dict[str, dict[str, str]]) -> None:
     for row in rows.values():
         assert float(row["bits_per_sample"]) == pytest.approx(-2 * float(row["log_prob"]))
@@ -93,7 +96,9 @@ def test_the_other_frames_have_the_mean_that_they_had(broken: tuple[Path, Path])
         found.append(log_p[3:][~sequence.log_jacobian[3:].isneginf()])
     with open(folder / "comparison.csv") as file:
         (row, *_) = csv.DictReader(file)
-    assert float(row["log_prob_of_others"]) == pytest.approx(torch.cat(found).mean().item(), rel=1e-4)
+    assert float(row["log_prob_of_others"]) == pytest.approx(
+        torch.cat(found).mean().item(), rel=1e-4
+    )
 
 
 def test_log_p_is_of_all_frames_and_errors_of_some_of_every_file(

@@ -22,6 +22,7 @@ def lines_of(
     return re.findall(r"^epoch (\d): train/nll \S+, val/nll \S+, \S+ s$", text, re.M), text
 
 
+@pytest.mark.slow
 def test_output_to_a_file_gets_a_line_an_epoch(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -32,6 +33,7 @@ def test_output_to_a_file_gets_a_line_an_epoch(
     assert (tmp_path / "toy" / "version_0" / "run.json").is_file()  # the other callbacks stay
 
 
+@pytest.mark.slow
 def test_lines_are_switched_off_as_the_bar_is(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

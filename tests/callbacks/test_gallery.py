@@ -31,6 +31,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp / "runs" / "toy" / "version_0" / "samples" / "index.html"
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_other_file(page: Path) -> None:
     text = page.read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:)[^"']*\.(?!npy|gif|png|wav)""", text)
@@ -38,6 +39,7 @@ def test_the_page_needs_no_other_file(page: Path) -> None:
     assert "<link" not in text
 
 
+@pytest.mark.slow
 def test_what_the_page_embeds_decodes(page: Path) -> None:
     text = page.read_text()
     found: dict[str, list[bytes]] = {}

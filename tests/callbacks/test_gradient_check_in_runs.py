@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from toy import (
 from rnade_lightning import callbacks
 
 
+@pytest.mark.slow
 def test_a_wrong_gradient_stops_the_run_with_the_parameter(
     fit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -32,6 +34,7 @@ def test_a_wrong_gradient_stops_the_run_with_the_parameter(
     assert "W_rec: algorithm and autograd differ" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_gradient_norms_add_up_and_clipped_steps_are_counted(fit: Any) -> None:
     folder = fit("--trainer.log_every_n_steps=2", "--trainer.gradient_clip_val=3.0")
     total = column(folder, "grad_norm/total")
@@ -53,6 +56,7 @@ def test_gradient_norms_add_up_and_clipped_steps_are_counted(fit: Any) -> None:
     assert set(column(always, "grad_norm/clipped").values()) == {1.0}
 
 
+@pytest.mark.slow
 def test_every_gradient_check_is_kept(fit: Any) -> None:
     folder = fit("--trainer.callbacks=GradientCheck", "--trainer.callbacks.every_n_steps=3")
     with open(folder / "gradcheck" / "by_step.csv") as file:
@@ -60,5 +64,6 @@ def test_every_gradient_check_is_kept(fit: Any) -> None:
     assert {int(row["step"]) for row in rows} == {0, 3, 6, 9} - {9 + 1}
     worst = column(folder, "gradcheck/difference")
     for step, value in worst.items():
-        assert value == max(float(r["difference"]) for r in rows if int(r["step"]) == step)
+        of_step = [float(r["difference"]) for r in rows if int(r["step"]) == step]
+        assert value == max(x for x in of_step if not math.isnan(x))
     assert "| rnade.W |" in (folder / "gradcheck" / "table.md").read_text()

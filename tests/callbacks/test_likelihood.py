@@ -1,4 +1,4 @@
-"""What is told of the likelihood is right."""
+"""The figures of the likelihood are right."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def test_a_feature_that_collapses_is_counted_and_named_once(floor: float) -> Non
         callback._numbers(found, Collapsed())
 
 
+@pytest.mark.slow
 def test_baselines_are_flat_lines_of_the_validation_frames(fit: Any, root: Path) -> None:
     folder = fit("--trainer.callbacks+=Likelihood", "--trainer.callbacks.every_n_validations=1")
     data = ToyDataModule(root=str(root), window=16)
@@ -93,6 +94,7 @@ def test_baselines_are_flat_lines_of_the_validation_frames(fit: Any, root: Path)
         assert last == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_table_by_feature_adds_up(fit: Any) -> None:
     folder = fit()
     with open(folder / "likelihood" / "by_feature.csv") as file:

@@ -1,8 +1,9 @@
-"""What a run was made of, and which W&B run it belongs to."""
+"""The run card tells what a run was made of, and the W&B run it belongs to."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,17 @@ def test_config_holds_options_data_code_and_environment(folder: Path, run: Wandb
     assert card["data"] == run.config["data"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_in_the_same_wandb_run(
     folder: Path, run: WandbRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = folder / "toy" / "version_0" / "checkpoints" / "last.ckpt"
     runs = folder.parent / "resumed"
+    shutil.copytree(folder, runs, symlinks=True)  # a run goes on in its folder
+    last = runs / "toy" / "version_0" / "checkpoints" / "last.ckpt"
     more = (f"--ckpt_path={last}", "--trainer.max_epochs=3")
     monkeypatch.setenv("WANDB_DATA_DIR", str(folder.parent / "staging"))
     process("fit", *arguments(runs, *more, log_model=True))
-    (resumed,) = offline_runs(runs)
+    _, resumed = offline_runs(runs)
     assert resumed.id == run.id
     assert min(resumed.steps("val/nll")) > max(run.steps("val/nll"))
     # and the checkpoint is an artifact on request
@@ -42,6 +45,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(
     assert "model" not in [kind for _, kind in run.artifacts]
 
 
+@pytest.mark.slow
 def test_a_test_is_a_run_of_its_own(folder: Path, run: WandbRun) -> None:
     best = folder / "toy" / "version_0" / "checkpoints" / "best.ckpt"
     process("test", *arguments(folder.parent / "tested", f"--ckpt_path={best}"))
@@ -50,6 +54,7 @@ def test_a_test_is_a_run_of_its_own(folder: Path, run: WandbRun) -> None:
     assert tested.config["code"] == run.config["code"]
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(folder: Path) -> None:
     runs = folder.parent / "two"
     two = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=1")

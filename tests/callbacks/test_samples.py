@@ -1,4 +1,4 @@
-"""What a run generates is written beside truth, from draws of its own."""
+"""Generated sequences are written beside true ones, from draws of their own."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 
+@pytest.mark.slow
 def test_samples_are_written_on_a_schedule_and_after_the_test(fit: Callable[..., Path]) -> None:
     more = ("--trainer.callbacks+=Samples", "--trainer.callbacks.every_n_epochs=1")
     folder = fit(*more, "--trainer.callbacks.n_frames=12", "--trainer.callbacks.n_prefix=5")

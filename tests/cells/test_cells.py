@@ -1,4 +1,4 @@
-"""What every recurrent cell promises, of each class in the package: a new one is tested by being
+"""Every recurrent cell of the package keeps its promises. A new one is tested because it is
 there."""
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def test_their_gradients_are_those_of_the_elementary_steps(name: str) -> None:
         assert relative_error(one, two) < 1e-9
 
 
+@pytest.mark.slow
 @every_cell
 def test_a_model_with_it_is_right_everywhere(name: str) -> None:
-    """Density, gradients, chunks, steps, sampler and stream, on both backends."""
+    """Density, gradients, chunks, steps, sampler and stream are right, on both backends."""
     frames, results = randn(2, 6, 3), []
     for backend in ("torch", "compiled"):
         model = spread(supplement(3, 4, 5, 2, name, n_past=1, backend=backend).double(), 0.4)

@@ -1,5 +1,4 @@
-"""What every component promises, of each class in the package: a new one is tested by being
-there."""
+"""Every component of the package keeps its promises. A new one is tested because it is there."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ def grid(*values: float) -> Tensor:
 
 
 def scattered(n: int = 40, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Values, means and log scales, none alike."""
+    """Return values, means and log scales, none alike."""
     generator = torch.Generator().manual_seed(seed)
     x, mu, log_sigma = torch.randn(3, n, 1, generator=generator, dtype=torch.float64)
     return 2 * x, mu, log_sigma
@@ -197,13 +196,14 @@ def test_algorithm_1_is_its_gradient(component: Component) -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_the_algorithm_states_the_shipped_ones_by_itself(name: str) -> None:
-    """Not by the class under test, whose slopes are wrong here."""
+    """It does not use the class under test, whose slopes are wrong here."""
     component = make_component(name)
     component.log_prob_slopes = None  # type: ignore[assignment,method-assign]
     parameters = {n: t.detach() for n, t in RNADE(2, 2, 1, name).double().named_parameters()}
     rnade_gradients(parameters, scattered(4)[0].view(2, 2), component=component)
 
 
+@pytest.mark.slow
 @every_component
 @pytest.mark.parametrize("cell", ["sigmoid", "gru"])
 def test_sequences_of_it_pass_the_gradient_check(component: Component, cell: str) -> None:

@@ -17,7 +17,7 @@ from rnade_lightning.kernels import again
 
 
 def pair(kind: Any, *sizes: int, **options: Any) -> list[Any]:
-    """The same weights on the default path and on the torch path."""
+    """Return the same weights on the default path and on the torch path."""
     torch_path = spread(kind(*sizes, backend="torch", **options).double(), 0.5)
     default = kind(*sizes, **options).double()
     default.load_state_dict(torch_path.state_dict())
@@ -25,7 +25,7 @@ def pair(kind: Any, *sizes: int, **options: Any) -> list[Any]:
 
 
 def penalty_gradients(model: Any, x: Tensor) -> list[Tensor]:
-    """Of a gradient penalty, by x and by every weight."""
+    """Return the gradients of a gradient penalty, by x and by every weight."""
     x = x.clone().requires_grad_()
     (g,) = torch.autograd.grad(model.log_prob(x).sum(), x, create_graph=True)
     leaves = [x, *model.parameters()]
@@ -101,6 +101,7 @@ def test_what_cannot_be_had_names_the_remedy() -> None:
         torch.autograd.functional.jacobian(model.log_prob, x, vectorize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 def test_an_exported_model_gives_the_same_numbers(strict: bool) -> None:
     model, x = pair(RNNRNADE, 3, 5, 4, 2)[0].eval(), randn(2, 4, 3)

@@ -1,10 +1,10 @@
-"""The same operation in torch operations, on any device: what it costs. Its numbers are compared in
-`test_cpu`."""
+"""Count what log p in torch operations costs, on any device. `test_cpu` compares its numbers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import reference
 import torch
 from reference import supplement
@@ -28,6 +28,7 @@ class Count(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 def test_few_operations_a_block_and_nothing_as_large_as_all_units() -> None:
     H, K, R, N = 32, 3, 20, 4000
     found = []

@@ -20,7 +20,7 @@ from rnade_lightning.kernels import blocks, cpu
 
 @pytest.fixture(params=["cpu", "blocks"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Either implementation, in the place of the one that the device would choose."""
+    """Return either implementation, in place of the one that the device would choose."""
     chosen = {"cpu": cpu, "blocks": blocks}[request.param]
     monkeypatch.setattr(cpu, "_kernel", lambda problem: chosen)
     return chosen
@@ -68,6 +68,7 @@ def test_any_number_of_frames_and_threads(kernel: Any, n_frames: int, two_thread
     compare(rnade(5, 4, 2), randn(n_frames, 5), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [1.0, 100.0])
 @every_option
 def test_float32_keeps_its_digits(kernel: Any, options: dict[str, Any], largest: float) -> None:

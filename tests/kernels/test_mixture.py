@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numba import njit
 
@@ -46,6 +47,7 @@ def test_units_and_scales_are_those_of_the_equations() -> None:
         np.testing.assert_allclose(z[4:], scales, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_censored_laplace_is_that_of_the_component() -> None:
     @njit
     def terms(x: Any, mu: Any, log_sigma: Any, out: Any) -> None:

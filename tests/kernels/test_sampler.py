@@ -41,6 +41,7 @@ def test_the_same_noise_gives_the_same_draws(options: dict[str, Any], linear: bo
     torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioned", SUBSETS, ids=lambda s: "+".join(s) or "none")
 @pytest.mark.parametrize("n_past", [0, 1, 3])
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])

@@ -17,7 +17,7 @@ Conventions:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -25,13 +25,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from rnade_lightning.class_paths import short_names
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.standardise import LOG_JACOBIAN
 from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
-from rnade_lightning.datamodules.sound.spectra import Mel, deltas
+from rnade_lightning.datamodules.sound.predictor import Predictor, settled
+from rnade_lightning.datamodules.sound.spectra import Mel, with_deltas
 
 
 class Kind(ABC):
-    """What a frame of sound is.
+    """A kind of sound frames.
 
     ``__init__`` takes the options it needs of `AudioDataModule`, each by its name.
     """
@@ -54,17 +56,17 @@ class Kind(ABC):
     @property
     @abstractmethod
     def feature_names(self) -> list[str]:
-        """Names of the features of a frame, ``D_raw`` of them."""
+        """Return the names of the features of a frame, ``D_raw`` of them."""
 
     @property
     @abstractmethod
     def samples_per_frame(self) -> int:
-        """Samples from one frame to the next."""
+        """Return the samples from one frame to the next."""
 
     @property
     @abstractmethod
     def min_samples(self) -> int:
-        """Samples of the shortest sound that gives a frame."""
+        """Return the samples of the shortest sound that gives a frame."""
 
     @abstractmethod
     def to_frames(self, samples: Array, rate: int) -> Array:
@@ -74,9 +76,24 @@ class Kind(ABC):
     def to_samples(self, frames: Array, rate: int) -> Array:
         """Return the samples ``(N,)`` of frames ``(T, D_raw)``, exact or close to them."""
 
+    def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
+        """Yield the frames of a sound that comes in pieces, in pieces, so that memory holds
+        neither whole. A kind that does not know better takes the sound whole.
+
+        Args:
+            samples: pieces ``(N,)`` of a sound, at least `min_samples` in all.
+            rate: samples per second.
+        """
+        yield self.to_frames(np.concatenate(list(samples)), rate)
+
+    def log_jacobian(self, frames: Array) -> Array:
+        """Return what turns a log density of frames ``(T, D_raw)`` from the beginning of a sound
+        into one of samples, ``(T,)``, computed from the other features."""
+        return np.zeros(len(frames))
+
     def noise_scale(self, step: float, std: Array) -> float:
-        """Return the standard deviation that the noise of one step gives every standardised
-        feature, whatever is known of it; 0 where there is no such noise.
+        """Return the standard deviation that the noise of one step gives every standardised feature
+        given all else; 0 where there is no such noise.
 
         Args:
             step: difference of neighbouring integer samples, as samples.
@@ -85,7 +102,7 @@ class Kind(ABC):
         return 0.0
 
     def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
-        """Return what a model of these frames has to beat: by name, the log density ``(T,)`` of
+        """Return further rivals of a model of these frames: by name, the log density ``(T,)`` of
         the frames of every test sound, in nats, under a predictor fitted to the known sounds.
 
         Args:
@@ -102,7 +119,7 @@ def kind_names() -> list[str]:
 
 @dataclass(frozen=True)
 class SampleFrames(Kind):
-    """Frames of so many samples in a row, or of a one-to-one function of all samples.
+    """Frames of some number of samples in a row, or of a one-to-one function of all samples.
 
     What is left over at the end of a sound is not used.
 
@@ -128,9 +145,17 @@ class SampleFrames(Kind):
     def min_samples(self) -> int:
         return self.frame_length
 
-    @abstractmethod
     def residuals(self, frames: Array) -> Array:
         """Return what the linear predictor leaves of the samples of these frames, ``(N,)``."""
+        samples = self.to_samples(frames, 0)  # of any rate
+        return samples - self.predictor().predict(samples)[0]
+
+    def predictor(self, scaled: bool = False) -> Predictor:
+        """Return the predictor at the beginning of a sound; see `predictor`."""
+        return Predictor(self.predictor_order, self.forgetting, scaled)
+
+    def to_frames(self, samples: Array, rate: int) -> Array:
+        return np.concatenate(list(self.pieces([samples], rate)))
 
     def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
         """Return the log density under the predictor, with Student's t of an adaptive scale for
@@ -140,13 +165,56 @@ class SampleFrames(Kind):
         name = f"RLS({self.predictor_order}), adaptive Student"
         return {name: [x.reshape(-1, self.frame_length).sum(1) for x in log_p]}
 
-    def whole_frames(self, samples: Array) -> Array:
-        """Return the samples ``(N,)`` that fill whole frames."""
-        return samples[: len(samples) // self.frame_length * self.frame_length]
+    def whole_frames(self, samples: Iterable[Array]) -> Iterator[Array]:
+        """Yield the samples ``(N,)`` that fill whole frames, from pieces of any length."""
+        left = np.zeros(0)
+        for piece in samples:
+            piece = np.concatenate([left, piece])
+            n = len(piece) // self.frame_length * self.frame_length
+            left = piece[n:]
+            if n:
+                yield piece[:n]
 
     def numbers(self, frames: Array) -> Array:
         """Return the numbers of frames one after the other, ``(N,)``, without a log-Jacobian."""
         return frames[:, : self.frame_length].reshape(-1)
+
+
+@dataclass(frozen=True)
+class PredictedFrames(SampleFrames):
+    """Frames of what an adaptive predictor leaves of samples; see `predictor`."""
+
+    from_start = True
+    scaled: ClassVar[bool]
+    """Whether residuals are divided by the scale of those before them; see `gain`."""
+
+    def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
+        predictor, n_done = self.predictor(self.scaled), 0
+        for piece in self.whole_frames(samples):
+            predictions, log_scale = predictor.predict(piece)
+            piece, lost = settled(piece, predictions, log_scale)
+            if lost is not None:
+                where = f"sample {n_done + lost} ({(n_done + lost) / rate:.3f} s)"
+                raise DataError(
+                    f"{where} is {piece[lost]:.3g} times full scale, where its prediction is"
+                    f" {predictions[lost]:.3g}: no way back to samples is known: set normalise to"
+                    " peak, or kind to waveform"
+                )
+            n_done += len(piece)
+            numbers = (piece - predictions) / np.exp(log_scale)
+            yield self._columns(numbers.reshape(-1, self.frame_length), log_scale)
+
+    def to_samples(self, frames: Array, rate: int) -> Array:
+        return self.predictor(self.scaled).synthesise(self.numbers(frames))[0]
+
+    def log_jacobian(self, frames: Array) -> Array:
+        log_scale = self.predictor(self.scaled).synthesise(self.numbers(frames))[1]
+        return -log_scale.reshape(-1, self.frame_length).sum(1)
+
+    def _columns(self, numbers: Array, log_scale: Array) -> Array:
+        if LOG_JACOBIAN not in self.feature_names:
+            return numbers
+        return np.column_stack([numbers, -log_scale.reshape(-1, self.frame_length).sum(1)])
 
 
 @dataclass(frozen=True)
@@ -174,7 +242,7 @@ class SpectralFrames(Kind):
     @property
     @abstractmethod
     def static_names(self) -> list[str]:
-        """Names of the features without their slopes."""
+        """Return the names of the features without their slopes."""
 
     @abstractmethod
     def from_log_mel(self, log_mel: Array) -> Array:
@@ -198,8 +266,11 @@ class SpectralFrames(Kind):
         return self.n_fft // 2 + 1
 
     def to_frames(self, samples: Array, rate: int) -> Array:
-        features = self.from_log_mel(self.mel(rate).log_mel(samples))
-        return np.concatenate([features, deltas(features)], axis=-1) if self.deltas else features
+        return np.concatenate(list(self.pieces([samples], rate)))
+
+    def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
+        features = map(self.from_log_mel, self.mel(rate).pieces(samples))
+        return with_deltas(features) if self.deltas else features
 
     def to_samples(self, frames: Array, rate: int) -> Array:
         features = frames[:, : len(self.static_names)]

@@ -212,6 +212,7 @@ def test_evaluation_batches_hold_sequences_of_like_length(corpus: Path) -> None:
     assert lengths == [batch["mask"].sum(1).tolist() for batch in data.test_dataloader()]
 
 
+@pytest.mark.slow
 def test_workers_draw_by_seed_epoch_and_rank(corpus: Path) -> None:
     def drawn(seed: int, epoch: int, rank: int) -> float:
         data = counted(corpus, 2, rank, num_workers=1, seed=seed)

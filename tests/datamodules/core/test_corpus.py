@@ -1,15 +1,17 @@
-"""Which files there are, where they go, and what is refused."""
+"""Files are found, shared out to splits, or refused."""
 
 import warnings
 from pathlib import Path
 
 import pytest
+import soundfile
 from counted_reads import counted
 from damaged import refused, text
 from toy import ToyDataModule, write_toy_data
 
-from rnade_lightning.datamodules import DataError
-from rnade_lightning.datamodules.core.corpus import find_files
+from rnade_lightning.datamodules import AudioDataModule, DataError
+from rnade_lightning.datamodules.core.files import find_files
+from rnade_lightning.datamodules.sound.speechlike import speechlike
 
 
 def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
@@ -20,6 +22,7 @@ def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "*.bvh", "holds no")
 
 
+@pytest.mark.slow
 def test_files_are_found_in_folders_and_globs_in_order(tmp_path: Path) -> None:
     for name in ("b.bvh", "a/c.BVH", "a/d.bvh.gz", "a/e.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -85,23 +88,22 @@ def test_all_bad_files_are_listed_at_once(corpus: Path) -> None:
     with pytest.raises(DataError) as caught:
         counted(corpus).setup()
     first, *lines = str(caught.value).split("\n")
-    assert first == f"{corpus}: 4 of 7 files cannot be used (on_error: skip leaves them out):"
+    assert first == f"{corpus}: 3 of 7 files cannot be used (on_error: skip leaves them out):"
     expected = [
         "1.txt: not a table",
         "4.txt: frame 30, x1 is nan",
         "5.txt: does not fit",
-        "6.txt:",
     ]
     for line, start in zip(lines, expected, strict=True):
         assert line.strip().startswith(start)
     data = counted(corpus, on_error="skip")
-    with pytest.warns(UserWarning, match=r"4 of 7 files are left out:\n  1\.txt: not a table"):
+    with pytest.warns(UserWarning, match=r"3 of 7 files are left out:\n  1\.txt: not a table"):
         data.setup()
     card = data.describe()
-    assert list(card["left_out"]) == ["1.txt", "4.txt", "5.txt", "6.txt"]
-    assert card["n_files"] == 3
-    assert sum(card["frames"].values()) == 100 + 82 + 120
-    for file in corpus.glob("[0235].txt"):
+    assert list(card["left_out"]) == ["1.txt", "4.txt", "5.txt"]
+    assert card["n_files"] == 4
+    assert sum(card["frames"].values()) == 100 + 82 + 120 + 4
+    for file in corpus.glob("[02356].txt"):
         file.unlink()
     with pytest.raises(DataError, match="files cannot be used"):
         counted(corpus, on_error="skip").setup()
@@ -113,3 +115,55 @@ def test_a_good_corpus_says_nothing(corpus: Path) -> None:
         data = counted(corpus, on_error="skip")
         data.setup()
     assert data.describe()["left_out"] == {}
+
+
+@pytest.mark.parametrize("odd", [0, 2, 4])
+def test_of_files_that_do_not_fit_the_odd_one_is_named(odd: int, tmp_path: Path) -> None:
+    """Wherever it stands in the order of names."""
+    for i in range(5):
+        rate = 8000 if i == odd else 16_000
+        soundfile.write(tmp_path / f"part_{i}.wav", speechlike(i, 1.0), rate, subtype="PCM_16")
+    options = {"frame_length": 20, "split": "tail", "window": 8}
+    with pytest.raises(DataError, match=rf"part_{odd}\.wav: does not fit .*8000 .*, not 16000"):
+        AudioDataModule(str(tmp_path), **options).setup()
+    data = AudioDataModule(str(tmp_path), on_error="skip", **options)
+    with pytest.warns(UserWarning, match="1 of 5 files are left out"):
+        data.setup()
+    assert data.layout["sample_rate"] == 16_000
+    assert len(data.sequences("train")) == 4
+
+
+@pytest.mark.parametrize("warmup", [0, 3, 9])
+def test_every_frame_of_a_short_sequence_is_used_and_every_part_is_scored(
+    tmp_path: Path, warmup: int
+) -> None:
+    lengths = (100, 1, 4, 9, 14, 30)
+    root = write_toy_data(tmp_path, lengths)
+    data = ToyDataModule(str(root), window=64, warmup=warmup)
+    names = {s.name for s in data.sequences("train")}
+    assert names == {f"take{i}" for i in range(len(lengths))}
+    assert sum(data.describe()["frames"].values()) == sum(lengths)
+    for part in ("val", "test"):
+        assert all(len(s.frames) > warmup for s in data.sequences(part))  # type: ignore[arg-type]
+    loader = data.train_dataloader()
+    assert sum(int(batch["mask"].sum()) for batch in loader) >= sum(
+        len(s.frames) for s in data.sequences("train")
+    )
+
+
+def test_whole_files_that_are_all_warm_up_are_left_out_of_what_is_scored_aloud(
+    tmp_path: Path,
+) -> None:
+    root = write_toy_data(tmp_path, (40, 3, 50, 60, 2))
+    parts = {"val": ["take1", "take2"], "test": ["take3"]}
+    data = ToyDataModule(str(root), window=64, parts=parts)
+    with pytest.warns(UserWarning, match="1 sequences are no longer than the warm-up of 3.*take1"):
+        data.setup()
+    assert data.describe()["sequences"] == {"train": 2, "val": 1, "test": 1}
+    assert list(data.describe()["left_out"]) == ["take1"]
+    data = ToyDataModule(str(root), window=64, parts={"val": ["take1"], "test": ["take3"]})
+    with (
+        pytest.warns(UserWarning, match="none of them is scored"),
+        pytest.raises(DataError, match="no file that can be used is left for val"),
+    ):
+        data.setup()

@@ -7,6 +7,7 @@ import pytest
 from counted_reads import ALL, LENGTHS, counted, prepare, reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [0, 1 << 40], ids=["processes", "alone"])
 def test_killed_while_it_prepares_it_goes_on_where_it_stopped(
     corpus: Path, monkeypatch: pytest.MonkeyPatch, parallel: int

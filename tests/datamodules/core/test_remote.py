@@ -9,7 +9,7 @@ import torch
 from counted_reads import ALL, LENGTHS, counted
 
 from rnade_lightning.datamodules import DataError
-from rnade_lightning.datamodules.core.corpus import find_files, name_of
+from rnade_lightning.datamodules.core.files import find_files, name_of
 
 
 def test_object_storage_reads_like_a_folder_and_fetches_once(corpus: Path) -> None:

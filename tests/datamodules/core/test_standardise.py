@@ -58,7 +58,8 @@ def test_unscaled_features_keep_their_units_and_still_come_back(tables_at: Path)
 
 @pytest.mark.parametrize(("left", "found"), [(1.2e-5, True), (9e-5, True), (1.1e-3, False)])
 def test_a_dependent_feature_is_found_among_many_in_one_pass(left: float, found: bool) -> None:
-    """With features of very different size, far from zero, and nearly collinear before it."""
+    """The features differ much in size, lie far from zero, and those before are nearly
+    collinear."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_000, 30))
     X[:, 7] = X[:, :7].sum(axis=1) + 1e-3 * X[:, 7]  # is kept: it leaves 4e-4 of its deviation

@@ -1,9 +1,12 @@
 """The frame store."""
 
+import errno
 import itertools
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 from counted_reads import (
     ALL,
     LENGTHS,
+    CountingDataModule,
     Doubled,
     Versioned,
     counted,
@@ -21,7 +25,9 @@ from counted_reads import (
     reads,
 )
 
-from rnade_lightning.datamodules.core.store import Frames, whole_file
+from rnade_lightning.datamodules.core import DataError, MachineError, store
+from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.store import whole_file
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -137,6 +143,7 @@ def test_a_new_version_reads_anew_and_an_old_one_does_not(
         assert first_frame(data) == pytest.approx(scale * counted_table(100, 0)[0])
 
 
+@pytest.mark.slow
 def test_frames_of_a_class_without_a_version_go_with_the_process(corpus: Path) -> None:
     code = (
         "from counted_reads import Doubled\n"
@@ -187,3 +194,70 @@ def test_remains_of_killed_runs_are_swept_up(corpus: Path) -> None:
     (corpus / "0.txt").write_text((corpus / "1.txt").read_text())
     counted(corpus).setup()
     assert [path.name for path in entries.glob(".*")] == [".99.new.npy"]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("parallel", [0, 1 << 40], ids=["processes", "alone"])
+def test_a_full_disk_is_no_fault_of_a_file(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, on_error: str, parallel: int
+) -> None:
+    monkeypatch.setattr(store, "_PARALLEL", parallel)
+    whole = store.whole_file
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        with whole(path) as part:
+            if path.suffix == ".npy":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            yield part
+
+    monkeypatch.setattr(store, "whole_file", full)
+    with pytest.raises(MachineError, match=r"\d\.txt: its frames.*rnade.*No space left.*make room"):
+        counted(corpus, on_error=on_error).setup()
+    monkeypatch.setattr(store, "whole_file", whole)
+    data = counted(corpus, on_error=on_error)
+    data.setup()
+    assert data.describe()["n_files"] == len(ALL)
+
+
+def test_a_machine_short_of_something_is_told_from_a_bad_file(corpus: Path) -> None:
+    class Short(CountingDataModule):
+        number = errno.EMFILE
+
+        def read(self, path: Path) -> Recording:
+            if path.name == "2.txt":
+                try:
+                    raise OSError(self.number, os.strerror(self.number))
+                except OSError as error:
+                    raise DataError(f"{path}: cannot be read") from error
+            return super().read(path)
+
+    with pytest.raises(MachineError, match=r"2\.txt.*no fault of the file"):
+        Short(str(corpus), window=8, on_error="skip").setup()
+    Short.number = errno.EIO  # the file's own
+    data = Short(str(corpus), window=8, on_error="skip")
+    with pytest.warns(UserWarning, match="1 of 6 files are left out"):
+        data.setup()
+
+
+def test_notes_that_cannot_be_written_are_done_without(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(corpus).setup()
+    whole = store.whole_file
+
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        if path.suffix in ("", ".npz"):  # digests and statistics
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with whole(path) as part:
+            yield part
+
+    monkeypatch.setattr(store, "whole_file", full)
+    for note in (*corpus.parent.glob("cache/*/stamps/*"), *corpus.parent.rglob("statistics-*")):
+        note.unlink()
+    reads(corpus)
+    data = counted(corpus)
+    data.setup()
+    assert data.describe()["n_files"] == len(ALL)
+    assert reads(corpus) == []

@@ -23,8 +23,8 @@ def acclaim(tmp_path: Path) -> Path:
 
 
 def test_acclaim_bones_are_placed_by_their_global_rotation(acclaim: Path) -> None:
-    """Against the definition: G = G_parent C M C^-1, a bone goes from its parent's end to its own
-    end, along G times its direction."""
+    """The definition agrees: G = G_parent C M C^-1, and a bone goes from its parent's end to its
+    own end, along G times its direction."""
     motion = read_amc(acclaim, 120)
     assert motion.skeleton.names == ["root", "head", "thigh", "shin"]
     words = acclaim.read_text().splitlines()[3 + 4 * 250 :][:4]

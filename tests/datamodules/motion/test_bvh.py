@@ -118,7 +118,7 @@ def test_a_written_bvh_is_a_good_file(tmp_path: Path) -> None:
 
 
 def joints(*lines: str, n_channels: int, n_frames: int = 20) -> tuple[str, np.ndarray]:
-    """A file of this hierarchy, and its numbers."""
+    """Return a file with this hierarchy, and its numbers."""
     values = 20 * np.random.default_rng(0).normal(size=(n_frames, n_channels))
     return "\n".join(["HIERARCHY", *lines, "MOTION", f"Frames: {n_frames}", ""]), values
 

@@ -79,7 +79,7 @@ def test_markers_are_data_and_are_played(cloud: np.ndarray, tmp_path: Path) -> N
 
 
 def made(path: Path, names: list[str], n_frames: int = 300, **groups: list[str]) -> np.ndarray:
-    """A file that ezc3d writes, with more parameters of POINT; returns its points."""
+    """Write a file by ezc3d, with more parameters of POINT; return its points."""
     ezc3d = pytest.importorskip("ezc3d")
     points = np.random.default_rng(0).normal(size=(n_frames, len(names), 3)) + 500
     file = ezc3d.c3d()
@@ -117,7 +117,7 @@ def test_outputs_of_models_are_not_markers(declared: bool, tmp_path: Path) -> No
     assert found.names == (["A"] if declared else ["A", "S:B"])
     np.testing.assert_allclose(found.points[:, 0], points[:, 1], atol=1e-3)
     made(tmp_path / "b.c3d", names[::2], **groups)
-    with pytest.raises(DataError, match=r"b\.c3d: has no markers, only what a model computed"):
+    with pytest.raises(DataError, match=r"b\.c3d: has no markers, only outputs of a model"):
         read_c3d(tmp_path / "b.c3d")
 
 

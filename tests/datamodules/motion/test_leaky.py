@@ -12,7 +12,7 @@ from rnade_lightning.datamodules import DataError, LeakyMocapDataModule
 
 @pytest.fixture
 def counting_mat(tmp_path: Path) -> Path:
-    """Frames that say which they are: the first feature counts through."""
+    """Return frames that say which they are: the first feature counts through."""
     lengths, rng = [438, 260, 1302], np.random.default_rng(0)
     frames = np.column_stack([np.arange(2000), rng.standard_normal((2000, 48))])
     savemat(tmp_path / "MOCAP.mat", {"batchdata": frames, "seqlengths": [lengths]})

@@ -12,8 +12,9 @@ from damaged import GOOD, refused, text
 from PIL import Image
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
+from tables import saved
 
-from rnade_lightning.checkpoints import load_data
+from rnade_lightning.checkpoints import Checkpoint, load_data
 from rnade_lightning.datamodules import DataError, MocapDataModule
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
 from rnade_lightning.datamodules.motion.representation import (
@@ -44,11 +45,10 @@ def test_shipped_motion_is_small_continuous_and_acknowledged(shipped: MocapDataM
 
 
 def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) -> None:
-    """Frames stay on disk: another layout under the same version would meet older ones there."""
-    assert SAMPLES is not None
-    layout = shipped.read(next(SAMPLES.glob("*.gz"))).layout
+    """Frames stay on disk, so another layout under the same version would meet older ones there."""
+    layout = shipped.layout
     skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
-    known = {3: {"format", "up", "skeleton"}}
+    known = {4: {"format", "up", "up_by", "source_rate", "height", "skeleton"}}
     assert set(layout) == known[MocapDataModule.reader_version]
     assert set(layout["skeleton"]) == skeleton
 
@@ -68,11 +68,9 @@ def test_dropped_features_come_back_to_rounding(shipped: MocapDataModule, take: 
 
 
 def test_state_of_motion_renders_without_files(shipped: MocapDataModule, tmp_path: Path) -> None:
-    torch.save({"MocapDataModule": shipped.state_dict()}, tmp_path / "a.ckpt")
-    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
-    checkpoint["datamodule_hyper_parameters"] = {"root": str(tmp_path / "gone"), "window": 16}
-    checkpoint["data_class"] = "rnade_lightning.datamodules.MocapDataModule"
-    again = load_data(checkpoint)
+    checkpoint = saved(shipped, tmp_path)
+    checkpoint["datamodule_hyper_parameters"]["root"] = str(tmp_path / "gone")
+    again = load_data(Checkpoint(checkpoint, "motion"))
     frames = shipped.sequences("test")[0].frames[:4]
     first, second = (m.render(frames, tmp_path / str(i))[0] for i, m in enumerate((shipped, again)))
     assert first.read_text() == second.read_text()
@@ -151,8 +149,9 @@ def test_takes_of_many_frame_rates_and_spellings_go_together(
         write_bvh(tmp_path / f"{i}.bvh", other)
     with pytest.raises(DataError, match=r"in excess \['Hip'\], missing \['Hips'\]"):
         MocapDataModule(str(tmp_path), window=32).setup()
-    data = MocapDataModule(str(tmp_path), window=32, rename={"Hip": "Hips"})
-    assert data.frame_rate == 30
+    data = MocapDataModule(str(tmp_path), window=32, rename={"Hip": "Hips"}, fps=30.0)
+    with pytest.warns(UserWarning, match=r"interpolated.*25 to 30 frames per second: 1 files"):
+        assert data.frame_rate == 30
     a, b, c = (data.destandardise(s.frames) for s in data.sequences("train"))
     n = min(map(len, (a, b, c)))
     np.testing.assert_allclose(c[:n], a[:n], atol=2e-2)  # every second of 60 is one of 30
@@ -161,20 +160,25 @@ def test_takes_of_many_frame_rates_and_spellings_go_together(
         MocapDataModule(str(tmp_path), rename={"LeftLeg": "Hips", "Hip": "Hips"}).setup()
 
 
-def test_too_few_frames_for_a_window_are_named_with_a_window_that_fits(tmp_path: Path) -> None:
-    (tmp_path / "good.bvh").write_text(text())
+def test_takes_shorter_than_a_window_train(tmp_path: Path) -> None:
     path = tmp_path / "good.bvh"
-    refused(path, "59 frames leave only 41 frames for train where 64.*window to 41", window=64)
-    MocapDataModule(str(path), window=41).setup()
-    refused(path, "only 6 frames for val where 9 are needed: raise val_fraction", warmup=8)
+    path.write_text(text())
+    data = MocapDataModule(str(path), window=64)
+    (batch,) = data.train_dataloader()
+    assert batch["mask"].sum() == 41  # of 59, as many as with a window that fits
+    assert batch["frames"].shape[1] == 64
+    assert not batch["frames"][~batch["mask"]].any()
 
 
-def test_takes_too_short_to_warm_up_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "short.bvh").write_text(text(5).replace("Frames: 60", "Frames: 5"))
-    refused(tmp_path / "short.bvh", "only 3 frames for train where 5 .*: remove the file", window=2)
-    (tmp_path / "short.bvh").write_text(text(1).replace("Frames: 60", "Frames: 1"))
-    refused(tmp_path / "short.bvh", "fewer than 2 frames")
-    refused(tmp_path / "short.bvh", "fewer than 2 frames", skip_frames=9)
+def test_takes_too_short_to_score_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "short.bvh"
+    path.write_text(text(5).replace("Frames: 60", "Frames: 5"))
+    refused(path, "4 frames, and no file has more, leave none for val.*warm-up of 3")
+    path.write_text(text(2).replace("Frames: 60", "Frames: 2"))
+    refused(path, "1 frames.*leave none for train", val_fraction=0, test_fraction=0)
+    path.write_text(text(1).replace("Frames: 60", "Frames: 1"))
+    refused(path, "fewer than 2 frames")
+    refused(path, "fewer than 2 frames", skip_frames=9)
 
 
 def test_a_still_take_is_refused(tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_a_still_take_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (("JOINT Leg", "JOINT Arm"), r"skeleton is another \(joints in excess \['Arm'\], missing"),
+        (("JOINT Leg", "JOINT Arm"), r"another skeleton \(joints in excess \['Arm'\], missing"),
         (("-4", "-400"), "100 times the size"),
     ],
 )
@@ -214,3 +218,56 @@ def test_motion_and_the_paper_set_do_not_mix(tmp_path: Path) -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(DataError):
         MocapDataModule(**arguments)  # type: ignore[arg-type]
+
+
+def test_no_frames_are_made_unless_asked_for(short_take: Motion, tmp_path: Path) -> None:
+    n = len(short_take.positions)
+    for rate, expected in ((24.0, n), (25.0, n), (30.0, n), (50.0, n / 2), (120.0, n / 4)):
+        path = tmp_path / f"{rate:g}.bvh"
+        write_bvh(path, replace(short_take, fps=rate))
+        data = MocapDataModule(str(path), window=8, warmup=0)
+        assert sum(data.describe()["frames"].values()) == expected - 1
+        assert data.frame_rate == pytest.approx(rate * expected / n, rel=1e-6)
+        assert data.caveats == data.describe()["caveats"] == []
+        assert data.describe()["source_frame_rates"] == {f"{rate:g}": 1}
+
+
+def test_the_lowest_rate_of_the_files_is_that_of_all(
+    short_take: Motion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for rate in (30.0, 60.0, 120.0, 15.0):
+        write_bvh(tmp_path / f"{rate:g}.bvh", replace(short_take, fps=rate))
+    data = MocapDataModule(str(tmp_path), window=8)
+    with caplog.at_level("INFO"):
+        data.setup()
+    assert "3 of 4 files are resampled to 15 frames per second, the lowest rate" in caplog.text
+    assert data.frame_rate == 15
+    n = {s.name: len(s.frames) for s in data.sequences("train")}
+    assert n == {"120": 14, "15": 83, "30": 41, "60": 23}  # parts of warm-up alone train
+    assert data.caveats == []
+    again = MocapDataModule(str(tmp_path), window=8)  # from the store
+    for part in ("train", "val", "test"):
+        for ours, theirs in zip(again.sequences(part), data.sequences(part), strict=True):  # type: ignore[arg-type]
+            assert torch.equal(ours.frames, theirs.frames)
+
+
+def test_files_go_with_the_rate_of_a_checkpoint(short_take: Motion, tmp_path: Path) -> None:
+    for rate in (30.0, 24.0):
+        write_bvh(tmp_path / f"{rate:g}.bvh", replace(short_take, fps=rate))
+    state = MocapDataModule(str(tmp_path / "30.bvh"), window=8).state_dict()
+    data = MocapDataModule(str(tmp_path / "24.bvh"), window=8)
+    data.load_state_dict(state)
+    with pytest.warns(UserWarning, match=r"24\.bvh: frames are interpolated.*24 to 30"):
+        frames = data.score_input(tmp_path / "24.bvh").frames
+    assert len(frames) == 148 == sum(data.describe()["frames"].values())
+    assert data.frame_rate == 30
+
+
+def test_the_card_tells_what_the_files_are(shipped: MocapDataModule) -> None:
+    card = shipped.describe()
+    assert card["up"] == "y (by feet and head)"
+    assert card["n_bones"] == 37
+    low, high = card["root_height"]
+    assert 10 < low < high < 40  # units of CMU's kind
+    given = MocapDataModule(up="y")
+    assert given.describe()["up"] == "y (as given)"

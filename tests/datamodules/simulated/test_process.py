@@ -40,8 +40,11 @@ def test_simulated_frames_are_written_and_can_be_scored(kind: str, tmp_path: Pat
         wrong.score_input(paths[0])
 
 
-def test_sequences_shorter_than_a_window_are_refused() -> None:
-    with pytest.raises(DataError, match="only 20 frames for train where 64"):
-        small("trajectory", window=64)
+def test_sequences_shorter_than_a_window_are_padded_and_impossible_sizes_refused() -> None:
+    batch = next(iter(small("trajectory", window=64).train_dataloader()))
+    assert batch["frames"].shape[1] == 64
+    assert batch["mask"].sum(1).tolist() == [20] * len(batch["mask"])
+    with pytest.raises(DataError, match="n_frames 20 must be more than warmup 20"):
+        small("trajectory", warmup=20)
     with pytest.raises(DataError, match="n_balls"):
         small("balls", n_balls=6)

@@ -22,7 +22,7 @@ def utterance() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven short utterances, 16-bit, 16 kHz; three of them are readings of one prompt."""
+    """Return seven short utterances, 16-bit, 16 kHz; three of them are readings of one prompt."""
     folder = tmp_path_factory.mktemp("corpus")
     for i, name in enumerate(("a1_x", "a1_y", "a1_z", "a2_x", "a3_x", "a4_x", "a4_y")):
         soundfile.write(folder / f"{name}.wav", speechlike(i, 1.0), RATE, subtype="PCM_16")
@@ -31,7 +31,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def linear_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four files of a linear autoregressive source, whose entropy rate is known."""
+    """Return four files of a linear autoregressive source, whose entropy rate is known."""
     folder = tmp_path_factory.mktemp("autoregressive")
     for i in range(4):
         x = np.round(autoregressive(2 * RATE, i) / STEP).astype(np.int16)

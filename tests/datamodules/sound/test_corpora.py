@@ -1,11 +1,14 @@
-"""Which files make a corpus: manifests in CSV and Parquet, and public data sets."""
+"""A corpus is made of files: manifests in CSV and Parquet, and public data sets."""
 
 import csv
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import fsspec
 import pytest
 import torch
 import torchaudio
@@ -29,9 +32,10 @@ def test_a_manifest_says_which_files_and_where(corpus: Path, tmp_path: Path) -> 
     found = {p: [s.name for s in data.sequences(p)] for p in ("train", "val", "test")}  # type: ignore[arg-type]
     assert found == {"train": ["a3_x", "a2_x"], "val": ["a4_x"], "test": ["a1_x"]}
     rows = [(str(corpus / f"a{i}_x.wav"), f"speaker{i % 3}") for i in (1, 2, 3, 4)]
-    data = audio_module(manifest(tmp_path / "list.csv", rows, ("path", "group")), frame_length=20)
+    path = manifest(tmp_path / "list.csv", rows, ("path", "group"))
+    data = audio_module(path, frame_length=20, outside=True)
     assert {len(data.sequences(p)) for p in ("train", "val", "test")} <= {1, 2}  # type: ignore[arg-type]
-    assert [e.group for e in read_manifest(tmp_path / "list.csv")] == [g for _, g in rows]
+    assert [e.group for e in read_manifest(path, outside=True)] == [g for _, g in rows]
 
 
 BAD_MANIFESTS: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], str]] = {
@@ -186,3 +190,70 @@ def test_a_download_is_done_once_and_read_by_our_own_reader(
 @pytest.mark.parametrize("dataset", PATTERNS)
 def test_every_public_set_is_one_of_torchaudio(dataset: str) -> None:
     assert isinstance(getattr(torchaudio.datasets, dataset), type)
+
+
+@pytest.mark.parametrize("way", ["up", "absolute", "link", "linked folder"])
+def test_a_manifest_reaches_nothing_outside_of_its_folder_unless_told_to(
+    corpus: Path, tmp_path: Path, way: str
+) -> None:
+    folder = tmp_path / "of its own"
+    folder.mkdir()
+    (folder / "inside.wav").write_bytes((corpus / "a1_x.wav").read_bytes())
+    secret = corpus / "a2_x.wav"
+    (folder / "link.wav").symlink_to(secret)
+    (folder / "linked").symlink_to(corpus)
+    name = {
+        "up": os.path.relpath(secret, folder), "absolute": str(secret), "link": "link.wav",
+        "linked folder": "linked/a2_x.wav",
+    }[way]  # fmt: skip
+    path = manifest(folder / "list.csv", [("inside.wav",), (name,)], ("path",))
+    with pytest.raises(DataError, match=r"list\.csv: line 3: .*outside of.*--data\.outside true"):
+        read_manifest(path)
+    gone = manifest(folder / "gone.csv", [("../nothing/there.wav",)], ("path",))
+    with pytest.raises(DataError, match="outside"):  # and does not say what is there
+        read_manifest(gone)
+    assert len(read_manifest(path, outside=True)) == 2
+    with pytest.raises(DataError, match="outside"):
+        audio_module(path, frame_length=20).setup()
+    inside = manifest(folder / "all.csv", [(str(folder / "inside.wav"),)], ("path",))
+    assert [entry.path for entry in read_manifest(inside)] == [folder / "inside.wav"]
+
+
+def test_a_manifest_in_object_storage_names_paths_below_it_there(
+    corpus: Path, tmp_path: Path
+) -> None:
+    memory = fsspec.filesystem("memory")
+    names = [path.name for path in sorted(corpus.glob("*.wav"))]
+    for name in names:
+        memory.pipe_file(f"/set/deep/{name}", (corpus / name).read_bytes())
+    memory.pipe_file("/other/b.wav", b"secret")
+    rows = "".join(f"deep/{name}\n" for name in names)
+    memory.pipe_file("/set/list.csv", f"path\n{rows}".encode())
+    try:
+        cache = {"cache_dir": str(tmp_path / "cache"), "frame_length": 20}
+        data = audio_module("memory://set/list.csv", **cache)  # type: ignore[arg-type]
+        found = [s.name for p in ("train", "val", "test") for s in data.sequences(p)]  # type: ignore[arg-type]
+        assert sorted(found) == [f"deep/{Path(name).stem}" for name in names]
+        for name in (
+            "../other/b.wav",
+            "/other/b.wav",
+            "memory://other/b.wav",
+            "~/b.wav",
+            "gone.wav",
+        ):
+            memory.pipe_file("/set/list.csv", f"path\n{name}\n".encode())
+            time.sleep(0.01)
+            data = audio_module("memory://set/list.csv", outside=True, **cache)  # type: ignore[arg-type]
+            with pytest.raises(DataError, match=r"memory://set/list\.csv|no name for a file"):
+                data.setup()
+            assert not list((tmp_path / "cache").rglob("b.wav"))
+    finally:
+        memory.rm("/set", recursive=True)
+        memory.rm("/other", recursive=True)
+
+
+def test_rows_of_a_parquet_table_are_bounded_by_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    parquet(path, {"path": ["a.wav"] * 3_000_000})
+    with pytest.raises(DataError, match=r"list\.parquet: its rows would take .*max_bytes"):
+        read_manifest(path)

@@ -120,3 +120,45 @@ def test_sound_whose_parts_do_not_follow_on_each_other_is_refused(
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DataError, match=rf"good\.{kind}: .*{match}"):
         audio_module().read(path)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 24, 32])
+@pytest.mark.parametrize("form", ["WAV", "WAVEX", "W64", "RF64"])
+def test_integers_of_any_width_are_read_as_they_are(tmp_path: Path, bits: int, form: str) -> None:
+    integers = np.random.default_rng(0).integers(-(2**31), 2**31, (500, 2)) >> 32 - bits
+    wide = (integers << (32 - bits)).astype(np.int32)
+    kind = {8: "PCM_U8"}.get(bits, f"PCM_{bits}")
+    soundfile.write(tmp_path / "a.wav", wide, RATE, subtype=kind, format=form)
+    sound = read_sound(tmp_path / "a.wav")
+    assert sound.bits == bits
+    np.testing.assert_array_equal(sound.samples * 2.0 ** (bits - 1), integers)
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [("WAV", "PCM_16"), ("WAVEX", "PCM_24"), ("W64", "PCM_16"), ("RF64", "PCM_16"),
+     ("WAV", "FLOAT"), ("WAV", "ALAW")],
+)  # fmt: skip
+@pytest.mark.parametrize(("at", "size", "value"), [(4, 4, 8000), (8, 4, 12345), (12, 2, 5)])
+def test_a_header_that_contradicts_itself_is_refused(
+    tmp_path: Path, form: str, subtype: str, at: int, size: int, value: int
+) -> None:
+    """Another rate, byte rate or block than the others make."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((800, 2)), RATE, subtype=subtype, format=form)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"fmt ") + (24 if form == "W64" else 8)
+    read_sound(path)
+    content[start + at : start + at + size] = value.to_bytes(size, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.wav: its header contradicts itself: \d+ bytes a "):
+        read_sound(path)
+
+
+def test_a_block_that_is_not_the_width_of_its_samples_is_refused(tmp_path: Path) -> None:
+    """Also where the byte rate agrees with it."""
+    content = bytearray(tone(tmp_path / "a.wav").read_bytes())
+    content[32:34], content[28:32] = (4).to_bytes(2, "little"), (4 * RATE).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match=r"4 bytes a block, where 1 channels of 16 bits make 2"):
+        read_sound(tmp_path / "a.wav")

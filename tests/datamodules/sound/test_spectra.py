@@ -15,6 +15,7 @@ from rnade_lightning.datamodules.sound.spectra import (
     deltas,
     from_cepstra,
     log_spectral_distance,
+    with_deltas,
 )
 
 
@@ -39,6 +40,25 @@ def test_features_are_those_of_librosa(
     np.testing.assert_allclose(10 / np.log(10) * cepstra(ours, 13), theirs, atol=0.02)
     slopes = librosa.feature.delta(ours.T, width=5, mode="nearest").T
     np.testing.assert_allclose(deltas(ours), slopes, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n_fft", "hop_length"), [(1024, 256), (401, 160), (512, 512)])
+@pytest.mark.parametrize("cuts", [[], [1, 2, 600, 601, 5000], [700, 15_900], [15_999]])
+def test_a_sound_in_pieces_has_the_frames_of_the_whole(
+    utterance: np.ndarray, n_fft: int, hop_length: int, cuts: list[int]
+) -> None:
+    mel = Mel(RATE, n_fft, n_fft, hop_length, 40, 0.0, 8000.0)
+    centred = torch.stft(
+        torch.from_numpy(utterance).float(), n_fft, hop_length, window=torch.hann_window(n_fft),
+        pad_mode="reflect", return_complex=True,
+    )  # fmt: skip
+    expected = (centred.abs().square().T @ mel._filters).clamp(min=1e-10).log().numpy()
+    pieces = list(mel.pieces(np.split(utterance, cuts)))
+    np.testing.assert_allclose(np.concatenate(pieces), expected, atol=1e-4)
+    assert len(cuts) < 2 or len(pieces) > 1
+    both = np.concatenate(list(with_deltas(pieces)))
+    np.testing.assert_array_equal(both[:, :40], np.concatenate(pieces))
+    np.testing.assert_allclose(both[:, 40:], deltas(np.concatenate(pieces)), atol=1e-12)
 
 
 def test_all_cepstra_give_the_mel_frames_back(utterance: np.ndarray) -> None:

@@ -14,9 +14,9 @@ from sounds import STEP
 
 from rnade_lightning.callbacks import Comparison, Likelihood
 from rnade_lightning.commands import score
-from rnade_lightning.datamodules import AudioDataModule
+from rnade_lightning.datamodules import AudioDataModule, DataError
 from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
-from rnade_lightning.datamodules.sound.predictor import analyse
+from rnade_lightning.datamodules.sound.predictor import analyse, synthesise
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 
@@ -25,17 +25,21 @@ def module(root: Path, **kwargs: object) -> AudioDataModule:
     return AudioDataModule(str(root), **given)  # type: ignore[arg-type]
 
 
-def log_scales(residuals: np.ndarray) -> np.ndarray:
-    """Of the module's equations, a step at a time."""
+def log_scales(residuals: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Return the log scales by the module's equations, one step at a time: the averages are of
+    residuals of integers, with the mean over their noise."""
     floor, reference = STEP / np.sqrt(12), 2.0**-10
     averages, found = {0.8: reference, 0.98: reference}, []
-    for r in residuals:
+    of_integers = (np.round(samples / STEP) * STEP - (samples - residuals)) / STEP
+    for r in np.abs(of_integers):
+        size = STEP * (r if r >= 0.5 else r * r + 0.25)
         fast, slow = (np.log(v + floor) for v in averages.values())
         found.append(0.6 * fast + 0.3 * slow + 0.1 * np.log(reference))
-        averages = {phi: phi * v + (1 - phi) * min(abs(r), 1) for phi, v in averages.items()}
+        averages = {phi: phi * v + (1 - phi) * min(size, 1) for phi, v in averages.items()}
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_density_of_innovations_is_that_of_residuals(linear_corpus: Path) -> None:
     """A Gaussian of the scale of each residual, taken sample by sample, takes the same bits."""
     plain, scaled = (
@@ -43,7 +47,8 @@ def test_density_of_innovations_is_that_of_residuals(linear_corpus: Path) -> Non
     )
     path = linear_corpus / "0.flac"
     r = plain.destandardise(plain.score_input(path).frames).reshape(-1)
-    expected = -0.5 * (r / np.exp(log_scales(r))) ** 2 - log_scales(r) - 0.5 * np.log(2 * np.pi)
+    scales = log_scales(r, synthesise(r, 24, 0.994))
+    expected = -0.5 * (r / np.exp(scales)) ** 2 - scales - 0.5 * np.log(2 * np.pi)
     sequence = scaled.score_input(path)
     assert scaled.n_features == 20
     assert scaled.dropped == {}
@@ -70,6 +75,7 @@ def test_batches_carry_the_log_jacobian(linear_corpus: Path, stateful: bool) -> 
     assert not any(batch["log_jacobian"].any() for batch in waves.test_dataloader())
 
 
+@pytest.mark.slow
 def test_frames_from_the_beginning_are_the_sound_they_are(
     linear_corpus: Path, tmp_path: Path
 ) -> None:
@@ -81,7 +87,7 @@ def test_frames_from_the_beginning_are_the_sound_they_are(
 
 
 def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], dict[str, Any], Any]:
-    """What a short training tells, the table after its test by name, and its trainer."""
+    """Return the figures of a short training, the table after its test by name, and its trainer."""
     torch.manual_seed(0)
     model = RNNRNADEModule(data.n_features, 4, 5, 2)
     trainer = pl.Trainer(
@@ -96,6 +102,7 @@ def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], d
         return told, {row["name"]: row for row in csv.DictReader(file)}, trainer
 
 
+@pytest.mark.slow
 def test_likelihood_is_of_the_signal_wherever_it_is_told(
     linear_corpus: Path,
     tmp_path: Path,
@@ -131,14 +138,15 @@ def test_likelihood_is_of_the_signal_wherever_it_is_told(
     np.testing.assert_allclose(predicted[0]["log_prob"][0], log_p, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["waveform", "residual", "innovation"])
 def test_the_predictor_alone_is_a_row_of_the_table(
     linear_corpus: Path,
     tmp_path: Path,
     kind: str,
 ) -> None:
-    """Its bits do not depend on what the frames of the model are, and are about those of the
-    source, a Gaussian of 1000 steps; the model's own row and the others tell bits too."""
+    """Its bits do not depend on the kind of the model's frames. They are about those of the source,
+    a Gaussian of 1000 steps. The model's own row and the others have bits too."""
     data = module(linear_corpus, kind=kind, warmup=3, predictor_order=2, forgetting=0.999)
     table = after_test(data, tmp_path)[1]
     bits = {name: float(row["bits_per_sample"]) for name, row in table.items()}
@@ -155,6 +163,7 @@ def test_the_predictor_alone_is_a_row_of_the_table(
     assert bits["RLS(2), adaptive Student"] == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_log_jacobian_that_is_left_out_is_seen(
     linear_corpus: Path,
     tmp_path: Path,
@@ -172,3 +181,26 @@ def test_a_log_jacobian_that_is_left_out_is_seen(
         ]
     )
     assert bits > 16  # more than the samples have
+
+
+def test_the_log_jacobian_of_frames_is_known_from_them_alone(linear_corpus: Path) -> None:
+    """So of what a model drew as well: the gallery's figures include it."""
+    data = module(linear_corpus)
+    sequence = data.score_input(linear_corpus / "0.flac")
+    found = data.log_jacobian(sequence.frames)
+    np.testing.assert_allclose(found, sequence.log_jacobian, atol=1e-4)
+    assert sequence.log_jacobian.std() > 0.1
+    assert not module(linear_corpus, kind="residual").log_jacobian(sequence.frames).any()
+
+
+def test_a_code_length_below_zero_is_refused(linear_corpus: Path) -> None:
+    """A density of one step of the integers takes 0 bits: 4 standard errors below is too few."""
+    data = module(linear_corpus, kind="waveform")
+    zero = 20 * 15 * np.log(2) + data.log_scale
+    noise = np.random.default_rng(0).normal(size=400)
+    noise -= noise.mean()
+    data.check_likelihood("a", zero + noise)
+    data.check_likelihood("a", zero + noise + 3 / 20)
+    with pytest.raises(DataError, match=r"a: -0\.\d+ bits per sample, and no code is shorter"):
+        data.check_likelihood("a", zero + noise + 5 / 20)
+    module(linear_corpus, kind="log_mel", n_mels=40).check_likelihood("a", 1e9 + noise)

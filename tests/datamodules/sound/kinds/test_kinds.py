@@ -1,5 +1,5 @@
-"""What every kind of sound frames promises, of each class in the package: a new one is tested by
-being there."""
+"""Every kind of sound frames in the package keeps its promises. A new one is tested because it is
+there."""
 
 import re
 import sys
@@ -32,7 +32,7 @@ def make(name: str, **options: Any) -> Kind:
 
 
 def numbers_of(kind: Kind, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of frames without their log-Jacobian ``(T, D)``, and that ``(T,)``."""
+    """Return the numbers of frames ``(T, D)``, and their log-Jacobian ``(T,)`` apart from them."""
     names = kind.feature_names
     if LOG_JACOBIAN not in names:
         return frames, np.zeros(len(frames))
@@ -40,8 +40,8 @@ def numbers_of(kind: Kind, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.delete(frames, at, axis=1), frames[:, at]
 
 
-def log_determinant(kind: Kind, samples: np.ndarray, step: float = 1e-7) -> float:
-    """Log |d numbers / d samples| by central differences."""
+def log_determinant(kind: Kind, samples: np.ndarray, step: float = 1e-9) -> float:
+    """Return log |d numbers / d samples| by central differences."""
 
     def numbers(x: np.ndarray) -> np.ndarray:
         return numbers_of(kind, kind.to_frames(x, RATE))[0].reshape(-1)
@@ -52,7 +52,8 @@ def log_determinant(kind: Kind, samples: np.ndarray, step: float = 1e-7) -> floa
 
 
 def check_density(kind: Kind) -> None:
-    """Its frames are a one-to-one function of samples, with the log-Jacobian that it tells."""
+    """Check that frames are a one-to-one function of samples, with the log-Jacobian that they
+    carry."""
     samples = 0.1 * np.random.default_rng(0).standard_normal(4 * kind.samples_per_frame)
     frames = kind.to_frames(samples, RATE)
     numbers, log_jacobian = numbers_of(kind, frames)
@@ -116,6 +117,7 @@ def test_a_log_jacobian_that_is_left_out_is_seen() -> None:
         check_density(Louder(10, 3, 0.99))
 
 
+@pytest.mark.slow
 @every_kind
 def test_frames_of_a_file_are_written_as_its_sound(name: str, corpus: Path, tmp_path: Path) -> None:
     data = audio_module(corpus, kind=name, n_mels=40, deltas=True)
@@ -144,10 +146,11 @@ def test_what_is_turned_back_from_the_start_takes_whole_files(name: str, corpus:
         assert len(ends.sequences("test")) > len(whole.sequences("test"))
 
 
+@pytest.mark.slow
 @every_kind
 def test_no_density_takes_fewer_bits_than_uniform_noise_has(name: str, tmp_path: Path) -> None:
-    """A Gaussian of the standardised frames, and what the kind has to beat; a Gaussian of uniform
-    noise takes 0.254 bits more than it has."""
+    """Two densities are tried: a Gaussian of the standardised frames, and the kind's own
+    references. A Gaussian of uniform noise takes 0.254 bits more than the noise has."""
     rng = np.random.default_rng(0)
     for i in range(4):
         noise = rng.integers(-128, 128, 40_000) / 128
@@ -167,8 +170,9 @@ def test_no_density_takes_fewer_bits_than_uniform_noise_has(name: str, tmp_path:
         assert 8 < bits < 8.8, rival
 
 
+@pytest.mark.slow
 def test_what_samples_have_to_beat_is_the_same_for_all_their_kinds(corpus: Path) -> None:
-    """Its density is one of samples, whatever their frames are."""
+    """The reference is a density of samples, whatever their frames are."""
     found: dict[str, list[float]] = {}
     for name in kind_names():
         if make(name).invertible:
@@ -221,7 +225,7 @@ class Pairs(Kind):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder to import from, without a trace."""
+    """Return a folder to import from, and remove every trace of it after the test."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield tmp_path
@@ -246,6 +250,7 @@ def test_a_kind_of_the_users_own_is_named_by_its_path(own: Path, corpus: Path) -
     assert np.abs(written - source)[100:-100].max() <= 2.0**-15 * 1.01
 
 
+@pytest.mark.slow
 def test_a_kind_of_the_users_own_is_fitted_from_the_command_line(own: Path, corpus: Path) -> None:
     write_kind(own / "my_kinds.py")
     data = ["--data=AudioDataModule", f"--data.root={corpus}", "--data.kind=my_kinds.Pairs"]
@@ -273,7 +278,7 @@ def test_a_kind_that_only_a_checkpoint_names_is_imported_if_it_is_trusted(own: P
 def test_frames_of_a_kind_without_a_version_are_read_anew(
     version: str, kept: bool, own: Path, corpus: Path
 ) -> None:
-    """With one, whoever changes the kind has to raise it."""
+    """A kind with a version has to raise it when it changes."""
     largest = []
     for times in (1, 10):
         write_kind(own / "my_kinds.py", times, version)

@@ -16,8 +16,8 @@ def module(root: Path, **kwargs: object) -> AudioDataModule:
 
 
 def test_bits_per_sample_are_the_entropy_rate(linear_corpus: Path) -> None:
-    """A Gaussian of the source's noise on its residuals takes what the noise takes; on the samples
-    themselves a Gaussian takes more."""
+    """A Gaussian on the residuals takes the bits of the source's noise. A Gaussian on the samples
+    themselves takes more."""
     rate = 0.5 * np.log2(2 * np.pi * np.e * 1000**2)
     bits = {}
     for kind in ("residual", "waveform"):
@@ -38,6 +38,7 @@ def test_bits_are_told_of_the_files_own_integers_only(linear_corpus: Path) -> No
     assert module(linear_corpus, normalise="peak").bits_per_sample(-1.0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_frames", [50, 1600])
 def test_frames_from_the_beginning_are_written_as_the_sound_they_are(
     linear_corpus: Path, tmp_path: Path, n_frames: int

@@ -38,7 +38,7 @@ def test_waveform_comes_back_exact_to_one_step(tmp_path: Path, subtype: str) -> 
 def test_bits_per_sample_are_the_entropy_of_a_known_source(
     tmp_path: Path, standardise: bool
 ) -> None:
-    """Integers drawn from p; the density p_k over the cell of k costs what p says they cost."""
+    """Integers are drawn from p. The density p_k over the cell of k costs what p says they cost."""
     p = np.array([0.5, 0.25, 0.125, 0.0625, 0.0625])  # of 100, 200, .. 500
     rng = np.random.default_rng(0)
     drawn = rng.choice(5, p=p, size=8000)

@@ -1,0 +1,158 @@
+"""One take to frames: frame rate, vertical axis, names, gaps of markers.
+
+Conventions:
+    As in `representation`, `skeleton` and `c3d`. Rates are in frames per second.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_info
+
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.limits import Limit
+from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.motion.c3d import Markers, unlabelled, whole_pieces
+from rnade_lightning.datamodules.motion.mat import Numbers
+from rnade_lightning.datamodules.motion.representation import (
+    Kind,
+    RootMotion,
+    encode,
+    feature_names,
+)
+from rnade_lightning.datamodules.motion.skeleton import Motion, between, neighbours
+from rnade_lightning.datamodules.motion.sources import default_rate
+from rnade_lightning.datamodules.motion.upright import up_axis
+
+
+@dataclass(frozen=True)
+class TakeReader:
+    """Turn takes into frames; see the arguments of `MocapDataModule`.
+
+    Attributes:
+        rate: Frames per second to resample to; None for what `default_rate` makes of a take's own.
+    """
+
+    rate: float | None
+    skip_frames: int
+    up: Literal["y", "z", "auto"]
+    representation: Kind
+    root_motion: RootMotion
+    rename: Mapping[str, str]
+    markers: Sequence[str] | None
+    max_gap: int
+    min_piece: int
+    max_bytes: int | None
+
+    def read(
+        self, path: Path, content: Motion | Markers | Numbers, ending: str, usual: str
+    ) -> Recording:
+        """Return the frames of a take.
+
+        Args:
+            path: File to name in an error.
+            content: What the file holds.
+            ending: Ending of the file.
+            usual: Vertical axis that is usual for it.
+
+        Raises:
+            DataError: It cannot be used.
+        """
+        recorded: Any = {
+            Motion: self._of_motion, Markers: self._of_markers, Numbers: self._of_numbers
+        }[type(content)]  # fmt: skip
+        return recorded(path, content, ending, usual)
+
+    def _target(self, path: Path, source: float, n_frames: int, n_numbers: int) -> float:
+        """The frame rate to read a file at; refuses one by which it would become enormous."""
+        rate = self.rate or default_rate(source)
+        n_bytes = int(n_frames * rate / source * n_numbers * 8)
+        limit = Limit.of(path, self.max_bytes)
+        limit.check(n_bytes, f"its frames at {rate:g} instead of {source:g} a second")
+        return rate
+
+    def _of_motion(self, path: Path, motion: Motion, ending: str, usual: str) -> Recording:
+        motion = self._renamed(path, motion)
+        skip, source = slice(self.skip_frames, None), motion.fps
+        motion = replace(motion, positions=motion.positions[skip], rotations=motion.rotations[skip])
+        n_frames, skeleton = len(motion.positions), motion.skeleton
+        rate = self._target(path, source, n_frames, 4 * len(skeleton.names))
+        up, up_by = str(self.up), "as given"
+        if n_frames:
+            if up == "auto":
+                found = up_axis(motion) if skeleton.size > 0 else None
+                up, up_by = found or usual, "by feet and head" if found else f"usual for {ending}"
+            motion = motion.resampled(rate)
+        if len(motion.positions) < 2:
+            raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
+        if up != usual and self.up == "auto":
+            rank_zero_info(f"{path}: {up} is up, {up_by}: set up if it is not")
+        if self.representation == "positions" and skeleton.size == 0:
+            raise DataError(f"{path}: does not say where joints are: use expmap or 6d")
+        frames = encode(motion, up, self.representation, self.root_motion)
+        names = feature_names(skeleton, self.representation, self.root_motion)
+        heights = motion.positions[:, "xyz".index(up)]
+        layout: dict[str, Any] = {
+            "skeleton": skeleton.state(),
+            "up": up,
+            "format": ending,
+            "up_by": up_by,
+        }
+        layout |= {"source_rate": source, "height": [float(f(heights)) for f in (np.min, np.max)]}
+        return Recording({"": frames}, names, rate, layout)
+
+    def _renamed(self, path: Path, motion: Motion) -> Motion:
+        motion = motion.renamed(dict(self.rename))
+        if len(set(motion.skeleton.names)) != len(motion.skeleton.names):
+            raise DataError(f"{path}: two joints share a name once renamed: correct rename")
+        return motion
+
+    def _of_markers(self, path: Path, found: Markers, ending: str, usual: str) -> Recording:
+        names = [self.rename.get(name, name) for name in found.names]
+        if len(set(names)) != len(names):
+            raise DataError(f"{path}: two markers share a name once renamed: correct rename")
+        missing = sorted(set(self.markers or []) - set(names))
+        if missing:
+            raise DataError(f"{path}: has no marker {missing[:3]}, only {names[:60]}")
+        labelled = [name for name in names if not unlabelled(name)] or names
+        chosen = [names.index(name) for name in self.markers or labelled]
+        points = found.points[self.skip_frames :, chosen]
+        rate = self._target(path, found.fps, len(points), 3 * len(chosen))
+        frames: dict[str, Array] = {}
+        left_out = len(points)
+        for piece in whole_pieces(points, self.max_gap):
+            shortest = self.min_piece if len(piece) < len(points) else 2
+            piece = between(piece, *neighbours(len(piece), found.fps, rate))
+            if len(piece) >= shortest:
+                frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
+                left_out -= round(len(piece) * found.fps / rate)
+        if not frames:
+            gone = np.isnan(points).any(axis=-1).mean(axis=0)
+            worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
+            if not worst:
+                raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
+            said = ", ".join(f"{names[chosen[m]]} {gone[m]:.0%}" for m in worst)
+            raise DataError(
+                f"{path}: no {self.min_piece} frames in a row, of {len(points)}, have all markers"
+                f" (missing: {said}): choose markers, raise max_gap or lower min_piece"
+            )
+        if len(frames) == 1:
+            frames = {"": frames[":0"]}
+        if left_out > 0.01 * len(points):
+            share = left_out / max(len(points), 1)
+            rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
+        kept = [names[m] for m in chosen]
+        features = [f"{name}.{axis}" for name in kept for axis in "xyz"]
+        up, up_by = (self.up, "as given") if self.up != "auto" else (usual, f"usual for {ending}")
+        layout = {"markers": kept, "up": up, "up_by": up_by, "unit": found.unit}
+        return Recording(frames, features, rate, layout | {"source_rate": found.fps})
+
+    def _of_numbers(self, path: Path, found: Numbers, ending: str, usual: str) -> Recording:
+        if self.rate not in (None, found.fps):
+            raise DataError(
+                f"{path}: this set has {found.fps:g} frames per second: leave fps at that"
+            )
+        return Recording(found.sequences, found.names, found.fps, {})

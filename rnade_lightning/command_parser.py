@@ -1,0 +1,150 @@
+"""The parser of the command line: what it says of mistakes, and its pages of help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from rnade_lightning.class_paths import locate, public_path
+from rnade_lightning.components import component_class
+from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.lightning_module import SequenceModule, density_class
+from rnade_lightning.messages import explain
+from rnade_lightning.stored_module import OF_OPTIMIZER
+
+PACKAGE = "rnade_lightning"
+PROG = f"python -m {PACKAGE}"
+
+FROM_DATA = ("n_features", "noise_scale")
+"""Arguments of a model that the data tell."""
+
+TRAINING_HELP = """
+Training (a selection; all options of Lightning's Trainer are accepted):
+  --trainer.max_epochs N, --trainer.max_time DD:HH:MM:SS
+  --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.num_nodes N, --trainer.strategy ddp
+  --trainer.precision bf16-mixed, --trainer.gradient_clip_val X, --trainer.enable_progress_bar false
+  --trainer.default_root_dir FOLDER  the run folder is made below it
+  --optimizer CLASS, --optimizer.lr X, --lr_scheduler CLASS
+  --seed_everything N   seed of the weights and of everything drawn
+  --ckpt_path FILE      last.ckpt of a run to go on with; it goes on in its folder
+  --test_after_fit false  leave the test part alone, while options are being chosen
+"""
+TRAINED_HELP = """
+Devices (a selection; all options of Lightning's Trainer are accepted):
+  --trainer.accelerator cpu|gpu, --trainer.devices N, --trainer.strategy ddp
+  --trainer.default_root_dir FOLDER
+                        the run folder is made below it, in place of the current folder
+
+Other:
+  --ckpt_path FILE      checkpoint of the model; its options come from it
+"""
+MODEL_HELP = """\
+  --weights_from FILE   checkpoint from whose weights fit starts a new run
+  --trust PACKAGE       package of yours (or a list of them) whose classes that checkpoint may name
+  --model CLASS         another class of model, by its name; its options: --model.help CLASS
+"""
+DATA_HELP = """\
+  --data CLASS          another kind of data, by its name; its options: --data.help CLASS
+  --config FILE         YAML file of options; several are merged in their order
+  --print_config        every option there is, as it would be used
+"""
+HELP = {
+    "fit": TRAINING_HELP + MODEL_HELP + DATA_HELP,
+    "prepare": "\nOther:\n" + DATA_HELP,
+    "predict": TRAINED_HELP.replace(
+        "the run folder is made below it, in place of the current folder",
+        "where predictions go if the checkpoint lies in no run folder",
+    )
+    + MODEL_HELP
+    + DATA_HELP,
+}
+"""What the help of a command says after the options of the data; `TRAINED_HELP` for the others."""
+
+
+BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
+    "component": component_class,
+    "density": density_class,
+}
+"""Options of a model that name a class, and how it is found."""
+BASES: dict[str, type] = {"model": SequenceModule, "data": FrameDataModule}
+"""What is chosen by class: the option and the base of all classes."""
+
+
+given: ContextVar[Sequence[str]] = ContextVar("given", default=())
+"""The options of the command that is run, from which a message takes their paths."""
+
+
+class Parser(LightningArgumentParser):
+    """Tells what is wrong with an option in one line, without the page of usage. Help fits one
+    page: the options of the model and of the data at their defaults, and the trainer's common
+    ones."""
+
+    def add_subclass_arguments(
+        self, baseclass: Any, nested_key: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Leave out the options of a model that the optimiser's options set."""
+        if baseclass is SequenceModule:
+            kwargs["skip"] = set(OF_OPTIMIZER)
+        return super().add_subclass_arguments(baseclass, nested_key, *args, **kwargs)
+
+    def parse_object(self, obj: Any, namespace: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Replace the short name of a class by its path: jsonargparse refuses a short name that has
+        arguments beside it."""
+        for options in (obj, namespace or {}):
+            for name, find in BY_SHORT_NAME.items():
+                spec = options.get(name)
+                if isinstance(spec, dict) and "." not in spec.get("class_path", "."):
+                    options[name] = spec | {"class_path": public_path(find(spec["class_path"]))}
+        return super().parse_object(obj, namespace, *args, **kwargs)
+
+    def get_defaults(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the default classes of model and data without their options, so that another class
+        does not inherit them."""
+        found = super().get_defaults(*args, **kwargs)
+        for key in BASES:
+            if found.get(key) is not None:
+                found[key].pop("init_args", None)
+        return found
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        try:
+            chosen = self.get_defaults()
+            kinds: dict[str, type] = {
+                key: locate(chosen[key].class_path, base) for key, base in BASES.items()
+            }
+        except (AttributeError, KeyError):  # not a command that runs an experiment
+            return super().format_help(*args, **kwargs)
+        command = self.prog.split()[-1]
+        page = LightningArgumentParser(
+            prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
+        )
+        for key, kind in kinds.items():
+            if key == "model" and command != "fit":  # a checkpoint tells
+                continue
+            page.add_class_arguments(kind, key, skip={*FROM_DATA, *OF_OPTIMIZER})
+        return page.format_help() + HELP.get(command, TRAINED_HELP + MODEL_HELP + DATA_HELP)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        said = explain(message, self.get_defaults, given.get())
+        key = said.split(" ")[0].rstrip(":").rpartition(".")[2]
+        if "no such option" in said and key in OF_OPTIMIZER:
+            said = said.split("; did you mean")[0]
+            said += f"; give it to the optimiser, as --optimizer.{key}"
+        refuse(said)
+
+
+def refuse(said: str) -> NoReturn:
+    """End the process with one line on its options."""
+    if on_rank_zero():
+        print(f"error: {said} (options: --help)", file=sys.stderr)
+    sys.exit(2)
+
+
+def on_rank_zero() -> bool:
+    """Return whether this is the process that writes and talks."""
+    return getattr(rank_zero_only, "rank", 0) == 0

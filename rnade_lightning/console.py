@@ -1,0 +1,29 @@
+"""Run the script ``rnade``, which answers at once what needs neither Lightning nor a model.
+
+``python -m rnade_lightning`` runs the same commands.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from rnade_lightning.front_page import SHELLS, answered
+
+
+def run() -> None:
+    """Run the command of this process."""
+    match sys.argv[1:]:
+        case ["--print_completion", shell] if shell in SHELLS:
+            try:
+                from rnade_lightning.completion import script
+            except ModuleNotFoundError as error:
+                need = f"{error.name} is not installed: pip install 'rnade-lightning[completion]'"
+                sys.exit(f"error: {need}")
+            print(script(shell))
+        case ["--print_completion", *_]:
+            print(f"error: --print_completion takes one of {', '.join(SHELLS)}", file=sys.stderr)
+            sys.exit(2)
+        case argv if not answered(argv):
+            from rnade_lightning.__main__ import main
+
+            main()

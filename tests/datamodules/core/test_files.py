@@ -1,0 +1,44 @@
+"""The files that a root names."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules.core import files
+from rnade_lightning.datamodules.core.files import files_beside, find_files
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of three takes, two of them in a subfolder that cannot be listed."""
+    for name in ("a.bvh", "closed/b.bvh", "closed/deep/c.bvh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:  # whoever runs the test: root may list all folders
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(files.os, "scandir", refusing)
+    return tmp_path
+
+
+@pytest.mark.parametrize("root", ["", "**/*.bvh", "*/*.bvh", "**", "**/c.bvh"])
+def test_a_folder_that_cannot_be_listed_is_an_error(closed: Path, root: str) -> None:
+    with pytest.raises(DataError, match=r"closed: cannot be read .Permission denied.: make it"):
+        find_files(closed / root, (".bvh",))
+
+
+@pytest.mark.parametrize(("root", "name"), [("*.bvh", "a"), ("clo*/deep/c.bvh", "closed/deep/c")])
+def test_a_glob_that_does_not_look_into_it_is_read(closed: Path, root: str, name: str) -> None:
+    assert find_files(closed / root, (".bvh",)) == [closed / f"{name}.bvh"]
+
+
+def test_a_folder_of_companions_that_cannot_be_listed_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone: cannot be read"):
+        files_beside(tmp_path / "gone" / "a.amc", (".asf",))
+    assert files_beside(tmp_path / "gone" / "a.amc", ()) == []

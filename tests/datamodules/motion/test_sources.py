@@ -1,0 +1,39 @@
+"""Notes that the files of a motion corpus say."""
+
+import numpy as np
+import pytest
+
+from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.motion.skeleton import neighbours
+from rnade_lightning.datamodules.motion.sources import Sources, default_rate, is_interpolated
+
+
+@pytest.mark.parametrize("source", [7.5, 12, 23.976, 24, 25, 29.97, 30, 40, 50, 59.94, 60, 72, 240])
+def test_the_default_rate_takes_whole_frames_and_at_most_thirty(source: float) -> None:
+    rate = default_rate(source)
+    assert rate <= 30
+    assert not is_interpolated(source, rate)
+    before, _, part = neighbours(100, source, rate)
+    assert not part.any()
+    assert np.array_equal(before, np.arange(0, 100, round(source / rate)))
+    assert rate > 15 or rate == source
+
+
+@pytest.mark.parametrize(("source", "target"), [(24, 72), (24, 30), (50, 30), (30, 25), (60, 120)])
+def test_frames_between_frames_are_told(source: float, target: float) -> None:
+    assert is_interpolated(source, target)
+    assert neighbours(100, source, target)[2].any()
+    found = Sources()
+    found.add(Recording({}, [], target, {"source_rate": source}))
+    (caveat,) = found.caveats()
+    assert f"interpolated.*{source} to {target}".split(".*")[0] in caveat
+    assert f"{source} to {target} frames per second: 1 files" in caveat
+
+
+@pytest.mark.parametrize(("source", "target"), [(30, 30), (29.97, 30), (120, 30), (119.88, 30)])
+def test_whole_ratios_say_nothing(source: float, target: float) -> None:
+    assert not is_interpolated(source, target)
+    assert not neighbours(100, source, target)[2].any()
+    found = Sources()
+    found.add(Recording({}, [], target, {"source_rate": source}))
+    assert found.caveats() == []
