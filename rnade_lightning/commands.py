@@ -102,8 +102,8 @@ def score(
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Print the log density of every frame of files, in nats, as CSV: file, frame, seconds,
-    log_prob, breaks, and bits_per_sample where the data are integers.
+    """Print the log density of every frame of files, in nats, as CSV: file, frame, log_prob,
+    seconds, breaks, and bits_per_sample where the data are integers.
 
     log_prob is in the model's standardised units. The first frame is the first that the
     representation defines, and seconds is where it begins. A frame that breaks a relation of the
@@ -121,7 +121,7 @@ def score(
     integers = data.bits_per_sample(0.0) is not None
     first = _in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
     rows: list[tuple[object, ...]] = [
-        ("file", "frame", "seconds", "log_prob", "breaks", *["bits_per_sample"] * integers)
+        ("file", "frame", "log_prob", "seconds", "breaks", *["bits_per_sample"] * integers)
     ]
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         with torch.no_grad():
@@ -130,7 +130,7 @@ def score(
         data.check_likelihood(sequence.name, log_p[first:].numpy())
         for t, value in enumerate(log_p.tolist()[first:], first):
             bits = (data.bits_per_sample(value),) * integers
-            told = round(t / data.frame_rate, 6), value, sequence.breaks.get(t, "")
+            told = value, round(t / data.frame_rate, 6), sequence.breaks.get(t, "")
             rows.append((sequence.name, t, *told, *bits))
     if out is None:
         csv.writer(sys.stdout).writerows(plain_rows(rows))

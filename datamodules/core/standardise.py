@@ -216,12 +216,11 @@ class Standardiser:
         basis = self.basis[out]
         with np.errstate(over="ignore", invalid="ignore"):
             deviation = np.abs(frames[:, out] - standardised @ basis.T - self.offset[out])
-        allowed = np.broadcast_to(_BREAKS * self.residual[out], deviation.shape).copy()
-        some = np.flatnonzero((deviation > allowed).any(axis=1))  # few: look at their digits
-        off = np.maximum(rounding(frames[some]), self.rounding)
-        off += _CONSTANT * np.abs(frames[some])
-        of_others = off[:, self.kept] @ np.abs(basis / self.std).T
-        allowed[some] = np.maximum(allowed[some], off[:, out] + of_others)
+        allowed = np.broadcast_to(_BREAKS * self.residual[out], deviation.shape)
+        if (deviation > allowed).any():  # seldom: look at the digits
+            off = np.maximum(rounding(frames), self.rounding) + _CONSTANT * np.abs(frames)
+            of_others = off[:, self.kept] @ np.abs(basis / self.std).T
+            allowed = np.maximum(allowed, off[:, out] + of_others)
         with np.errstate(divide="ignore"):  # nothing is allowed where all is exact
             excess = np.divide(deviation, allowed, out=0 * allowed, where=deviation > 0)
         return np.nan_to_num(excess, nan=np.inf), out

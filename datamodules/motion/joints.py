@@ -61,11 +61,7 @@ class Axes:
 
     def angles(self, maps: Array) -> Array:
         """Return alpha, beta and gamma ``(T, 3)`` of exponential maps ``(T, 3)``."""
-        rotations = Rotation.from_rotvec(maps)
-        cosine, along, across = self.frame_1 @ rotations.apply(self.frame_2[0]).T
-        _, back_along, back_across = self.frame_2 @ rotations.inv().apply(self.frame_1[0]).T
-        alpha, beta = np.arctan2(across, along), -np.arctan2(back_across, back_along)
-        return np.stack([alpha, beta, np.arccos(np.clip(cosine, -1, 1))], axis=1)
+        return angles_of([self], maps[:, None])[:, 0]
 
     def maps(self, angles: Array) -> Array:
         """Return the exponential maps ``(T, 3)`` of angles: the inverse of `angles`."""
@@ -92,6 +88,28 @@ class Axes:
         if self.n_axes == 1:
             return f"turns about ({axes[0]})"
         return f"turns about ({axes[0]}) in its parent and ({axes[1]}) in itself"
+
+
+def angles_of(joints: Sequence[Axes], maps: Array) -> Array:
+    """Return alpha, beta and gamma ``(T, J, 3)`` of the exponential maps ``(T, J, 3)`` of J joints,
+    all at once: every batch needs them."""
+    ours, theirs = (
+        np.stack(f) for f in zip(*((j.frame_1, j.frame_2) for j in joints), strict=True)
+    )
+    cosine, along, across = _turned(maps, theirs[:, 0], ours)
+    _, back_along, back_across = _turned(-maps, ours[:, 0], theirs)
+    alpha, beta = np.arctan2(across, along), -np.arctan2(back_across, back_along)
+    return np.stack([alpha, beta, np.arccos(np.clip(cosine, -1, 1))], axis=-1)
+
+
+def _turned(maps: Array, vectors: Array, frames: Array) -> tuple[Array, ...]:
+    """Return the coordinates ``(T, J)`` along the rows of ``frames (J, 3, 3)`` of the vectors
+    ``(J, 3)``, turned by exponential maps (Rodrigues)."""
+    size = np.linalg.norm(maps, axis=-1, keepdims=True)
+    across = np.sinc(size / np.pi) * np.cross(maps, vectors)
+    along = 0.5 * np.sinc(size / (2 * np.pi)) ** 2 * (maps * vectors).sum(-1, keepdims=True) * maps
+    x, y, z = np.einsum("jab,tjb->atj", frames, np.cos(size) * vectors + across + along)
+    return x, y, z
 
 
 def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:

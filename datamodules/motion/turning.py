@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.corpus import Parts
+from rnade_lightning.datamodules.core.fingerprint import fingerprints
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.store import FrameStore
-from rnade_lightning.datamodules.motion.joints import Axes, find_axes
+from rnade_lightning.datamodules.motion.joints import Axes, angles_of, find_axes
 from rnade_lightning.datamodules.motion.representation import Kind
 
 _ENDS = ("about_1", "about_2", "between")
@@ -55,9 +56,20 @@ class TurningDataModule(FrameDataModule, ABC):
         )
         return super().mismatch(*plain)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; the fingerprints are of frames as they were read, since
+        axes may differ in the last bit from machine to machine."""
+        state = super().state_dict()
+        return state | ({"parts": fingerprints(_plain(self._raw))} if self._raw else {})
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take a checkpoint's statistics and axes in place of those of the files."""
-        super().load_state_dict(state_dict)
+        found, self._raw = self._raw, _plain(self._raw)
+        try:
+            super().load_state_dict(state_dict)
+        except DataError:
+            self._raw = found
+            raise
         assert self._reference is not None
         self._raw = _with_axes(self._raw, self._reference)
 
@@ -74,9 +86,9 @@ class TurningDataModule(FrameDataModule, ABC):
 def turned(frames: Any, axes: Sequence[Axes]) -> Array:
     """Return frames ``(T, D)`` in which those joints have angles for exponential maps."""
     changed = np.array(frames, dtype=np.float64)
-    for joint in axes if len(changed) else ():
-        span = slice(joint.column, joint.column + 3)
-        changed[:, span] = joint.angles(changed[:, span])
+    if axes and len(changed):
+        columns = np.array([joint.column for joint in axes])[:, None] + np.arange(3)
+        changed[:, columns] = angles_of(axes, changed[:, columns])
     return changed
 
 
@@ -132,11 +144,15 @@ def _axes(reference: Recording) -> list[Axes]:
 
 def _with_axes(parts: Parts, reference: Recording) -> Parts:
     """Return parts whose frames are turned as a reference says."""
-    axes = _axes(reference)
-    plain = {
-        part: [(name, x.frames if isinstance(x, Turned) else x) for name, x in sequences]
-        for part, sequences in parts.items()
-    }
+    axes, plain = _axes(reference), _plain(parts)
     if not axes:
         return plain
     return {part: [(n, Turned(x, axes)) for n, x in some] for part, some in plain.items()}
+
+
+def _plain(parts: Parts) -> Parts:
+    """Return parts whose frames are as they were read."""
+    return {
+        part: [(name, x.frames if isinstance(x, Turned) else x) for name, x in sequences]
+        for part, sequences in parts.items()
+    }

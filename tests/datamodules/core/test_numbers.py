@@ -26,15 +26,22 @@ def test_long_damaged_words_take_linear_time() -> None:
 
 @pytest.mark.parametrize("digits", [1, 4, 7])
 def test_rounding_is_half_of_the_last_decimal(digits: int) -> None:
-    exact = np.random.default_rng(digits).normal(size=1000)
-    written = np.array([float(f"{x:.{digits}f}") for x in exact])
+    exact = np.random.default_rng(digits).normal(size=(1000, 3))
+    exact[:, 2] = 7 + 10.0 ** -(digits + 1)  # ends in zeros when written
+    written = np.array([[float(f"{x:.{digits}f}") for x in row] for row in exact])
     off = rounding(written)
-    assert off.max() == 0.5 * 10.0**-digits
-    assert np.mean(np.abs(written - exact) <= off + 1e-15) > 0.85  # but for those that end in zeros
-    assert rounding(exact).max() < 1e-15
-    single = rounding(exact.astype(np.float32))
-    assert np.all(np.abs(exact - exact.astype(np.float32)) <= single + 1e-15)
+    np.testing.assert_allclose(off, 0.5 * 10.0**-digits, rtol=1e-12)
+    assert (np.abs(written - exact) <= off + 1e-15).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_without_an_end_are_rounded_to_their_last_bit(dtype: type) -> None:
+    exact = np.random.default_rng(0).normal(size=(1000, 3))
+    exact[:, 1] = 0.5  # has one digit, and not because of rounding
+    off = rounding(exact.astype(dtype))
+    assert (np.abs(exact.astype(dtype) - exact) <= np.finfo(dtype).eps * np.abs(exact)).all()
+    assert off.max() < np.finfo(dtype).eps
 
 
 def test_integers_are_exact() -> None:
-    assert not rounding([0, -3.0, 7e15, 1e300]).any()
+    assert not rounding([[0, -3.0, 7e15, 1e300], [1, -3.0, 2.0, 5.0]]).any()
