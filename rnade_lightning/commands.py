@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
@@ -75,6 +76,12 @@ def sample(
                 f"than the {n_prefix} of the prefix: set --prefix_seconds or --n_prefix to less"
             )
         given = None if sequence.raw is None else sequence.raw[:n_prefix]
+        if broken := set(sequence.start(n_prefix).breaks.values()):
+            rank_zero_warn(
+                f"{prefix}: frames of the prefix break a relation of the training data in"
+                f" {', '.join(sorted(broken)[:5])}: they are written as they are, but the model"
+                " has never seen such frames, and what it draws keeps the relation"
+            )
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
         n_frames,

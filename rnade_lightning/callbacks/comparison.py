@@ -16,6 +16,7 @@ from tqdm import tqdm
 from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBaselines
 from rnade_lightning.callbacks.media import log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.sequences import Sequences
 from rnade_lightning.density import FrameDensity
 from rnade_lightning.run_files import going_without, write_csv, write_text
 
@@ -111,34 +112,10 @@ class Comparison(pl.Callback):
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         first, test = self.baselines.first_scored(data), self.baselines.scored(data, "test")
-        every = max(-(-sum(test.lengths) // self.baselines.max_frames), 1)
-        copy, var = self.baselines.fitted(data, "test")
-        sums = [_Sums() for _ in range(3)]
-        known, process = self.baselines.known(data, "test"), _Sums()
-        generator = torch.Generator(pl_module.device).manual_seed(0)
-        bar = tqdm(total=sum(test.lengths), desc="comparison", unit="frame", disable=None)
-        for sequence in test:
-            added = sequence.log_jacobian[first:].double()
-            breaks = added.isneginf()
-            added = added.masked_fill(breaks, 0.0)
-            for found in self._of_model(pl_module, sequence, first, every, generator):
-                at, log_p, errors = found
-                span = slice(at, at + len(log_p))
-                sums[0].add(log_p.double().cpu() + added[span], breaks[span], errors)
-                bar.update(len(log_p))
-            for total, baseline in zip(sums[1:], (var, copy), strict=True):
-                log_p, errors = _of_baseline(baseline, sequence, first, every)
-                total.add(log_p + added, breaks, errors)
-            if (known_process := data.process(sequence.frames)) is not None:
-                log_p, errors = _of_process(sequence, known_process, first, every)
-                process.add(log_p, breaks, errors)
-            bar.update(first)
-        bar.close()
-        names = [type(pl_module.model).__name__, var.title, copy.title]
-        rows = [total.row(name) for total, name in zip(sums, names, strict=True)]
-        if process.n:  # of simulated data: what no model can pass
-            rows.append(process.row("the process itself"))
-        rows += _reference_rows(data, known, test, first)
+        sums = self._sums(pl_module, data, test, first)
+        known = self.baselines.known_whole(data)
+        references = _reference_rows(data, known, test, first)
+        rows = [*(total.row(name) for name, total in sums.items() if total.n), *references]
         rows = [row._replace(bits_per_sample=_bits(data, row.log_prob)) for row in rows]
         units = data.units
         if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
@@ -146,9 +123,10 @@ class Comparison(pl.Callback):
                 "; features are censored: the model's log p includes probabilities of the bounds "
                 "and cannot be compared with that of the other rows"
             )
-        units = "; ".join([units, *data.caveats])
-        note = self._note(sums[0], units, *self.baselines.n_known(data))
-        self._write(Path(log_dir), rows, sums[0], note)
+        of_model = next(iter(sums.values()))
+        note = self._note(of_model, "; ".join([units, *data.caveats]))
+        note += self._fitted_on(data, known if references else [])
+        self._write(Path(log_dir), rows, of_model, note)
         log_table(trainer, "comparison/table", *_columns(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value
@@ -156,6 +134,40 @@ class Comparison(pl.Callback):
             for key, value in row._asdict().items()
             if key != "name" and not math.isnan(value)
         })  # fmt: skip
+
+    def _sums(
+        self, pl_module: Any, data: FrameDataModule, test: Sequences, first: int
+    ) -> dict[str, _Sums]:
+        """Return the sums of the rows that have errors, by name, the model's first; a process that
+        is not known has no frames."""
+        every = max(-(-sum(test.lengths) // self.baselines.max_frames), 1)
+        copy, var = self.baselines.fitted(data, "test")
+        model, process = _Sums(), _Sums()
+        of_baselines = [(var, _Sums()), (copy, _Sums())]
+        generator = torch.Generator(pl_module.device).manual_seed(0)
+        bar = tqdm(total=sum(test.lengths), desc="comparison", unit="frame", disable=None)
+        for sequence in test:
+            added = sequence.log_jacobian[first:].double()
+            breaks = added.isneginf()
+            added = added.masked_fill(breaks, 0.0)
+            pieces = []
+            for at, log_p, errors in self._of_model(pl_module, sequence, first, every, generator):
+                span = slice(at, at + len(log_p))
+                pieces.append(log_p.double().cpu() + added[span])
+                model.add(pieces[-1], breaks[span], errors)
+                bar.update(len(log_p))
+            data.check_likelihood(sequence.name, torch.cat(pieces)[~breaks].numpy())
+            for baseline, total in of_baselines:
+                log_p, errors = _of_baseline(baseline, sequence, first, every)
+                total.add(log_p + added, breaks, errors)
+            if (known := data.process(sequence.frames)) is not None:
+                log_p, errors = _of_process(sequence, known, first, every)
+                process.add(log_p, breaks, errors)
+            bar.update(first)
+        bar.close()
+        rows = {type(pl_module.model).__name__: model}
+        rows |= {baseline.title: total for baseline, total in of_baselines}
+        return rows | {"the process itself": process}  # of simulated data: no model can pass it
 
     @torch.no_grad()
     def _of_model(
@@ -187,7 +199,7 @@ class Comparison(pl.Callback):
             of_mean = (mean - x).square().sum(-1)[0, unscored:]
             yield at, log_p, (of_samples, of_mean)
 
-    def _note(self, sums: _Sums, units: str, n_fitted: int, n_known: int) -> str:
+    def _note(self, sums: _Sums, units: str) -> str:
         """Return what the figures are of, in words."""
         frames = f"{sums.n} test frames"
         if sums.n_others < sums.n:
@@ -196,12 +208,25 @@ class Comparison(pl.Callback):
                 "that their density is 0 (score names the feature)"
             )
         some = f" (of {sums.n_errors} frames, spread over all files)"
-        fitted = f" Baselines: fitted on {n_fitted} of {n_known} frames, spread over all files."
         return (
             f"{frames}, one step ahead, {units}. log p: higher is better; "
             f"errors are squared, summed over features{some * (sums.n_errors < sums.n)}. Model: "
-            f"{self.n_samples} draws a frame, mean of {self.n_mean}.{fitted * (n_fitted < n_known)}"
+            f"{self.n_samples} draws a frame, mean of {self.n_mean}."
         )
+
+    def _fitted_on(self, data: FrameDataModule, whole: list[FrameSequence]) -> str:
+        """Return of how many frames the baselines are, in words; nothing if of all.
+
+        Args:
+            data: the data.
+            whole: sequences that further rivals are fitted to.
+        """
+        n, n_known = self.baselines.n_known(data)
+        if n >= n_known:
+            return ""
+        n_whole = sum(len(sequence.frames) for sequence in whole)
+        others = f", those below them on {n_whole}, of whole sequences" if n_whole else ""
+        return f" Baselines: fitted on {n} of {n_known} frames, spread over all files{others}."
 
     def _write(self, folder: Path, rows: list[Row], sums: _Sums, note: str) -> None:
         heads = _HEADS | {"log_prob_of_others": f"of the other {sums.n_others} of {sums.n} frames"}

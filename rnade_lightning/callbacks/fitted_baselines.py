@@ -19,6 +19,10 @@ PIECE = 4096
 _STRETCH = 64  # frames, at least, of each sequence of a selection
 
 
+Select = Callable[[Sequence[int], int], list[tuple[int, tuple[int, int]]]]
+"""Selects so many frames of sequences of these lengths; see `spread`."""
+
+
 class Baseline(NamedTuple):
     """One baseline, fitted."""
 
@@ -71,15 +75,22 @@ class FittedBaselines:
     def known(self, data: FrameDataModule, split: str) -> list[FrameSequence]:
         """Return what is known before a part: the training part, and for the test, as baselines
         have nothing to select, the validation part too; so many frames, spread over all files."""
+        return self._known(data, split, spread)
+
+    def known_whole(self, data: FrameDataModule) -> list[FrameSequence]:
+        """Return sequences known before the test, spread over all files as well, each from its
+        beginning: what some kinds of frames mean depends on all frames before them."""
+        return self._known(data, "test", spread_whole)
+
+    def _known(self, data: FrameDataModule, split: str, select: Select) -> list[FrameSequence]:
         found = data.sequences("train"), data.sequences("val")
         parts = found[:1] if split == "val" else found
-        lengths = [length for part in parts for length in part.lengths]
         where = [(part, i) for part in parts for i in range(len(part))]
-        spans = spread(lengths, self.max_frames)
+        spans = select([length for part in parts for length in part.lengths], self.max_frames)
         return [where[k][0].stretch(where[k][1], *span) for k, span in spans]
 
     def n_known(self, data: FrameDataModule) -> tuple[int, int]:
-        """Return the frames that the baselines of the test are fitted on, and all there are."""
+        """Return how many frames the baselines of the test are fitted on, and of how many."""
         lengths = [n for part in ("train", "val") for n in data.sequences(part).lengths]
         spans = spread(lengths, self.max_frames)
         return sum(stop - start for _, (start, stop) in spans), sum(lengths)
@@ -125,4 +136,24 @@ def spread(lengths: Sequence[int], n_frames: int) -> list[tuple[int, tuple[int, 
         n = max(round(lengths[i] * share), 1)
         start = (lengths[i] - n) // 2
         found.append((i, (start, start + n)))
+    return found
+
+
+def spread_whole(lengths: Sequence[int], n_frames: int) -> list[tuple[int, tuple[int, int]]]:
+    """Return a selection as `spread` does, of whole sequences, evenly chosen; the last one may be
+    cut.
+
+    >>> spread_whole([100] * 6, 250)
+    [(0, (0, 100)), (3, (0, 100))]
+    >>> spread_whole([300], 250)
+    [(0, (0, 250))]
+    """
+    n_chosen = len(lengths)
+    if sum(lengths) > n_frames:
+        n_chosen = max(n_frames * len(lengths) // sum(lengths), 1)
+    found = []
+    for i in ((np.arange(n_chosen) * len(lengths)) // n_chosen).tolist():
+        n = min(lengths[i], n_frames)
+        found += [(i, (0, n))] * (n > 0)
+        n_frames -= n
     return found

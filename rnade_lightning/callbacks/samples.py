@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ class _Drawn(NamedTuple):
     note: str
     frames: Tensor  # (T, D), standardised
     given: Any = None  # raw frames that the first ones were made of
+    breaks: Sequence[int] = ()  # those of them that have no density
 
 
 class Samples(pl.Callback):
@@ -105,6 +106,7 @@ class Samples(pl.Callback):
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
                 log_p = model.log_prob(drawn.frames[None])[0].cpu() + data.log_jacobian(frames)
+            log_p[list(drawn.breaks)] = -math.inf
             metrics[drawn.kind] = {"log_prob": log_p.mean().item()} | data.metrics(frames)
         model.train(was_training)
         write_text(folder / f"{stem}_metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -141,8 +143,10 @@ class Samples(pl.Callback):
                 ("truth", "Truth", "as it was recorded", truth, len(truth)),
                 ("continuation", "Continued", given, torch.cat((prefix, more)), n_prefix),
             ):
-                raw = None if sequence.raw is None else np.asarray(sequence.raw[:n])
-                yield _Drawn(group, _numbered(kind, i), title, note, shown, raw)
+                start = sequence.start(n)
+                raw = None if start.raw is None else np.asarray(start.raw)
+                breaks = tuple(start.breaks)
+                yield _Drawn(group, _numbered(kind, i), title, note, shown, raw, breaks)
             if data.plays_one_step:
                 drawing = {"n_samples": self.n_mean, "generator": generator}
                 mean = model.predictive_mean(truth[None], **drawing)[0]

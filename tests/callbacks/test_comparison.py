@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +60,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             frames[90:, 3] += 1.0  # 10 of the 40 test frames, all of them scored
         np.save(root / f"take{i}.npy", frames)
     more = ("--trainer.max_epochs=1", "--trainer.callbacks+=Comparison")
+    more += ("--trainer.callbacks+=Samples", "--trainer.callbacks.n_sequences=2")
     main(["fit", *options(root, runs, *more)])
     return runs / "toy" / "version_0", root
 
@@ -84,6 +87,55 @@ def test_a_frame_that_breaks_a_relation_has_density_0_in_every_row(
         ("take1", t) for t in range(90, 100)
     ]
     assert {(row["breaks"], row["log_prob"]) for row in scored} == {("x3", "-inf")}
+
+
+def test_a_prefix_that_breaks_a_relation_is_told_and_written_as_it_was_given(
+    broken: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder, root = broken
+    checkpoint, prefix = folder / "checkpoints" / "best.ckpt", root / "take1.npy"
+    command = ["sample", f"--ckpt_path={checkpoint}", f"--prefix={prefix}", f"--out={tmp_path}"]
+    command += ["--n_prefix=95", "--n_frames=5", "--n_samples=1"]
+    with pytest.warns(UserWarning, match="break a relation of the training data in x3"):
+        main(command)
+    (path,) = tmp_path.glob("*.npy")
+    written = np.load(path)
+    np.testing.assert_array_equal(written[:95], np.load(prefix)[:95])
+    np.testing.assert_allclose(written[95:, 3], 7.0)
+
+
+def test_no_file_of_a_run_gives_frames_that_break_a_relation_a_density(
+    broken: tuple[Path, Path],
+) -> None:
+    metrics = json.loads((broken[0] / "samples" / "test_metrics.json").read_text())
+    assert metrics["truth_2"]["log_prob"] == -np.inf
+    assert np.isfinite(metrics["truth"]["log_prob"])
+    assert np.isfinite(metrics["one_step_2"]["log_prob"])  # the model's own frames
+
+
+def test_further_rivals_are_fitted_to_sequences_from_their_beginning(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of some kinds of sound cannot be turned back from the middle of a file."""
+    given: list[Any] = []
+
+    def references(self: Any, known: Any, test: Any) -> dict[str, Any]:
+        given.extend(
+            (x.name, x.raw, part)
+            for part, found in zip("kt", (known, test), strict=True)
+            for x in found
+        )
+        return {"a flat guess": [torch.full((len(x.frames),), -7.0) for x in test]}
+
+    monkeypatch.setattr(ToyDataModule, "references", references)
+    few = ("--trainer.callbacks+=Comparison", "--trainer.callbacks.max_frames=80")
+    main(["fit", *options(root, tmp_path, "--trainer.max_epochs=1", "--data.split=file", *few)])
+    whole = {path.stem: np.load(path) for path in root.glob("*.npy")}
+    assert {part for *_, part in given} == {"k", "t"}
+    for name, raw, _ in given:
+        np.testing.assert_array_equal(np.asarray(raw), whole[name][: len(raw)])
+    text = (tmp_path / "toy" / "version_0" / "comparison.md").read_text()
+    assert "those below them on" in text
 
 
 def test_the_other_frames_have_the_mean_that_they_had(broken: tuple[Path, Path]) -> None:

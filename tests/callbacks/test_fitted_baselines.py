@@ -10,7 +10,7 @@ from toy import ToyDataModule
 
 from rnade_lightning.baselines import VAR
 from rnade_lightning.callbacks import Comparison, Likelihood
-from rnade_lightning.callbacks.fitted_baselines import FittedBaselines, spread
+from rnade_lightning.callbacks.fitted_baselines import FittedBaselines, spread, spread_whole
 
 
 @pytest.fixture
@@ -65,6 +65,16 @@ def test_a_selection_is_spread_over_all_sequences(lengths: list[int]) -> None:
     backwards = {len(lengths) - 1 - i: span for i, span in spread(lengths[::-1], 640)}
     if len(lengths) <= 10:  # whatever their order
         assert backwards == dict(found)
+
+
+@pytest.mark.parametrize("lengths", [[100, 300, 1000], [5000], [7] * 900, [1, 1, 1]])
+def test_a_selection_of_whole_sequences_begins_where_they_do(lengths: list[int]) -> None:
+    found = spread_whole(lengths, 640)
+    assert all(start == 0 < stop <= lengths[i] for i, (start, stop) in found)
+    n = sum(stop for _, (_, stop) in found)
+    assert n == sum(lengths) if sum(lengths) <= 640 else 100 <= n <= 640
+    if len(lengths) == 900:
+        assert found[-1][0] > 850  # not the first ones
 
 
 def test_figures_in_pieces_are_those_of_the_whole(
