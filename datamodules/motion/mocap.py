@@ -306,7 +306,7 @@ class MocapDataModule(TurningDataModule):
         """Read all files, at one frame rate; see `FrameDataModule`."""
         done = bool(self._raw)
         super().setup(stage)
-        for caveat in () if done else self.caveats:
+        for caveat in () if done else self._sources.caveats():
             remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
             rank_zero_warn(f"{self._root()}: {caveat}{remedy}")
 
@@ -343,7 +343,7 @@ class MocapDataModule(TurningDataModule):
 
     @property
     def caveats(self) -> list[str]:
-        return self._sources.caveats()
+        return self._sources.caveats() + super().caveats
 
     def describe(self) -> dict[str, Any]:
         """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the

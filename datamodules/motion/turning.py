@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.corpus import Parts
 from rnade_lightning.datamodules.core.fingerprint import fingerprints
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, Split
+from rnade_lightning.datamodules.core.functions import functions_among
 from rnade_lightning.datamodules.core.store import FrameStore
 from rnade_lightning.datamodules.motion.joints import Axes, angles_of, find_axes
 from rnade_lightning.datamodules.motion.representation import Kind
 
+_FRAMES = 20_000  # of a part, at most, that functions are looked for in
 _ENDS = ("about_1", "about_2", "between")
 
 
@@ -31,6 +34,41 @@ class TurningDataModule(FrameDataModule, ABC):
     """Frames whose joints may have angles for exponential maps."""
 
     representation: Kind
+    noise: float
+    _functions: dict[str, list[str]] = {}  # noqa: RUF012  (replaced, never changed)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read all files; see `FrameDataModule`. Find features that are functions of others."""
+        done = bool(self._raw)
+        super().setup(stage)
+        if done or self.noise > 0 or "skeleton" not in self.layout:
+            return
+        train, val = self._some("train"), self._some("val")
+        self._functions = functions_among(train, val, self.feature_names)
+        for caveat in self._of_functions():
+            rank_zero_info(f"{self._root()}: {caveat}")
+
+    def _some(self, split: Split) -> Array:
+        """Return standardised frames ``(T, D)`` of a part, evenly spaced."""
+        sequences = self.sequences(split)
+        step = -(-sum(sequences.lengths) // _FRAMES) or 1
+        some = [x.frames[::step].double().numpy() for x in sequences]
+        return np.concatenate(some) if some else np.zeros((0, self.n_features))
+
+    def _of_functions(self) -> list[str]:
+        if not self._functions:
+            return []
+        told = [f"{name} of {' and '.join(of)}" for name, of in self._functions.items()]
+        more = ", .." if len(told) > 8 else ""
+        return [
+            f"{len(told)} of {self.n_features} features are functions of others"
+            f" ({', '.join(told[:8])}{more}): such features have no density, and what they add to"
+            " log p has little meaning"
+        ]
+
+    @property
+    def caveats(self) -> list[str]:
+        return super().caveats + self._of_functions()
 
     @property
     def axes(self) -> list[Axes]:
@@ -74,9 +112,11 @@ class TurningDataModule(FrameDataModule, ABC):
         self._raw = _with_axes(self._raw, self._reference)
 
     def describe(self) -> dict[str, Any]:
-        """Return the card of the data, with the joints of one or two axes."""
+        """Return the card of the data, with the joints of one or two axes and the features that are
+        functions of others."""
         joints = {joint.name.rstrip("._"): str(joint) for joint in self.axes}
-        return super().describe() | ({"joints": joints} if joints else {})
+        found = {"joints": joints, "functions": self._functions}
+        return super().describe() | {key: value for key, value in found.items() if value}
 
     def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
         for name, frames in super()._inputs(path, reference):

@@ -97,3 +97,15 @@ def test_a_prefix_is_written_as_it_was_given(
     written = read_bvh(next(path for path in paths if path.suffix == ".bvh"))
     assert degrees_apart(written.rotations[:40, 1:], rotations[1:41, 1:]) < 1e-4
     assert degrees_apart(written.rotations[40:, joint], written.rotations[45:46, joint]) < 1e-3
+
+
+def test_features_that_are_functions_of_others_are_named_in_card_and_table(
+    shipped: MocapDataModule,
+) -> None:
+    """CMU's thumbs were derived from its hands."""
+    named = shipped.describe()["functions"]
+    assert set(named) == {f"{side}Thumb.about_{i}" for side in "LR" for i in (1, 2)}
+    assert named["LThumb.about_2"] == ["LeftFingerBase.about_2"]
+    (caveat,) = shipped.caveats
+    assert "4 of 56 features are functions of others" in caveat
+    assert "RThumb.about_1 of RightFingerBase.about_1 and RightFingerBase.about_2" in caveat
