@@ -21,7 +21,7 @@ Conventions:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ FIXED = 1e-5
 two axes varies by 5e-7, and by 2e-2 or more where a joint turns freely."""
 
 _FRAMES = 20_000  # of training, at most, that axes are found from
-_CUT = 3.0  # radians from the middle of what a joint does; the angle is cut at half a turn
+_CUT = 3.0  # radians from the zero of an angle, which is cut at half a turn
 _POLE = 0.99  # cosine of the angle between two axes at which they are nearly one
 
 
@@ -73,6 +73,14 @@ class Axes:
         first = Rotation.from_rotvec(alpha[:, None] * self.frame_1[0])
         second = Rotation.from_rotvec(beta[:, None] * self.frame_2[0])
         return np.asarray((first * bent * second).as_rotvec())
+
+    def recut(self, alpha: float, beta: float) -> "Axes":
+        """Return the same axes with angles that are less by so much, cut elsewhere."""
+        turned_1, turned_2 = (
+            np.vstack([frame[:1], Rotation.from_rotvec(angle * frame[0]).apply(frame[1:])])
+            for frame, angle in ((self.frame_1, alpha), (self.frame_2, -beta))
+        )
+        return replace(self, frame_1=turned_1, frame_2=turned_2)
 
     def state(self) -> dict[str, Any]:
         """Return the axes in plain types."""
@@ -115,7 +123,8 @@ def _turned(maps: Array, vectors: Array, frames: Array) -> tuple[Array, ...]:
 def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
     """Return the joints that turn about one or two axes in training frames.
 
-    A joint that goes (nearly) all the way round one of two axes is left as it is, with a warning.
+    An angle is cut half a turn from its mean, or in the middle of what it never takes. One that
+    goes all the way round jumps there, with a warning.
 
     Args:
         sequences: Frames ``(T, D)`` of exponential maps.
@@ -134,17 +143,17 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
         if axes is None:
             continue
         angles = axes.angles(maps)
-        if np.abs(np.cos(angles[:, 2])).max() > _POLE or np.abs(angles[:, :2]).max() > _CUT:
+        if np.abs(angles[:, :2]).max() > _CUT:
+            axes = axes.recut(*map(_middle, angles[:, :2].T))
+        if np.abs(axes.angles(maps)[:, :2]).max() > _CUT:
             round_.append(name.rstrip("._"))
-            continue
         found.append(axes)
     if round_:
         named = ", ".join(round_[:8]) + (", .." if len(round_) > 8 else "")
         rank_zero_warn(
-            f"{named}: a joint that turns about one or two axes and all the way round. Its three"
-            " features are functions of fewer numbers and have no density: their share of the"
-            " likelihood has little meaning. Choose representation 6d with noise, or leave the"
-            " takes out"
+            f"{named}: turns about one or two axes and nearly all the way round, so that an angle"
+            " jumps by a whole turn where it is cut: look for frames that are wrong, or choose"
+            " representation 6d with noise"
         )
     return found
 
@@ -205,6 +214,14 @@ def _two_axes(matrices: Array) -> tuple[Array, Array]:
 def _spread(x: Array) -> Array:
     """Return the deviations along the principal directions of ``(T, 3)``, the largest first."""
     return np.asarray(np.linalg.svd(x - x.mean(axis=0), compute_uv=False)) / np.sqrt(len(x))
+
+
+def _middle(angles: Array) -> float:
+    """Return the angle across from the middle of the largest stretch that ``(T,)`` never take."""
+    there = np.sort(angles)
+    gaps = np.diff(there, append=there[0] + 2 * np.pi)
+    at = int(gaps.argmax())
+    return float(there[at] + gaps[at] / 2 + np.pi)
 
 
 def _across(axis: Array) -> Array:
