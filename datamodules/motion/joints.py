@@ -76,6 +76,8 @@ class Axes:
 
     def recut(self, alpha: float, beta: float) -> "Axes":
         """Return the same axes with angles that are less by so much, cut elsewhere."""
+        if alpha == beta == 0:
+            return self
         turned_1, turned_2 = (
             np.vstack([frame[:1], Rotation.from_rotvec(angle * frame[0]).apply(frame[1:])])
             for frame, angle in ((self.frame_1, alpha), (self.frame_2, -beta))
@@ -142,9 +144,7 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
         axes = _axes_of(column, name, maps)
         if axes is None:
             continue
-        angles = axes.angles(maps)
-        if np.abs(angles[:, :2]).max() > _CUT:
-            axes = axes.recut(*map(_middle, angles[:, :2].T))
+        axes = axes.recut(*map(_middle, axes.angles(maps)[:, :2].T))
         if np.abs(axes.angles(maps)[:, :2]).max() > _CUT:
             round_.append(name.rstrip("._"))
         found.append(axes)
@@ -217,11 +217,12 @@ def _spread(x: Array) -> Array:
 
 
 def _middle(angles: Array) -> float:
-    """Return the angle across from the middle of the largest stretch that ``(T,)`` never take."""
+    """Return the angle across from the middle of the largest stretch that ``(T,)`` never take; 0
+    where angles are cut in that stretch already."""
     there = np.sort(angles)
     gaps = np.diff(there, append=there[0] + 2 * np.pi)
     at = int(gaps.argmax())
-    return float(there[at] + gaps[at] / 2 + np.pi)
+    return float(there[at] + gaps[at] / 2 + np.pi) if at < len(there) - 1 else 0.0
 
 
 def _across(axis: Array) -> Array:
