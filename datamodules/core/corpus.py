@@ -10,6 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,8 @@ from rnade_lightning.datamodules.core.recording import Frames, Recording
 from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
-Parts = dict[str, list[tuple[str, Array | Frames]]]
+Parts = dict[str, list[tuple[str, Any]]]
+"""Names and frames of the sequences of each part; frames slice, and are read by ``np.asarray``."""
 _Found = dict[Path, dict[str, Array | Frames]]
 
 
@@ -320,6 +322,14 @@ class Corpus(ABC):
             raise DataError(f"{root}: {len(bad)} of {n_files} files cannot be used{remedy}:{lines}")
         rank_zero_warn(f"{root}: {len(bad)} of {n_files} files are left out:{lines}")
         self._left_out = reasons
+
+    def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
+        """Yield names and raw frames of the sequences in files that are not of the corpus."""
+        for file in find_files(path, self.extensions, self.beside, self._cache()):
+            recording = self._read(file, reference, "the training data")
+            name = name_of(file, path, self.extensions)
+            for suffix, frames in recording.frames.items():
+                yield name + suffix, frames
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Read a file without the store."""

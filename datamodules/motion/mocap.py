@@ -27,7 +27,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
 from rnade_lightning.datamodules.core.files import with_ending
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.frames import Recording
 from rnade_lightning.datamodules.core.standardise import Standardiser
 from rnade_lightning.datamodules.core.store import FrameStore, Kept
 from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
@@ -54,10 +54,12 @@ from rnade_lightning.datamodules.motion.representation import (
     TO_Y_UP,
     decode,
     points_of,
+    rounding_of,
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 from rnade_lightning.datamodules.motion.sources import Sources
 from rnade_lightning.datamodules.motion.takes import TakeReader
+from rnade_lightning.datamodules.motion.turning import TurningDataModule, unturned
 
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
 
@@ -88,7 +90,7 @@ _WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
 """What writes a motion in the format that it was read in, beside BVH."""
 
 
-class MocapDataModule(FrameDataModule):
+class MocapDataModule(TurningDataModule):
     """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
 
     Args:
@@ -201,6 +203,13 @@ class MocapDataModule(FrameDataModule):
                 return f"its {what} is {own}, not {known}{remedy}"
         return super().mismatch(recording, reference)
 
+    def rounding(self, reference: Recording) -> float | list[float]:
+        """Return the rounding of the numbers in files, as features have it."""
+        if "skeleton" not in reference.layout:
+            return 0.0
+        size = Skeleton.from_state(reference.layout["skeleton"]).size
+        return rounding_of(reference.feature_names, self.representation, size)
+
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Write raw frames as files of the formats in the table above."""
         writers = {"markers": self._write_markers, "skeleton": self._write_skeleton}
@@ -297,7 +306,7 @@ class MocapDataModule(FrameDataModule):
         """Read all files, at one frame rate; see `FrameDataModule`."""
         done = bool(self._raw)
         super().setup(stage)
-        for caveat in () if done else self.caveats:
+        for caveat in () if done else self._sources.caveats():
             remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
             rank_zero_warn(f"{self._root()}: {caveat}{remedy}")
 
@@ -334,7 +343,7 @@ class MocapDataModule(FrameDataModule):
 
     @property
     def caveats(self) -> list[str]:
-        return self._sources.caveats()
+        return self._sources.caveats() + super().caveats
 
     def describe(self) -> dict[str, Any]:
         """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the
@@ -350,10 +359,10 @@ class MocapDataModule(FrameDataModule):
         return skeleton, self.frame_rate, up, self.representation, self.root_motion
 
     def _decoded(self, raw: Array) -> Motion:
-        return decode(raw, *self._how())
+        return decode(unturned(raw, self.axes), *self._how())
 
     def _points(self, raw: Array) -> Array:
-        return points_of(raw, *self._how())
+        return points_of(unturned(raw, self.axes), *self._how())
 
     def _points_and_angles(self, raw: Array) -> tuple[Array, Array | None]:
         if self.representation == "positions":
