@@ -73,7 +73,6 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "bad offset": (lambda t: t.replace("0 -4 0", "0 -4"), "line 8: cannot read"),
     "channel twice": (lambda t: t.replace("3 Zrotation", "3 Xrotation"), "a channel twice"),
     "brace missing": (lambda t: t.replace("}\n", "", 1), "do not nest"),
-    "same name twice": (lambda t: t.replace("JOINT Leg", "JOINT Hips"), "share a name"),
     "no time": (lambda t: t.replace("0.0333333", "0"), "Frame Time is 0"),
     "odd time": (lambda t: t.replace("0.0333333", "fast"), "Frame Time is fast"),
     "stretching bone": (

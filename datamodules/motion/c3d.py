@@ -13,7 +13,6 @@ Conventions:
 
 import re
 import struct
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.texts import told_apart
 
 _BLOCK = 512
 _ENDIAN = {84: "<", 85: "<", 86: ">"}  # Intel, DEC, MIPS
@@ -93,7 +93,7 @@ def read_c3d(path: str | Path) -> Markers:
     points = reader.points((block - 1) * _BLOCK, n_frames, used, n_analog, scale)
     names = _labels(path, parameters, used)
     kept = _markers(path, parameters, names)
-    names, points = _told_apart(path, [names[m] for m in kept]), points[:, kept]
+    names, points = told_apart(path, [names[m] for m in kept], "markers"), points[:, kept]
     unit = parameters.get("POINT:UNITS", ["mm"])
     return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm")
 
@@ -302,20 +302,3 @@ def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[i
     if len(kept) < len(names):
         rank_zero_info(f"{path}: {len(names) - len(kept)} outputs of models are left out")
     return kept
-
-
-def _told_apart(path: Path, names: list[str]) -> list[str]:
-    """Return the names, with a number after each that comes again."""
-    taken, found, counts = set(names), list[str](), Counter[str]()
-    for name in names:
-        counts[name] += 1
-        if counts[name] > 1:
-            while f"{name}_{counts[name]}" in taken:
-                counts[name] += 1
-            name = f"{name}_{counts[name]}"
-            taken.add(name)
-        found.append(name)
-    if found != names:
-        again = [name for m, name in enumerate(found) if name != names[m]]
-        rank_zero_info(f"{path}: markers share a name: one is called {', '.join(again[:5])}")
-    return found

@@ -52,6 +52,13 @@ class Skeleton:
         """Return the summed length of all bones, in file units."""
         return float(np.linalg.norm(self.offsets[1:], axis=-1).sum())
 
+    def children(self) -> list[list[int]]:
+        """Return the joints that hang from each joint."""
+        below: list[list[int]] = [[] for _ in self.names]
+        for child, parent in enumerate(self.parents[1:], start=1):
+            below[parent].append(child)
+        return below
+
     def state(self) -> dict[str, Any]:
         """Return the skeleton in plain types, for a checkpoint."""
         return {

@@ -82,8 +82,9 @@ def test_a_few_frames_more_or_fewer_are_read_and_said(declared: int, path: Path)
     path.write_text(text().replace("Frames: 60", f"Frames: {declared}"))
     with pytest.warns(UserWarning, match=rf"a\.bvh: {declared} frames are declared: the 60"):
         assert len(read_text(path).values) == 60
-    path.write_text(text().replace("Frames: 60", "Frames: 63")[:-1])
-    with pytest.raises(DataError, match="60 frames where 63"):  # the end of it is missing
+    whole, _, last = text().replace("Frames: 60", "Frames: 63")[:-1].rpartition(" ")
+    path.write_text(f"{whole} {float(last):g}5")  # no number that was cut would be seen
+    with pytest.raises(DataError, match="60 frames where 63"):
         read_text(path)
 
 
