@@ -40,7 +40,8 @@ from rnade_lightning.datamodules.motion.animation import (
 )
 from rnade_lightning.datamodules.motion.asfamc import read_amc
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
-from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d
+from rnade_lightning.datamodules.motion.c3d import read_c3d
+from rnade_lightning.datamodules.motion.markers import Markers
 from rnade_lightning.datamodules.motion.mat import Numbers, read_paper_set
 from rnade_lightning.datamodules.motion.metrics import (
     Limits,
@@ -108,7 +109,8 @@ class MocapDataModule(FrameDataModule):
             (deviations of a feature, unless standardise is false). It must be above 0 for 6d and
             positions, whose features obey constraints.
         rename: New names of joints or markers, by their names in the file.
-        markers: Names of the markers to use, after renaming. Without it, all that have a label.
+        markers: Names of the markers to use, after renaming, or patterns ("L*"); with "-" before
+            it, what to leave out ("-LTOE"). Without it, all that have a label.
         max_gap: Longest gap of a marker, in frames of the file, that is filled in. A longer gap
             cuts the take.
         min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be

@@ -4,6 +4,8 @@ Conventions:
     As in `representation`, `skeleton` and `c3d`. Rates are in frames per second.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.motion.c3d import Markers, unlabelled, whole_pieces
+from rnade_lightning.datamodules.motion.markers import Markers, chosen, usable, whole_pieces
 from rnade_lightning.datamodules.motion.mat import Numbers
 from rnade_lightning.datamodules.motion.representation import (
     Kind,
@@ -114,13 +116,9 @@ class TakeReader:
         names = [self.rename.get(name, name) for name in found.names]
         if len(set(names)) != len(names):
             raise DataError(f"{path}: two markers share a name once renamed: correct rename")
-        missing = sorted(set(self.markers or []) - set(names))
-        if missing:
-            raise DataError(f"{path}: has no marker {missing[:3]}, only {names[:60]}")
-        labelled = [name for name in names if not unlabelled(name)] or names
-        chosen = [names.index(name) for name in self.markers or labelled]
-        points = found.points[self.skip_frames :, chosen]
-        rate = self._target(path, found.fps, len(points), 3 * len(chosen))
+        kept = chosen(path, names, self.markers)
+        points = found.points[self.skip_frames :, kept]
+        rate = self._target(path, found.fps, len(points), 3 * len(kept))
         frames: dict[str, Array] = {}
         left_out = len(points)
         for piece in whole_pieces(points, self.max_gap):
@@ -130,25 +128,50 @@ class TakeReader:
                 frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
                 left_out -= round(len(piece) * found.fps / rate)
         if not frames:
-            gone = np.isnan(points).any(axis=-1).mean(axis=0)
-            worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
-            if not worst:
-                raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
-            said = ", ".join(f"{names[chosen[m]]} {gone[m]:.0%}" for m in worst)
-            raise DataError(
-                f"{path}: no {self.min_piece} frames in a row, of {len(points)}, have all markers"
-                f" (missing: {said}): choose markers, raise max_gap or lower min_piece"
-            )
+            raise self._too_many_gaps(path, points, [names[m] for m in kept], found.fps, rate)
         if len(frames) == 1:
             frames = {"": frames[":0"]}
         if left_out > 0.01 * len(points):
             share = left_out / max(len(points), 1)
             rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
-        kept = [names[m] for m in chosen]
-        features = [f"{name}.{axis}" for name in kept for axis in "xyz"]
+        used = [names[m] for m in kept]
+        features = [f"{name}.{axis}" for name in used for axis in "xyz"]
         up, up_by = (self.up, "as given") if self.up != "auto" else (usual, f"usual for {ending}")
-        layout = {"markers": kept, "up": up, "up_by": up_by, "unit": found.unit}
+        layout = {"markers": used, "up": up, "up_by": up_by, "unit": found.unit}
         return Recording(frames, features, rate, layout | {"source_rate": found.fps})
+
+    def _too_many_gaps(
+        self, path: Path, points: Array, names: list[str], fps: float, rate: float
+    ) -> DataError:
+        """Return why no piece of a take is long enough, and which markers could be used.
+
+        Args:
+            path: File to name.
+            points: Places of the markers, ``(T, M, 3)``.
+            names: Their names.
+            fps: Their frames per second.
+            rate: Those that they are read at.
+        """
+        gone = np.isnan(points).any(axis=-1).mean(axis=0)
+        worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
+        if not worst:
+            return DataError(f"{path}: fewer than 2 frames to use: remove the file")
+        said = ", ".join(f"{names[m]} {gone[m]:.0%}" for m in worst)
+        shortest = math.ceil((self.min_piece - 1) * fps / rate) + 1
+        seen, n_frames = usable(points, self.max_gap, shortest)
+        remedy = ""
+        if seen:
+            rest = [f"-{name}" for m, name in enumerate(names) if m not in seen]
+            keep = min([names[m] for m in seen], [*(self.markers or []), *rest], key=len)
+            remedy = (
+                f"--data.markers='{json.dumps(keep)}' leaves {len(seen)} of {len(names)} markers in"
+                f" {n_frames} frames; or "
+            )
+        return DataError(
+            f"{path}: no {self.min_piece} frames in a row at {rate:g} a second, of {len(points)} at"
+            f" {fps:g}, have all markers (missing: {said}): {remedy}raise max_gap or lower"
+            " min_piece"
+        )
 
     def _of_numbers(self, path: Path, found: Numbers, ending: str, usual: str) -> Recording:
         if self.rate not in (None, found.fps):

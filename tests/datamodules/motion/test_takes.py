@@ -8,7 +8,7 @@ import pytest
 from bodies import tumble
 
 from rnade_lightning.datamodules import DataError
-from rnade_lightning.datamodules.motion.c3d import Markers
+from rnade_lightning.datamodules.motion.markers import Markers
 from rnade_lightning.datamodules.motion.takes import TakeReader
 
 
