@@ -1,10 +1,10 @@
-"""Motion capture: skeletons that move (BVH, ASF/AMC, AMASS), markers (C3D), and the paper's set.
+"""Motion capture: skeletons that move (BVH, ASF/AMC, AMASS), markers (C3D, TRC), the paper's set.
 
     read                      becomes                     written
     .bvh, .bvh.gz, .amc       features of representation  .bvh, .gif, .html
     .npz (AMASS)              features of representation  .npz (AMASS); the same as well with
                                                           offsets in the file
-    .c3d                      coordinates of markers      .npz, .gif, .html
+    .c3d, .trc                coordinates of markers      .npz, .gif, .html
     .mat (the paper's)        its features                .npz, .png
 
 Where the extra ``ffmpeg`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures.
@@ -59,6 +59,7 @@ from rnade_lightning.datamodules.motion.representation import (
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 from rnade_lightning.datamodules.motion.sources import Sources
 from rnade_lightning.datamodules.motion.takes import TakeReader
+from rnade_lightning.datamodules.motion.trc import read_trc
 
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
 
@@ -82,6 +83,7 @@ FORMATS = {
     ".amc": Format(read_amc),
     ".npz": Format(lambda path, fps, limit: read_amass(path, limit), up="z"),
     ".c3d": Format(lambda path, fps, limit: read_c3d(path), up="z"),
+    ".trc": Format(lambda path, fps, limit: read_trc(path, limit)),
     ".mat": Format(lambda path, fps, limit: read_paper_set(path, limit)),
 }
 """Formats by the ending of their files."""
@@ -90,7 +92,7 @@ _WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
 
 
 class MocapDataModule(FrameDataModule):
-    """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
+    """Motion capture from .bvh, .amc (with .asf), .npz (AMASS), .c3d, .trc and .mat files.
 
     Args:
         root: Folder, file or glob to read. Without it, the motion shipped with the package.
