@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 from bodies import tumble
-from motion_formats import ASF, amc, c3d_bytes
+from motion_formats import ASF, amc, c3d_bytes, trc
 from scipy.io import savemat
 from sounds import parquet
 
@@ -124,6 +124,16 @@ def write_all(folder: Path) -> dict[str, Path]:
     if "manifest.parquet" in files:
         parquet(files["manifest.parquet"], table)
     np.savez(files["amass"], poses=poses, trans=trans, mocap_framerate=60.0)
+    files |= {"trc": folder / "good.trc", "joints": folder / "joints.npy"}
+    files |= {"smplx": folder / "amass_stageii.npz", "utf16": folder / "utf16.bvh"}
+    files["trc"].write_text(trc(rng.normal(size=(60, 3, 3))))
+    np.save(files["joints"], rng.normal(size=(40, 5, 3)))
+    objects = np.array({"a": 1}, dtype=object)
+    np.savez(
+        files["smplx"], root_orient=poses[:, :3], pose_body=poses[:, 3:], trans=trans,
+        mocap_frame_rate=60.0, markers_latent_vids=objects,
+    )  # fmt: skip
+    files["utf16"].write_text(files["bvh"].read_text(), encoding="utf-16")
     return files
 
 
@@ -131,6 +141,7 @@ SOUNDS = ["wav", "flac", "ogg", "mp3", "aiff"]
 
 
 KINDS = ["bvh", "bvh.gz", "asf", "amc", "c3d", "mat", "npy", "csv", "npz", "amass", *SOUNDS]
+KINDS += ["trc", "joints", "smplx", "utf16"]
 
 
 MANIFESTS = ["manifest.csv", "manifest.parquet"][: 2 if find_spec("pyarrow") else 1]

@@ -84,9 +84,10 @@ def reader_of(path: Path) -> Callable[[Path], Recording]:
         return listed
     if name.endswith(EXTENSIONS):
         return AudioDataModule().read
-    if name.endswith((".npy", ".csv")) or (name.endswith(".npz") and "amass" not in name):
+    if name.endswith((".npy", ".npz", ".csv")) and not name.startswith(("amass", "joints")):
         return ArrayDataModule().read
-    return MocapDataModule(min_piece=2, max_gap=1000, rename={"LFingers": "LHand1"}).read
+    how = {"min_piece": 2, "max_gap": 1000, "noise": 0.01, "rename": {"LFingers": "LHand1"}}
+    return MocapDataModule(**how).read  # type: ignore[arg-type]
 
 
 def listed(path: Path) -> Recording:

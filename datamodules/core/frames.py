@@ -280,7 +280,8 @@ class FrameDataModule(LightningDataModule, Corpus):
         """
         reference = self._fitted()[1]
         found = []
-        for file in find_files(path, self.extensions, self.beside, self._cache()):
+        files = find_files(path, self.extensions, self.beside, self._cache())
+        for file in self.holding(files):
             recording = self._read(file, reference, "the training data")
             name = name_of(file, path, self.extensions)
             for suffix, frames in recording.frames.items():

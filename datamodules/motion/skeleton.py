@@ -9,7 +9,7 @@ Conventions:
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -126,7 +126,7 @@ class Motion:
         rotations = rotations.reshape(len(before), -1, 4)
         return replace(self, positions=positions, rotations=rotations, fps=fps)
 
-    def renamed(self, names: dict[str, str]) -> "Motion":
+    def renamed(self, names: dict[str, str]) -> Self:
         """Return the motion with other names for some joints."""
         skeleton = self.skeleton
         return replace(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info
@@ -19,6 +19,7 @@ from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.motion.markers import Markers, chosen, usable, whole_pieces
 from rnade_lightning.datamodules.motion.mat import Numbers
+from rnade_lightning.datamodules.motion.places import Located
 from rnade_lightning.datamodules.motion.representation import (
     Kind,
     RootMotion,
@@ -27,7 +28,9 @@ from rnade_lightning.datamodules.motion.representation import (
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, between, neighbours
 from rnade_lightning.datamodules.motion.sources import default_rate
-from rnade_lightning.datamodules.motion.upright import up_axis
+from rnade_lightning.datamodules.motion.upright import standing_axis, up_axis
+
+_Moving = TypeVar("_Moving", bound=Motion)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class TakeReader:
     markers: Sequence[str] | None
     max_gap: int
     min_piece: int
+    noise: float
     max_bytes: int | None
 
     def read(
@@ -64,8 +68,11 @@ class TakeReader:
             DataError: It cannot be used.
         """
         recorded: Any = {
-            Motion: self._of_motion, Markers: self._of_markers, Numbers: self._of_numbers
-        }[type(content)]  # fmt: skip
+            Motion: self._of_motion,
+            Located: self._of_places,
+            Markers: self._of_markers,
+            Numbers: self._of_numbers,
+        }[type(content)]
         return recorded(path, content, ending, usual)
 
     def _target(self, path: Path, source: float, n_frames: int, n_numbers: int) -> float:
@@ -106,7 +113,36 @@ class TakeReader:
         layout |= {"source_rate": source, "height": [float(f(heights)) for f in (np.min, np.max)]}
         return Recording({"": frames}, names, rate, layout)
 
-    def _renamed(self, path: Path, motion: Motion) -> Motion:
+    def _of_places(self, path: Path, found: Located, ending: str, usual: str) -> Recording:
+        if not self.noise > 0:
+            raise DataError(
+                f"{path}: holds places of joints, which obey bone lengths, so that a density on"
+                " them is unbounded: set --data.noise above 0 (such as 0.01)"
+            )
+        found = self._renamed(path, found)
+        source, n_joints = found.fps, len(found.skeleton.names)
+        found = replace(found, places=found.places[self.skip_frames :])
+        rate = self._target(path, source, len(found.places), 3 * n_joints)
+        if len(found.places) < 3:
+            raise DataError(f"{path}: fewer than 3 frames to use: remove the file")
+        up, up_by = str(self.up), "as given"
+        if up == "auto":
+            stands = standing_axis(found.skeleton, found.places)
+            up, up_by = stands or usual, "by feet and head" if stands else f"usual for {ending}"
+        found = found.resampled(rate).facing(up)
+        frames = encode(found, up, "positions", self.root_motion)
+        names = feature_names(found.skeleton, "positions", self.root_motion)
+        heights = found.positions[:, "xyz".index(up)]
+        layout: dict[str, Any] = {
+            "places": found.skeleton.state(),
+            "up": up,
+            "up_by": up_by,
+            "source_rate": source,
+            "height": [float(f(heights)) for f in (np.min, np.max)],
+        }
+        return Recording({"": frames}, names, rate, layout)
+
+    def _renamed(self, path: Path, motion: _Moving) -> _Moving:
         motion = motion.renamed(dict(self.rename))
         if len(set(motion.skeleton.names)) != len(motion.skeleton.names):
             raise DataError(f"{path}: two joints share a name once renamed: correct rename")

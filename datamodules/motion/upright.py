@@ -47,6 +47,17 @@ def up_axis(motion: Motion) -> str | None:
     return resting if level[moving] > _LEVEL * level[resting] else moving
 
 
+def standing_axis(skeleton: Skeleton, points: Array) -> str | None:
+    """Return the axis, ``"y"`` or ``"z"``, along which a body stands on average; None if on none.
+
+    Args:
+        skeleton: Tells which points are feet and head.
+        points: Points, ``(T, P, 3)``.
+    """
+    every = np.unique(np.linspace(0, len(points) - 1, _FRAMES).astype(int))
+    return _stands_along(skeleton, points[every])
+
+
 def _stands_along(skeleton: Skeleton, points: Array) -> str | None:
     """The axis along which the root is above the feet, and the head above both.
 
