@@ -70,7 +70,7 @@ class Corpus(ABC):
         """Read one file; raise a DataError that names it if it cannot be read."""
 
     def holding(self, files: list[Path]) -> list[Path]:
-        """Return those of the files found that hold data: not those of the frame store, whose folder
+        """Return those of the files found that hold data: not those of the frame store, which
         may lie below a root, nor what lies beside data as published."""
         kept = self._cache() / "frames"
         return [path for path in files if not path.is_relative_to(kept)] or files

@@ -299,8 +299,11 @@ class MocapDataModule(FrameDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read all files, at one frame rate; see `FrameDataModule`."""
-        done = bool(self._raw)
+        done, fresh = bool(self._raw), self._reference is None
         super().setup(stage)
+        if fresh and self._reference is not None and self._sources.ground is not None:
+            layout = self._reference.layout | {"ground": self._sources.ground}
+            self._reference = self._reference._replace(layout=layout)
         for caveat in () if done else self.caveats:
             remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
             rank_zero_warn(f"{self._root()}: {caveat}{remedy}")
@@ -342,7 +345,8 @@ class MocapDataModule(FrameDataModule):
 
     def describe(self) -> dict[str, Any]:
         """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the
-        files, number and summed length of the bones, lowest and highest place of the root."""
+        files and what was resampled, number and summed length of the bones, height of the body,
+        unit of length, lowest and highest place of the root."""
         card = super().describe()
         return card | self._sources.card(self.layout)
 
@@ -368,6 +372,7 @@ class MocapDataModule(FrameDataModule):
 
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
         gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))
-        _, *film = write_gif(gif, points, lines, self.frame_rate)
-        write_html(html, points, lines, self.frame_rate)
+        ground = self.layout.get("ground")
+        _, *film = write_gif(gif, points, lines, self.frame_rate, ground)
+        write_html(html, points, lines, self.frame_rate, ground)
         return [gif, html, *film]

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.motion.generic import with_bones
 from rnade_lightning.datamodules.motion.markers import Markers, chosen, usable, whole_pieces
 from rnade_lightning.datamodules.motion.mat import Numbers
 from rnade_lightning.datamodules.motion.places import Located
@@ -26,8 +27,9 @@ from rnade_lightning.datamodules.motion.representation import (
     encode,
     feature_names,
 )
-from rnade_lightning.datamodules.motion.skeleton import Motion, between, neighbours
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 from rnade_lightning.datamodules.motion.sources import default_rate
+from rnade_lightning.datamodules.motion.stature import ground_of, some_of, tall_of
 from rnade_lightning.datamodules.motion.upright import standing_axis, up_axis
 
 _Moving = TypeVar("_Moving", bound=Motion)
@@ -111,6 +113,7 @@ class TakeReader:
             "up_by": up_by,
         }
         layout |= {"source_rate": source, "height": [float(f(heights)) for f in (np.min, np.max)]}
+        layout |= _stature_of(motion, up)
         return Recording({"": frames}, names, rate, layout)
 
     def _of_places(self, path: Path, found: Located, ending: str, usual: str) -> Recording:
@@ -139,6 +142,7 @@ class TakeReader:
             "up_by": up_by,
             "source_rate": source,
             "height": [float(f(heights)) for f in (np.min, np.max)],
+            **_stature_of(found, up),
         }
         return Recording({"": frames}, names, rate, layout)
 
@@ -173,8 +177,10 @@ class TakeReader:
         used = [names[m] for m in kept]
         features = [f"{name}.{axis}" for name in used for axis in "xyz"]
         up, up_by = (self.up, "as given") if self.up != "auto" else (usual, f"usual for {ending}")
-        layout = {"markers": used, "up": up, "up_by": up_by, "unit": found.unit}
-        return Recording(frames, features, rate, layout | {"source_rate": found.fps})
+        seen = np.concatenate(list(frames.values())).reshape(-1, len(used), 3)
+        layout: dict[str, Any] = {"markers": used, "up": up, "up_by": up_by, "unit": found.unit}
+        layout |= {"source_rate": found.fps, "ground": ground_of(seen, up)}
+        return Recording(frames, features, rate, layout | {"tall": tall_of(seen, up)})
 
     def _too_many_gaps(
         self, path: Path, points: Array, names: list[str], fps: float, rate: float
@@ -215,3 +221,20 @@ class TakeReader:
                 f"{path}: this set has {found.fps:g} frames per second: leave fps at that"
             )
         return Recording(found.sequences, found.names, found.fps, {})
+
+
+def _stature_of(motion: Motion, up: str) -> dict[str, float]:
+    """Return the level of the ground and, where bones are known, the height of the body; for a
+    layout."""
+    body: Skeleton | None = motion.skeleton
+    if body is not None and body.size == 0 and not isinstance(motion, Located):
+        body = with_bones(body)
+    if body is None:
+        return {}
+    some = some_of(len(motion.positions))
+    part = replace(
+        motion, skeleton=body, positions=motion.positions[some], rotations=motion.rotations[some]
+    )
+    points = part.points()[some if isinstance(motion, Located) else slice(None)]
+    found = {"ground": ground_of(points, up)}
+    return found | ({"tall": tall_of(points, up)} if body is motion.skeleton else {})
