@@ -1,5 +1,6 @@
 """Files that are damaged in every way."""
 
+import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from scipy.io import savemat
 from sounds import parquet
 
 from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.core.mp4 import encoder
 from rnade_lightning.datamodules.motion.bvh import write_bvh
 
 GOOD = """HIERARCHY
@@ -134,6 +136,17 @@ def write_all(folder: Path) -> dict[str, Path]:
         mocap_frame_rate=60.0, markers_latent_vids=objects,
     )  # fmt: skip
     files["utf16"].write_text(files["bvh"].read_text(), encoding="utf-16")
+    return files
+
+
+def write_films(folder: Path) -> list[Path]:
+    """Return small good files of sound that ffmpeg decodes; none where it is not installed."""
+    program, files = encoder(), []
+    for name, codec in (("good.m4a", "alac"), ("good.aac", "aac"), ("good.webm", "libopus")):
+        if program is not None:
+            files.append(folder / name)
+            call = [program, "-v", "error", "-y", "-i", folder / "good.wav", "-c:a", codec]
+            subprocess.run([*call, files[-1]], check=True)
     return files
 
 

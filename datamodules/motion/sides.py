@@ -27,31 +27,35 @@ def sides_of(names: Iterable[str]) -> list[str]:
 
 
 def _side(name: str, there: set[str]) -> str:
-    own = name.rpartition(":")[2]
-    words = _WORD.findall(own)
+    """Return the side that a name tells, by itself or beside all names there are."""
+    group, _, own = name.rpartition(":")
+    return (
+        _told(own) or _by_the_other(name, len(name) - len(own), there) or _told(group) or "middle"
+    )
+
+
+def _told(name: str) -> str | None:
+    words = _WORD.findall(name)
     for word in words:
         if side := _WORDS.get(word.lower()):
             return side
-    for word in words:  # mixamorigleftarm has none; LEFTARM begins with one
         if found := re.match(r"(?:LEFT|RIGHT)(?=[A-Z])|(?:left|right)(?=[a-z])", word):
             return _WORDS[found[0].lower()]
-    for token in re.split(r"[^A-Za-z0-9]+", own):
+    for token in re.split(r"[^A-Za-z0-9]+", name):
         words = _WORD.findall(token)
         apart = [words[0], words[-1]] if words and not any(w.isdigit() for w in words) else []
         for word in apart:
             if side := _LETTERS.get(word.lower()):
                 return side
-    start = len(name) - len(own)
-    for i in (start, len(name) - 1):  # by the other side alone
-        letter = name[i : i + 1]
-        if letter in _OTHER and name[:i] + _OTHER[letter] + name[i + 1 :] in there:
-            return _LETTERS[letter.lower()]
+    return None
+
+
+def _by_the_other(name: str, start: int, there: set[str]) -> str | None:
+    """Return the side of a letter in whose place the other letter makes a name that is there: the
+    first from ``start``, the last, or one before a number."""
     for i, letter in enumerate(name[start:], start=start):
-        beside_a_number = re.match(r"[0-9]", name[i + 1 : i + 2])
-        if (
-            letter in "LR"
-            and beside_a_number
-            and name[:i] + _OTHER[letter] + name[i + 1 :] in there
-        ):
+        before_a_number = letter.isupper() and name[i + 1 : i + 2].isdigit()
+        may_tell = letter in _OTHER and (i in (start, len(name) - 1) or before_a_number)
+        if may_tell and name[:i] + _OTHER[letter] + name[i + 1 :] in there:
             return _LETTERS[letter.lower()]
-    return "middle"
+    return None

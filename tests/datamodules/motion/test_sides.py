@@ -9,8 +9,9 @@ LEFT = [
     "leftarm", "L_Arm", "l_arm", "Arm_L", "arm_l", "upperarm_l", "thigh.l", "Thigh.L", "hand.L.001",
     "Bip01 L Hand", "Bip01_L_Hand", "ValveBiped.Bip01_L_Hand", "J_Bip_L_UpperArm", "lShldr", "LHip",
     "HandLeft", "HandL", "S:LHip", "l", "L", "Hand-L", "LHipJoint", "LThumb", "left_index3",
+    "ForearmL:Marker3", "L_Shank:1",
 ]  # fmt: skip
-PAIRED = ["LASI", "LKNE", "S:LFHD", "L5", "Hand_L2", "Arm2_L", "LFIN"]
+PAIRED = ["LASI", "LKNE", "S:LFHD", "L5", "Hand_L2", "Arm2_L", "LFIN", "D:STERL"]
 MIDDLE = [
     "Root",
     "ROOT",
@@ -31,7 +32,7 @@ def mirrored(name: str) -> str:
         if left in name:
             return name.replace(left, right)
     table = str.maketrans("Ll", "Rr")
-    for part in ("lShldr", "L_", "l_", "_L", "_l", ".l", ".L", " L ", "-L", "LH", "LT", "dL"):
+    for part in ("lShldr", "L:", "L_", "l_", "_L", "_l", ".l", ".L", " L ", "-L", "LH", "LT", "dL"):
         if part in name:
             return name.replace(part, part.translate(table) if part != "lShldr" else "rShldr", 1)
     return name.translate(table) if len(name) == 1 else name.replace("L", "R", 1)
