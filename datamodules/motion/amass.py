@@ -28,6 +28,7 @@ from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 _RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "framerate", "frame_rate")
 _PARTS = ("root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand")
 _KEYS = ("poses", "trans", "offsets", *_RATES, *_PARTS)
+_TURNS = 1e4  # radians; more are damage
 _BODY = ["pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2"]
 _BODY += ["left_ankle", "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar"]
 _BODY += ["right_collar", "head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow"]
@@ -95,6 +96,11 @@ def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
     for key, values in (("poses", poses), ("trans", trans)):
         for t, column in np.argwhere(~np.isfinite(values))[:1]:
             raise DataError(f"{path}: {key}, frame {t}, number {column} is not finite: repair it")
+    for t, column in np.argwhere(np.abs(poses) > _TURNS)[:1]:
+        raise DataError(
+            f"{path}: poses, frame {t}, number {column} is {poses[t, column]:.3g}, no angle in"
+            " radians: get the whole file again"
+        )
     names, parents = body_tree(n_joints)
     offsets = np.zeros((n_joints, 3))
     if "offsets" in content:

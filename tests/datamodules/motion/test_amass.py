@@ -97,3 +97,12 @@ def test_parts_of_different_lengths_are_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(DataError, match=r"a\.npz: .* have different lengths"):
         read_amass(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("value", [1e300, -1e5, 1e160])
+def test_numbers_that_are_no_angles_are_refused(value: float, tmp_path: Path) -> None:
+    poses = np.zeros((9, 66))
+    poses[4, 7] = value
+    np.savez(tmp_path / "a.npz", poses=poses, trans=np.zeros((9, 3)), fps=30.0)
+    with pytest.raises(DataError, match=r"a\.npz: poses, frame 4, number 7 is .* no angle"):
+        read_amass(tmp_path / "a.npz")
