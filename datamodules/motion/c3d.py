@@ -80,7 +80,9 @@ def read_c3d(path: str | Path) -> Markers:
     kept = _markers(path, parameters, names)
     names, points = told_apart(path, [names[m] for m in kept], "markers"), points[:, kept]
     unit = parameters.get("POINT:UNITS", ["mm"])
-    return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm")
+    screen = [str(axis).upper() for axis in parameters.get("POINT:Y_SCREEN", [])]
+    up = {"+Y": "y", "+Z": "z"}.get(screen[0]) if screen else None
+    return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm", up)
 
 
 class _Reader:

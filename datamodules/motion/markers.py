@@ -31,12 +31,14 @@ class Markers:
         points: Places, ``(T, M, 3)``, NaN where a marker was not seen.
         fps: Frames per second.
         unit: Unit of length, as the file calls it.
+        up: Vertical axis, ``"y"`` or ``"z"``, if the file gives it.
     """
 
     names: list[str]
     points: Array
     fps: float
     unit: str
+    up: str | None = None
 
 
 def unlabelled(name: str) -> bool:

@@ -30,7 +30,7 @@ from rnade_lightning.datamodules.motion.representation import (
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 from rnade_lightning.datamodules.motion.sources import default_rate
 from rnade_lightning.datamodules.motion.stature import ground_of, some_of, tall_of
-from rnade_lightning.datamodules.motion.upright import standing_axis, up_axis
+from rnade_lightning.datamodules.motion.upright import axis_of_markers, standing_axis, up_axis
 
 _Moving = TypeVar("_Moving", bound=Motion)
 
@@ -176,7 +176,11 @@ class TakeReader:
             rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
         used = [names[m] for m in kept]
         features = [f"{name}.{axis}" for name in used for axis in "xyz"]
-        up, up_by = (self.up, "as given") if self.up != "auto" else (usual, f"usual for {ending}")
+        up, up_by = str(self.up), "as given"
+        if up == "auto":
+            stands = axis_of_markers(names, found.points)
+            up, up_by = found.up or usual, f"usual for {ending}" if not found.up else "by the file"
+            up, up_by = (stands, "by feet and head") if stands else (up, up_by)
         seen = np.concatenate(list(frames.values())).reshape(-1, len(used), 3)
         layout: dict[str, Any] = {"markers": used, "up": up, "up_by": up_by, "unit": found.unit}
         layout |= {"source_rate": found.fps, "ground": ground_of(seen, up)}

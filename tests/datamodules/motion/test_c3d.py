@@ -134,3 +134,26 @@ def test_a_short_take_without_gaps_is_whole(tmp_path: Path) -> None:
     assert data.feature_names[0] == "A.x"
     n_frames = [len(s.frames) for part in ("train", "val", "test") for s in data.sequences(part)]  # type: ignore[arg-type]
     assert sum(n_frames) == len(points)
+
+
+@pytest.mark.parametrize(
+    ("screen", "head", "up", "by"),
+    [
+        (["+Y"], None, "y", "by the file"),
+        (["+Z"], None, "z", "by the file"),
+        (["+Z"], 1, "y", "by feet and head"),
+        (["?"], None, "z", "usual for .c3d"),
+    ],
+)
+def test_up_is_found_by_markers_or_as_the_file_says(
+    screen: list[str], head: int | None, up: str, by: str, tmp_path: Path
+) -> None:
+    ezc3d = pytest.importorskip("ezc3d")
+    made(tmp_path / "a.c3d", ["LANK", "LFHD" if head else "LKNE"], Y_SCREEN=screen)
+    file = ezc3d.c3d(str(tmp_path / "a.c3d"))
+    points = file["data"]["points"]
+    points[1, 1] += 1700
+    file["data"]["points"] = points
+    file.write(str(tmp_path / "a.c3d"))
+    layout = MocapDataModule(str(tmp_path / "a.c3d"), window=8, cache_dir=str(tmp_path)).layout
+    assert (layout["up"], layout["up_by"]) == (up, by)
