@@ -254,6 +254,8 @@ def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -
             )
         if found != n_frames:
             rank_zero_warn(f"{path}: {n_frames} frames are declared: the {found} there are read")
+        if values.size != found * n_channels:  # blanks of other kinds, which NumPy does not know
+            values = np.array([float(word) for word in text[start:].split()])
     if not text[-1:].isspace():
         last_words = (row[0].split()[-1] for row in _ROW.finditer(text, start))
         check_end(path, text.count("\n") + 1, last_words)

@@ -111,3 +111,12 @@ def test_a_last_line_without_an_end_is_read_where_it_is_whole(form: str, path: P
         if form != "%.9g" or n_lost == 3:
             with pytest.raises(DataError, match=r"a\.bvh, line 78: "):
                 read_text(path)
+
+
+@pytest.mark.parametrize("blank", ["\x1c", "\x1f", "\x85", "\xa0", "\u3000"])
+def test_blanks_of_any_kind_part_numbers(blank: str, path: Path) -> None:
+    path.write_text(text(), encoding="utf-8")
+    expected = read_text(path).values
+    head, rows = text().rsplit("Time: 0.0333333\n", 1)
+    path.write_text(f"{head}Time: 0.0333333\n{rows.replace(' ', blank, 5)}", encoding="utf-8")
+    np.testing.assert_array_equal(read_text(path).values, expected)
