@@ -48,7 +48,7 @@ def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) ->
     """Frames stay on disk, so another layout under the same version would meet older ones there."""
     layout = shipped.layout
     skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
-    known = {4: {"format", "up", "up_by", "source_rate", "height", "skeleton"}}
+    known = {5: {"format", "up", "up_by", "source_rate", "height", "skeleton", "ground", "tall"}}
     assert set(layout) - {"axes"} == known[MocapDataModule.reader_version]
     assert set(layout["skeleton"]) == skeleton
 
@@ -267,6 +267,8 @@ def test_the_card_tells_what_the_files_are(shipped: MocapDataModule) -> None:
     card = shipped.describe()
     assert card["up"] == "y (by feet and head)"
     assert card["n_bones"] == 37
+    assert card["height_of_body"][0] == pytest.approx(27.5, abs=1)
+    assert (card["unit"], card["resampled"]) == ("not given", "nothing")
     low, high = card["root_height"]
     assert 10 < low < high < 40  # units of CMU's kind
     given = MocapDataModule(up="y")
