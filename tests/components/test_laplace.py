@@ -12,7 +12,6 @@ from reference import BOUNDS, spread, supplement
 from scipy import stats
 
 from rnade_lightning import RNADE, RNNRNADE
-from rnade_lightning.callbacks.gradient_check import gradient_table
 from rnade_lightning.checkpoints import Checkpoint, load_model
 from rnade_lightning.lightning_module import RNNRNADEModule
 
@@ -149,15 +148,6 @@ def test_a_bound_is_met_in_float32() -> None:
             model.log_prob(own), model.double().log_prob(own.double()).float()
         )
         model.float()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("cell", ["sigmoid", "gru"])
-def test_the_gradient_check_passes(cell: Any) -> None:
-    model = supplement(3, 4, 5, 2, cell, component="laplace", n_past=2, censor_at=BOUNDS)
-    _, *rows = gradient_table(spread(model.double(), 0.3), randn(2, 4, 3))
-    assert max(row.algorithm for row in rows) < 1e-9
-    assert max(row.difference for row in rows) < 1e-5
 
 
 def test_a_checkpoint_keeps_it() -> None:
