@@ -21,8 +21,8 @@ import numpy as np
 
 from rnade_lightning.datamodules import FrameDataModule, MocapDataModule
 from rnade_lightning.datamodules.core.files import find_files
+from rnade_lightning.datamodules.core.moments import moments
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.standardise import moments
 from rnade_lightning.datamodules.core.store import Kept
 from rnade_lightning.datamodules.sound.audio import AudioDataModule
 

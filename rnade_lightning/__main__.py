@@ -3,7 +3,6 @@ combine | gradcheck``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import operator
 import os
@@ -17,7 +16,6 @@ from typing import Any, NoReturn
 import jsonargparse
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins import CheckpointIO
@@ -32,10 +30,14 @@ from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import trusting
 from rnade_lightning.command_parser import (
     FROM_DATA,
+    HELP,
+    HELP_ALONE,
     PACKAGE,
     PROG,
     Parser,
     given,
+    help_of,
+    names_data,
     on_rank_zero,
     refuse,
 )
@@ -304,6 +306,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> None:
     if answered(argv):
         return
+    if argv[1:] in HELP_ALONE and argv[0] in HELP:
+        print(help_of(argv[0]), end="")
+        sys.exit(0)
     known = [*CLI.subcommands(), *COMMANDS]
     if argv and not argv[0].startswith("-") and argv[0] not in known:
         refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
@@ -335,7 +340,7 @@ def _end_by(error: Exception) -> NoReturn:
 def _lightning(argv: list[str]) -> None:
     configs = Path(str(files("rnade_lightning.configs")))
     defaults = {"default_config_files": [str(configs / "base.yaml")]}
-    if argv and argv[0] in CLI.subcommands() and not _names_data(argv[1:]):
+    if argv and argv[0] in CLI.subcommands() and not names_data(argv[1:]):
         argv = [argv[0], f"--config={configs / DEFAULT_EXPERIMENT}", *argv[1:]]
         if on_rank_zero():
             print(f"no data are named: {argv[0]} takes configs/{DEFAULT_EXPERIMENT}, "
@@ -358,24 +363,6 @@ def _lightning(argv: list[str]) -> None:
         },
         args=argv,
     )
-
-
-def _names_data(argv: Sequence[str]) -> bool:
-    """Return whether the options, or the configuration files among them, name the data or ask for
-    help (which needs no experiment)."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", action="append", default=[])
-    known, others = parser.parse_known_args(argv)
-    if any(option.startswith(("--data", "--help")) or option == "-h" for option in others):
-        return True
-    for config in known.config:
-        try:
-            found = yaml.safe_load(Path(config).read_text() if Path(config).is_file() else config)
-        except (OSError, yaml.YAMLError):  # the command's own parser says what is wrong with it
-            return True
-        if isinstance(found, dict) and "data" in found:
-            return True
-    return False
 
 
 def _packages(value: Any) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from importlib.resources import files
+from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -62,8 +66,12 @@ HELP = {
     )
     + MODEL_HELP
     + DATA_HELP,
+    "test": TRAINED_HELP + MODEL_HELP + DATA_HELP,
+    "validate": TRAINED_HELP + MODEL_HELP + DATA_HELP,
 }
-"""What the help of a command says after the options of the data; `TRAINED_HELP` for the others."""
+"""Every command that takes an experiment, and what its help says after the options of the data."""
+HELP_ALONE = (["--help"], ["-h"])
+"""Options that ask for the help of a command with its default classes; see `help_of`."""
 
 
 BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
@@ -119,15 +127,7 @@ class Parser(LightningArgumentParser):
             }
         except (AttributeError, KeyError):  # not a command that runs an experiment
             return super().format_help(*args, **kwargs)
-        command = self.prog.split()[-1]
-        page = LightningArgumentParser(
-            prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
-        )
-        for key, kind in kinds.items():
-            if key == "model" and command != "fit":  # a checkpoint tells
-                continue
-            page.add_class_arguments(kind, key, skip={*FROM_DATA, *OF_OPTIMIZER})
-        return page.format_help() + HELP.get(command, TRAINED_HELP + MODEL_HELP + DATA_HELP)
+        return help_of(self.prog.split()[-1], kinds)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         said = explain(message, self.get_defaults, given.get())
@@ -136,6 +136,45 @@ class Parser(LightningArgumentParser):
             said = said.split("; did you mean")[0]
             said += f"; give it to the optimiser, as --optimizer.{key}"
         refuse(said)
+
+
+def help_of(command: str, kinds: Mapping[str, type] | None = None) -> str:
+    """Return the help of a command that takes an experiment.
+
+    Args:
+        command: one of `HELP`.
+        kinds: the classes of model and data; None for those of ``configs/base.yaml``. Nothing else
+            of that file is read: to look at its loggers takes longer than all the rest.
+    """
+    if kinds is None:
+        base = yaml.safe_load(files("rnade_lightning.configs").joinpath("base.yaml").read_text())
+        kinds = {key: locate(base[key]["class_path"], of) for key, of in BASES.items()}
+    page = LightningArgumentParser(
+        prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
+    )
+    for key, kind in kinds.items():
+        if key == "model" and command != "fit":  # a checkpoint tells
+            continue
+        page.add_class_arguments(kind, key, skip={*FROM_DATA, *OF_OPTIMIZER})
+    return page.format_help() + HELP[command]
+
+
+def names_data(argv: Sequence[str]) -> bool:
+    """Return whether the options, or the configuration files among them, name the data or ask for
+    help (which needs no experiment)."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    known, others = parser.parse_known_args(argv)
+    if any(option.startswith(("--data", "--help")) or option == "-h" for option in others):
+        return True
+    for config in known.config:
+        try:
+            found = yaml.safe_load(Path(config).read_text() if Path(config).is_file() else config)
+        except (OSError, yaml.YAMLError):  # the command's own parser says what is wrong with it
+            return True
+        if isinstance(found, dict) and "data" in found:
+            return True
+    return False
 
 
 def refuse(said: str) -> NoReturn:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
@@ -60,18 +61,26 @@ def sample(
     """
     data, model = _load(ckpt_path, device, trust)
     generator = torch.Generator(device).manual_seed(seed)
-    start = torch.empty(1, 0, model.n_features, device=device)
+    start, given = torch.empty(1, 0, model.n_features, device=device), None
     n_frames, n_prefix = lengths(
         data,
         _in_frames(data, n_frames, seconds, "n_frames", "seconds"),
         _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds"),
     )
     if prefix is not None:
-        frames = data.score_input(prefix).frames
+        sequence = data.score_input(prefix)
+        frames = sequence.frames
         if len(frames) < n_prefix:
             raise ValueError(
                 f"{prefix} has {len(frames)} frames ({len(frames) / data.frame_rate:.3g} s), fewer "
                 f"than the {n_prefix} of the prefix: set --prefix_seconds or --n_prefix to less"
+            )
+        given = None if sequence.raw is None else sequence.raw[:n_prefix]
+        if broken := set(sequence.start(n_prefix).breaks.values()):
+            rank_zero_warn(
+                f"{prefix}: frames of the prefix break a relation of the training data in"
+                f" {', '.join(sorted(broken)[:5])}: they are written as they are, but the model"
+                " has never seen such frames, and what it draws keeps the relation"
             )
         start = frames[None, :n_prefix].to(device)
     drawn = model.sample(
@@ -88,7 +97,7 @@ def sample(
         if not torch.isfinite(frames).all():
             raise ValueError(f"sample {i} diverged within {n_frames} frames; lower --seconds")
         whole = torch.cat((start[0], frames)).cpu()
-        written += data.render(whole, Path(out, f"{stem}_{i}"))
+        written += data.render(whole, Path(out, f"{stem}_{i}"), given)
     print("\n".join(map(str, written)))
 
 
@@ -100,11 +109,12 @@ def score(
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Print the log density of every frame of files, in nats, as CSV: file, frame, seconds,
-    log_prob, and bits_per_sample where the data are integers.
+    """Print the log density of every frame of files, in nats, as CSV: file, frame, log_prob,
+    seconds, breaks, and bits_per_sample where the data are integers.
 
     log_prob is in the model's standardised units. The first frame is the first that the
-    representation defines, and seconds is where it begins.
+    representation defines, and seconds is where it begins. A frame that breaks a relation of the
+    training data has log_prob -inf, and breaks names the feature, such as one that was constant.
 
     Args:
         ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
@@ -118,7 +128,7 @@ def score(
     integers = data.bits_per_sample(0.0) is not None
     first = _in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
     rows: list[tuple[object, ...]] = [
-        ("file", "frame", "seconds", "log_prob", *["bits_per_sample"] * integers)
+        ("file", "frame", "log_prob", "seconds", "breaks", *["bits_per_sample"] * integers)
     ]
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         with torch.no_grad():
@@ -127,7 +137,8 @@ def score(
         data.check_likelihood(sequence.name, log_p[first:].numpy())
         for t, value in enumerate(log_p.tolist()[first:], first):
             bits = (data.bits_per_sample(value),) * integers
-            rows.append((sequence.name, t, round(t / data.frame_rate, 6), value, *bits))
+            told = value, round(t / data.frame_rate, 6), sequence.breaks.get(t, "")
+            rows.append((sequence.name, t, *told, *bits))
     if out is None:
         csv.writer(sys.stdout).writerows(plain_rows(rows))
         return

@@ -49,6 +49,13 @@ class SequenceModule(StoredModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         nll, n_frames = self._nll(batch, "train")
         if not torch.isfinite(nll):
+            added = as_batch(batch).get("log_jacobian")
+            if added is not None and added.isneginf().any():
+                raise ValueError(
+                    f"frames of batch {batch_idx} break a relation that held in the data of the "
+                    "checkpoint (score names the feature), so that they have density 0 under it: "
+                    "give these data, or train a new model"
+                )
             raise FloatingPointError(
                 f"the loss is {nll.item()} at epoch {self.current_epoch}, batch {batch_idx}; "
                 "training stopped before this step, the last checkpoint is good. Lower the "
@@ -86,7 +93,7 @@ class SequenceModule(StoredModule):
             log_p = self(batch["frames"], batch["mask"])
         if "log_jacobian" in batch:
             log_p = log_p + batch["log_jacobian"]
-        nll = -(log_p * scored).sum() / n_frames.clamp(min=1)
+        nll = -log_p.where(scored, log_p.new_zeros(())).sum() / n_frames.clamp(min=1)
         if stage == "train":
             if self._train_nll.dtype != torch.get_default_dtype():
                 self._train_nll.set_dtype(torch.get_default_dtype())

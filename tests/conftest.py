@@ -22,7 +22,7 @@ from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
 
-TRAINING = {"checkpoint", "fit", "folder", "run"}
+TRAINING = {"checkpoint", "fit", "folder", "page", "run"}
 """Fixtures that train: what uses one is slow."""
 
 

@@ -1,5 +1,6 @@
 """Files that are damaged in every way."""
 
+import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 from bodies import tumble
-from motion_formats import ASF, amc, c3d_bytes
+from motion_formats import ASF, amc, c3d_bytes, trc
 from scipy.io import savemat
 from sounds import parquet
 
 from rnade_lightning.datamodules import DataError, MocapDataModule
+from rnade_lightning.datamodules.core.mp4 import encoder
 from rnade_lightning.datamodules.motion.bvh import write_bvh
 
 GOOD = """HIERARCHY
@@ -73,7 +75,6 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "bad offset": (lambda t: t.replace("0 -4 0", "0 -4"), "line 8: cannot read"),
     "channel twice": (lambda t: t.replace("3 Zrotation", "3 Xrotation"), "a channel twice"),
     "brace missing": (lambda t: t.replace("}\n", "", 1), "do not nest"),
-    "same name twice": (lambda t: t.replace("JOINT Leg", "JOINT Hips"), "share a name"),
     "no time": (lambda t: t.replace("0.0333333", "0"), "Frame Time is 0"),
     "odd time": (lambda t: t.replace("0.0333333", "fast"), "Frame Time is fast"),
     "stretching bone": (
@@ -125,6 +126,27 @@ def write_all(folder: Path) -> dict[str, Path]:
     if "manifest.parquet" in files:
         parquet(files["manifest.parquet"], table)
     np.savez(files["amass"], poses=poses, trans=trans, mocap_framerate=60.0)
+    files |= {"trc": folder / "good.trc", "joints": folder / "joints.npy"}
+    files |= {"smplx": folder / "amass_stageii.npz", "utf16": folder / "utf16.bvh"}
+    files["trc"].write_text(trc(rng.normal(size=(60, 3, 3))))
+    np.save(files["joints"], rng.normal(size=(40, 5, 3)))
+    objects = np.array({"a": 1}, dtype=object)
+    np.savez(
+        files["smplx"], root_orient=poses[:, :3], pose_body=poses[:, 3:], trans=trans,
+        mocap_frame_rate=60.0, markers_latent_vids=objects,
+    )  # fmt: skip
+    files["utf16"].write_text(files["bvh"].read_text(), encoding="utf-16")
+    return files
+
+
+def write_films(folder: Path) -> list[Path]:
+    """Return small good files of sound that ffmpeg decodes; none where it is not installed."""
+    program, files = encoder(), []
+    for name, codec in (("good.m4a", "alac"), ("good.aac", "aac"), ("good.webm", "libopus")):
+        if program is not None:
+            files.append(folder / name)
+            call = [program, "-v", "error", "-y", "-i", folder / "good.wav", "-c:a", codec]
+            subprocess.run([*call, files[-1]], check=True)
     return files
 
 
@@ -132,6 +154,7 @@ SOUNDS = ["wav", "flac", "ogg", "mp3", "aiff"]
 
 
 KINDS = ["bvh", "bvh.gz", "asf", "amc", "c3d", "mat", "npy", "csv", "npz", "amass", *SOUNDS]
+KINDS += ["trc", "joints", "smplx", "utf16"]
 
 
 MANIFESTS = ["manifest.csv", "manifest.parquet"][: 2 if find_spec("pyarrow") else 1]

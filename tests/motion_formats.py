@@ -107,3 +107,17 @@ def c3d_bytes(points: np.ndarray, kind: int = 84, integers: bool = False) -> byt
     values[..., 3] = np.where(np.isnan(points).any(axis=-1), -1, 0)
     data = values.astype(f"{end}i2").tobytes() if integers else floats(values.ravel())
     return header.ljust(512, b"\0") + parameters + data
+
+
+def trc(points: np.ndarray, fps: float = 60.0) -> str:
+    """Return a file of places ``(T, M, 3)``, as OpenSim writes it; NaN marks a gap."""
+    n_frames, n_markers, _ = points.shape
+    lines = ["PathFileType\t4\t(X/Y/Z)\ta.trc"]
+    lines += ["DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigNumFrames"]
+    lines += [f"{fps:.2f}\t{fps:.2f}\t{n_frames}\t{n_markers}\tmm\t{fps:.2f}\t{n_frames}"]
+    lines += ["Frame#\tTime\t" + "\t\t\t".join(f"M{m}" for m in range(n_markers)) + "\t\t"]
+    lines += ["\t\t" + "\t".join(f"{a}{m + 1}" for m in range(n_markers) for a in "XYZ"), ""]
+    for t, row in enumerate(points.reshape(n_frames, -1)):
+        words = ["" if np.isnan(x) else f"{x:.7f}" for x in row]
+        lines.append("\t".join([str(t + 1), f"{t / fps:.5f}", *words]))
+    return "\n".join(lines) + "\n"

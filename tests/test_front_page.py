@@ -18,6 +18,7 @@ def test_every_command_is_listed() -> None:
     assert all(f"  {name} " in page for name in front_page.COMMANDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--help", "-h", "--version"])
 def test_it_answers_at_once(option: str) -> None:
     """Nothing of Lightning is imported, which takes longer than all else."""

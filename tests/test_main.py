@@ -13,7 +13,6 @@ from jsonargparse import ArgumentParser
 from toy import (
     SMALL,
     options,
-    process,
     read_metrics,
     refused,
     write_toy_data,
@@ -89,13 +88,6 @@ def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu",
     ])  # fmt: skip
-
-
-@pytest.mark.slow
-def test_help_lists_every_command() -> None:
-    text = process("--help").stdout
-    for command in ("fit", "validate", "test", "predict", "sample", "score", "gradcheck"):
-        assert command in text
 
 
 def test_help_of_fit_fits_the_model_and_the_data_on_a_page(

@@ -1,8 +1,8 @@
 """Every notebook runs from top to bottom, in any folder, and is committed with outputs that are
 small and without errors.
 
-``python tests/test_notebooks.py [NAME ..]`` runs notebooks and saves their outputs in place, but
-not the sliders, which a page that shows a saved notebook cannot draw.
+``python tests/test_notebooks.py [NAME ..]`` runs notebooks and saves their outputs in place. Of a
+slider it saves the still picture alone: a page that shows a saved notebook cannot run the slider.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def executed(path: Path, folder: str | Path) -> Any:
 
     env = {**os.environ, "IPYTHONDIR": str(folder), "OMP_NUM_THREADS": "1"}
     env.pop("MPLBACKEND", None)  # figures go into the notebook
+    paths = [str(NOTEBOOKS[0].parent), env.get("PYTHONPATH", "")]  # looks.py lies there
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(
         notebook,
@@ -61,7 +63,10 @@ def test_there_are_notebooks() -> None:
 @needs_a_kernel
 @every_notebook
 def test_a_notebook_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    executed(path, tmp_path)
+    for cell in executed(path, tmp_path).cells:
+        if "with_sliders(" in cell.source:  # a page that can run them takes the sliders
+            kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+            assert {SLIDERS, "image/png"} <= kinds
 
 
 @every_notebook
@@ -71,6 +76,25 @@ def test_committed_outputs_are_small_and_without_errors(path: Path) -> None:
     for output in outputs(path):
         assert output["output_type"] != "error", output.get("ename")
         assert output.get("name") != "stderr", output["text"]
+
+
+@every_notebook
+def test_sliders_have_a_still_picture(path: Path) -> None:
+    for cell in json.loads(path.read_text())["cells"]:
+        if "with_sliders(" in "".join(cell["source"]):
+            kinds = [kind for output in cell["outputs"] for kind in output.get("data", {})]
+            assert "image/png" in kinds
+            assert SLIDERS not in kinds
+
+
+@every_notebook
+def test_the_first_cells_are_about_the_model(path: Path) -> None:
+    cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
+    install, settings, *_ = sources = ["".join(cell["source"]) for cell in cells]
+    assert "%pip install" in install
+    assert "://" not in install  # of the project at hand, from no address
+    assert not any(words in settings for words in ("plt.subplots", "ax.", "Colormap", '"#'))
+    assert not any(words in source for source in sources for words in ("rcParams", "ipywidgets"))
 
 
 @needs_a_kernel
@@ -94,7 +118,8 @@ if __name__ == "__main__":
             notebook = executed(path, folder)
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                cell.outputs = [o for o in cell.outputs if SLIDERS not in o.get("data", {})]
+                for output in cell.outputs:
+                    output.get("data", {}).pop(SLIDERS, None)
         notebook.metadata.pop("widgets", None)
         nbformat.write(notebook, path)
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

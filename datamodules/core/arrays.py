@@ -13,6 +13,8 @@ Conventions:
 
 import warnings
 import zipfile
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -180,12 +182,15 @@ def read_arrays(
     return sequences, fps, names
 
 
-def load_numpy(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
+def load_numpy(
+    path: Path, max_bytes: int | None = None, only: Collection[str] | None = None
+) -> dict[str, Any]:
     """Return the arrays of a ``.npy`` (called "") or ``.npz`` file, without running code in it.
 
     Args:
         path: File to read.
         max_bytes: What its arrays may take in float64; see `Limit`.
+        only: Arrays of an ``.npz`` file to read; others may hold anything. Without it, all.
 
     Raises:
         DataError: Not such a file, damaged, or too large when unpacked.
@@ -202,6 +207,8 @@ def load_numpy(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
             for info in archive.infolist():
                 if not info.filename.endswith(".npy"):
                     raise ValueError(f"{info.filename} in it is not an array")
+                if only is not None and info.filename[:-4] not in only:
+                    continue
                 with archive.open(info) as file:
                     need += _check_header(file, info.file_size)
                 limit.check(need, "its arrays")
@@ -217,9 +224,34 @@ def load_numpy(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     return arrays
 
 
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of a ``.npy`` (called "") or ``.npz`` file, by their headers;
+    of a file that is none, nothing."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    with suppress(Exception):  # whatever is wrong is said where it is read
+        if not path.name.lower().endswith(".npz"):
+            with path.open("rb") as file:
+                return {"": _header(file)[0]}
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                with archive.open(info) as member:
+                    shapes[info.filename.removesuffix(".npy")] = _header(member)[0]
+    return shapes
+
+
 def _check_header(file: Any, size: int) -> int:
     """Return the bytes that an array takes, with at least 8 for a number. Refuse a header whose
     array is not as long as the rest of the file."""
+    shape, dtype = _header(file)
+    count = int(np.prod(shape, dtype=object))
+    need, left = count * dtype.itemsize, size - file.tell()
+    if dtype.hasobject or min(shape, default=0) < 0 or need != left:
+        raise ValueError(f"its header asks for {dtype} {shape}, {need} bytes, where {left} follow")
+    return count * max(dtype.itemsize, 8)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and kind of numbers of an array."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -230,11 +262,7 @@ def _check_header(file: Any, size: int) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shape, _, dtype = read[version](file)
-    count = int(np.prod(shape, dtype=object))
-    need, left = count * dtype.itemsize, size - file.tell()
-    if dtype.hasobject or min(shape, default=0) < 0 or need != left:
-        raise ValueError(f"its header asks for {dtype} {shape}, {need} bytes, where {left} follow")
-    return count * max(dtype.itemsize, 8)
+    return shape, dtype
 
 
 def number(path: Path, content: dict[str, Any], key: str) -> float:

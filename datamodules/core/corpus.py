@@ -10,6 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +23,8 @@ from rnade_lightning.datamodules.core.recording import Frames, Recording
 from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
-Parts = dict[str, list[tuple[str, Array | Frames]]]
+Parts = dict[str, list[tuple[str, Any]]]
+"""Names and frames of the sequences of each part; frames slice, and are read by ``np.asarray``."""
 _Found = dict[Path, dict[str, Array | Frames]]
 
 
@@ -69,6 +71,12 @@ class Corpus(ABC):
     def read(self, path: Path) -> Recording:
         """Read one file; raise a DataError that names it if it cannot be read."""
 
+    def holding(self, files: list[Path]) -> list[Path]:
+        """Return those of the files found that hold data: not those of the frame store, which
+        may lie below a root, nor what lies beside data as published."""
+        kept = self._cache() / "frames"
+        return [path for path in files if not path.is_relative_to(kept)] or files
+
     def name_read(self, path: Path) -> str:
         """Return what `read` takes from the path of a file, beside its content: its name."""
         return path.name
@@ -113,7 +121,7 @@ class Corpus(ABC):
 
     def _files(self) -> list[Path]:
         """Return the files to read, on this machine."""
-        return find_files(self._root(), self.extensions, self.beside, self._cache())
+        return self.holding(find_files(self._root(), self.extensions, self.beside, self._cache()))
 
     def _parts(self, files: list[Path]) -> list[str] | None:
         """Return the part of each file, or None where the end of every sequence is set apart."""
@@ -320,6 +328,15 @@ class Corpus(ABC):
             raise DataError(f"{root}: {len(bad)} of {n_files} files cannot be used{remedy}:{lines}")
         rank_zero_warn(f"{root}: {len(bad)} of {n_files} files are left out:{lines}")
         self._left_out = reasons
+
+    def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
+        """Yield names and raw frames of the sequences in files that are not of the corpus."""
+        files = find_files(path, self.extensions, self.beside, self._cache())
+        for file in self.holding(files):
+            recording = self._read(file, reference, "the training data")
+            name = name_of(file, path, self.extensions)
+            for suffix, frames in recording.frames.items():
+                yield name + suffix, frames
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Read a file without the store."""

@@ -14,6 +14,7 @@ import inspect
 import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,15 +28,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.batches import FrameLoader, check_windows, make_loader
 from rnade_lightning.datamodules.core.corpus import Corpus, Parts
-from rnade_lightning.datamodules.core.files import find_files, name_of
 from rnade_lightning.datamodules.core.fingerprint import check_same, fingerprints
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.standardise import (
-    RANK_TOLERANCE,
-    FrameSequence,
-    Sequences,
-    Standardiser,
-)
+from rnade_lightning.datamodules.core.sequences import FrameSequence, Sequences
+from rnade_lightning.datamodules.core.standardise import RANK_TOLERANCE, Standardiser
 
 __all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 
@@ -149,8 +145,9 @@ class FrameDataModule(LightningDataModule, Corpus):
         parts, reference, store = self.collect(self._reference)
         if self._standardiser is None:
             statistics = store.moments([frames for _, frames in parts["train"]])
-            names = reference.feature_names
-            standardiser = Standardiser.of(statistics, names, self.rank_tolerance, self.rescale)
+            known = [frames for part in ("train", "val") for _, frames in parts[part]]
+            how = self.rank_tolerance, self.rescale, known, self.rounding(reference)
+            standardiser = Standardiser.of(statistics, reference.feature_names, *how)
             if not standardiser.kept:
                 raise DataError(f"{self._root()}: every feature is constant: nothing to model")
             if standardiser.dropped:
@@ -207,7 +204,7 @@ class FrameDataModule(LightningDataModule, Corpus):
         features."""
         return self._fitted()[0].backward(frames)
 
-    def sequences(self, split: Split) -> Sequence[FrameSequence]:
+    def sequences(self, split: Split) -> Sequences:
         """Return the standardised sequences of a split; each is read when it is asked for."""
         self.setup()
         return Sequences(self._raw[split], self._fitted()[0])
@@ -223,6 +220,10 @@ class FrameDataModule(LightningDataModule, Corpus):
 
     def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
         """Refuse log p ``(T,)`` of a sequence that no model of such data can have."""
+
+    def rounding(self, reference: Recording) -> float | list[float]:
+        """Return how far rounding in files moves features, all or each; 0 where digits tell."""
+        return 0.0
 
     @property
     def noise_scale(self) -> float:
@@ -278,33 +279,33 @@ class FrameDataModule(LightningDataModule, Corpus):
         Raises:
             DataError: No such file, or its features are not those this module knows.
         """
-        reference = self._fitted()[1]
-        found = []
-        for file in find_files(path, self.extensions, self.beside, self._cache()):
-            recording = self._read(file, reference, "the training data")
-            name = name_of(file, path, self.extensions)
-            for suffix, frames in recording.frames.items():
-                found.append(FrameSequence.of(name + suffix, frames, self._fitted()[0]))
-        return found
+        how, reference = self._fitted()
+        found = (FrameSequence.of(*one, how) for one in self._inputs(path, reference))
+        return [replace(sequence, raw=None) for sequence in found]  # they take memory
 
     def score_input(self, path: str | Path) -> FrameSequence:
-        """Return the one sequence in a file; see `score_inputs`."""
-        found = self.score_inputs(path)
+        """Return the one sequence in a file, with its raw frames; see `score_inputs`."""
+        found = list(self._inputs(path, self._fitted()[1]))
         if len(found) > 1:
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
-        return found[0]
+        return FrameSequence.of(*found[0], self._fitted()[0])
 
-    def render(self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path) -> list[Path]:
+    def render(
+        self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path, given: Array | None = None
+    ) -> list[Path]:
         """Write standardised frames ``(T, D)`` as files that a person can play.
 
         Args:
             frames: Frames, as a model sees them.
             stem: Path of the files, without their endings.
+            given: Raw frames ``(n, D_raw)`` that the first n were made of, to write as they are.
 
         Returns:
             Paths of the files written.
         """
         raw, stem = self.destandardise(frames), Path(stem)
+        if given is not None:
+            raw[: len(given)] = given
         if raw.ndim != 2 or not len(raw) or not np.isfinite(raw).all():
             raise DataError(f"{stem}: frames to write must be (T, D), finite, and one at least")
         stem.parent.mkdir(parents=True, exist_ok=True)

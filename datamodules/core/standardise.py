@@ -2,7 +2,12 @@
 
 A feature that is constant, or a linear function of the features before it, has no density: the
 likelihood of a model that keeps it grows without bound. Such features are found on the training
-frames, left out, named, and put back as the same linear function of the features kept.
+frames, left out, named, and put back as the same linear function of the features kept. A relation
+that a frame of the known parts (training and validation) breaks is none: its feature is kept.
+
+So a likelihood is of the whole frame: a frame that breaks a relation has density 0 under a model of
+the others. It breaks it where the deviation is above ten times the residual of training, and above
+the rounding of the numbers.
 
 One raw feature may be a log-Jacobian: where frames are a transformation of the data that stretches
 them by an amount that depends on the data, ``log |d frame / d data|`` given all data before. It is
@@ -13,20 +18,24 @@ Conventions:
     divisor. Standardised frames are float32 tensors, raw frames float64 arrays.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, overload
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import solve_triangular
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.moments import Moments, moments, pieces
+from rnade_lightning.datamodules.core.numbers import rounding
+from rnade_lightning.datamodules.core.relations import function_of
 
-_CONSTANT = 1e-5
-"""Standard deviation below which a feature is constant. Over 104 CMU takes at 30 frames per second
-angles that are fixed vary by up to 6e-7 rad (rounding), and others by 1e-3 rad or more."""
+_CONSTANT = 1e-12
+"""Deviation, in sizes of the mean, of a feature that is constant but for the rounding of sums."""
+
+_BREAKS = 10.0
+"""Residuals of training that a frame deviates by when it breaks a relation."""
 
 RANK_TOLERANCE = 1e-4
 """Residual, in standard deviations of the feature, below which it depends on others. In CMU motion
@@ -36,97 +45,7 @@ in the file), every other feature leaves at least 1.1e-3."""
 LOG_JACOBIAN = "log_jacobian"
 """Name of the raw feature that is one."""
 
-_ROWS = 4096  # frames that are added to statistics at a time
-
-
-@dataclass(frozen=True)
-class Moments:
-    """First and second moments of a set of frames, as sufficient statistics that can be added.
-
-    With A = [1, X - shift] for the frames X, one a row, what is kept is the triangular R of A = QR,
-    so ``R'R = A'A``. The R of a union is that of the stacked R: one pass over frames in any pieces.
-    R and not the sums of products A'A, because forming those squares the condition number: a part
-    of 1e-5 that other features leave unexplained would be 1e-10 of a sum with rounding errors of
-    1e-12 and more.
-
-    Column 0 is that of the ones, so what stands right of and below the corner is the R of frames
-    about their own mean, whatever the shift; the shift only keeps digits.
-
-    Attributes:
-        n: Number of frames.
-        shift: A value near the mean of each feature, ``(D_raw,)``.
-        factor: R, at most ``(1 + D_raw, 1 + D_raw)``.
-    """
-
-    n: int
-    shift: Array
-    factor: Array
-
-    @classmethod
-    def of(cls, frames: npt.ArrayLike) -> "Moments":
-        """Return the statistics of frames ``(T, D_raw)``, of which there is at least one."""
-        raw = np.asarray(frames, dtype=np.float64)
-        shift = raw.mean(axis=0)
-        ones = np.ones((len(raw), 1))
-        return cls(len(raw), shift, _triangle(np.hstack([ones, raw - shift])))
-
-    def __add__(self, other: "Moments") -> "Moments":
-        theirs = other.factor.copy()  # [1, X - b] to [1, X - a]: add b - a times the ones
-        theirs[:, 1:] += theirs[:, :1] * (other.shift - self.shift)
-        factor = _triangle(np.vstack([self.factor, theirs]))
-        return Moments(self.n + other.n, self.shift, factor)
-
-    @property
-    def mean(self) -> Array:
-        """Return the mean of each feature, ``(D_raw,)``."""
-        return self.shift + self.factor[0, 1:] / self.factor[0, 0]
-
-    @property
-    def centred(self) -> Array:
-        """Return R of the frames about their mean, over the root of their number: ``R'R`` is the
-        covariance."""
-        return self.factor[1:, 1:] / np.sqrt(self.n)
-
-    @property
-    def std(self) -> Array:
-        """Return the standard deviation of each feature, ``(D_raw,)``."""
-        return np.linalg.norm(self.centred, axis=0)
-
-
-def _triangle(rows: Array) -> Array:
-    """Return R of the QR decomposition of a matrix, with as many rows as it has columns (or rows,
-    if fewer)."""
-    factor: Any = np.linalg.qr(rows, mode="r")
-    return np.asarray(factor, dtype=np.float64)
-
-
-def moments(sequences: Iterable[npt.ArrayLike], n_rows: int = _ROWS) -> Moments:
-    """Return the statistics of sequences ``(T, D_raw)``, in one pass that holds ``n_rows`` frames
-    at a time.
-
-    Args:
-        sequences: Sequences, or frames on disk that slice like them.
-        n_rows: Frames to add at a time.
-    """
-    total: Moments | None = None
-    pile: list[Array] = []
-
-    def add(size: int) -> None:
-        nonlocal total
-        if sum(map(len, pile)) >= size:
-            part = Moments.of(np.concatenate(pile))
-            total = part if total is None else total + part
-            pile.clear()
-
-    for sequence in sequences:
-        frames: Any = sequence
-        for start in range(0, len(frames), n_rows):
-            pile.append(np.asarray(frames[start : start + n_rows], dtype=np.float64))
-            add(n_rows)
-    add(1)
-    if total is None:
-        raise ValueError("no frames to take statistics of")
-    return total
+_TINY = 1e-9  # of a deviation: rounding of sums
 
 
 @dataclass(frozen=True)
@@ -140,6 +59,9 @@ class Standardiser:
         std: Standard deviation of each kept feature, ``(D,)``.
         basis: Raw features as a linear function of standardised ones, ``(D_raw, D)``.
         offset: Raw features where all standardised ones are zero, ``(D_raw,)``.
+        residual: Root mean square that this function leaves of each feature on the training frames,
+            ``(D_raw,)``, in its own unit.
+        rounding: Rounding of each feature that is known of the kind of data, ``(D_raw,)``.
         dropped: Why each feature that is not kept was left out, by name.
     """
 
@@ -149,6 +71,8 @@ class Standardiser:
     std: Array
     basis: Array
     offset: Array
+    residual: Array
+    rounding: Array
     dropped: dict[str, str]
 
     def __post_init__(self) -> None:
@@ -179,6 +103,8 @@ class Standardiser:
         names: list[str],
         rank_tolerance: float = RANK_TOLERANCE,
         rescale: bool = True,
+        known: Sequence[npt.ArrayLike] = (),
+        rounded: npt.ArrayLike = 0.0,
     ) -> "Standardiser":
         """Return the map for training frames with these statistics.
 
@@ -187,50 +113,132 @@ class Standardiser:
             names: Names of the raw features.
             rank_tolerance: Residual below which a feature depends on those before it.
             rescale: False leaves the features kept in their own units.
+            known: Sequences ``(T, D_raw)`` on which relations must hold.
+            rounded: By how much numbers may be off, one number or ``(D_raw,)``. A feature that
+                varies less is constant.
         """
-        mean, std = statistics.mean, statistics.std
-        varies = std > np.maximum(_CONSTANT, 1e-12 * np.abs(mean))
+        rounded = np.broadcast_to(np.asarray(rounded, dtype=np.float64), (len(names),)).copy()
+        needed: dict[int, float] = {}  # features of relations that do not hold, with deviations
+        while True:
+            found = cls._of(statistics, names, rank_tolerance, rescale, rounded, needed)
+            broken = found._not_held(known)
+            if not broken:
+                return found
+            needed |= broken
+
+    @classmethod
+    def _of(
+        cls,
+        statistics: Moments,
+        names: list[str],
+        rank_tolerance: float,
+        rescale: bool,
+        rounded: Array,
+        needed: dict[int, float],
+    ) -> "Standardiser":
+        """Return the map that keeps the features ``needed``, whatever they are functions of."""
+        n, mean, std = statistics.n, statistics.mean, statistics.std.copy()
+        varies = std > np.maximum(rounded, _CONSTANT * np.abs(mean))
         scaled = statistics.centred / np.where(varies, std, 1.0)  # columns of length 1
 
         # Gram and Schmidt, of the features kept: what a column leaves when those before it are
         # taken off is the part of the feature, in its own deviations, that they do not explain.
-        directions = np.zeros((len(scaled), len(names)))
-        factor = np.zeros((len(names), len(names)))
+        directions = np.zeros((len(scaled), 0))
         kept: list[int] = []
         dropped: dict[str, str] = {}
-        weights: dict[int, Array] = {}  # of dropped features, on those kept by then
+        weights: dict[int, dict[int, float]] = {}  # of dropped features, on those kept by then
         for j, name in enumerate(names):
             if name == LOG_JACOBIAN:
-                weights[j] = np.zeros(0)
+                weights[j] = {}
                 continue
             if not varies[j]:
-                dropped[name], weights[j] = "constant", np.zeros(0)
+                if j in needed:
+                    std[j] = needed[j]
+                    kept.append(j)
+                else:
+                    dropped[name], weights[j] = "constant", {}
                 continue
-            n = len(kept)
-            basis, rest, row = directions[:, :n], scaled[:, j], np.zeros(n)
+            rest = scaled[:, j]
             for _ in range(2):  # the second time takes off what rounding left
-                part = basis.T @ rest
-                row, rest = row + part, rest - basis @ part
-            residual = np.linalg.norm(rest)
-            if residual > rank_tolerance:
-                factor[n, :n], factor[n, n] = row, residual
-                directions[:, n] = rest / residual
+                rest = rest - directions @ (directions.T @ rest)
+            residual = float(np.linalg.norm(rest))
+            before = [k for k in kept if varies[k]]
+            found = None
+            few = n - 1 - len(before) < 1  # then nothing follows from what is left
+            if j not in needed and (few or residual <= rank_tolerance):
+                found = function_of(scaled[:, before], scaled[:, j], n, rank_tolerance)
+            if found is None:
+                if residual > _TINY:
+                    directions = np.column_stack([directions, rest / residual])
                 kept.append(j)
                 continue
-            weights[j] = solve_triangular(factor[:n, :n], row, lower=True, trans="T")
-            largest = [k for k in np.argsort(-np.abs(weights[j]))[:3] if abs(weights[j][k]) > 0.01]
-            dropped[name] = "linear in " + ", ".join(names[kept[k]] for k in largest)
+            weights[j] = {before[k]: weight for k, weight in found.items()}
+            largest = sorted(weights[j], key=lambda k: -abs(weights[j][k]))[:3]
+            told = [names[k] for k in largest if abs(weights[j][k]) > 0.01]
+            dropped[name] = "linear in " + ", ".join(told)
 
         own = std[kept] if rescale else np.ones(len(kept))
         centre = mean[kept] if rescale else np.zeros(len(kept))
+        place = {k: i for i, k in enumerate(kept)}
         basis = np.zeros((len(names), len(kept)))
         basis[kept, np.arange(len(kept))] = own
-        for j, weight in weights.items():
-            n = len(weight)
-            basis[j, :n] = std[j] * weight / std[kept[:n]] * own[:n]
+        left = np.zeros(len(names))
+        for j, of in weights.items():
+            rest = scaled[:, j].copy()
+            for k, weight in of.items():
+                basis[j, place[k]] = std[j] * weight / std[k] * own[place[k]]
+                rest -= weight * scaled[:, k]
+            freedom = max(n - 1 - len(of), 1)
+            unit = std[j] if varies[j] else 1.0
+            left[j] = np.linalg.norm(rest) * unit * np.sqrt(n / freedom)
         offset = mean - basis @ ((mean[kept] - centre) / own)
         offset[kept] = centre
-        return cls(list(names), kept, centre, own, basis, offset, dropped)
+        return cls(list(names), kept, centre, own, basis, offset, left, rounded, dropped)
+
+    # Relations
+
+    def breaks(self, raw: npt.ArrayLike) -> dict[int, str]:
+        """Return the frames ``(T, D_raw)`` that break a relation of training, by number, each with
+        the name of the feature that deviates the most from what the features kept say of it."""
+        frames = np.asarray(raw, dtype=np.float64)
+        excess, out = self._excess(frames)
+        worst = excess.argmax(axis=1) if len(out) else np.zeros(len(frames), dtype=int)
+        at = np.flatnonzero(excess.max(axis=1, initial=0.0) > 1)
+        return {int(t): self.names[out[worst[t]]] for t in at}
+
+    def _excess(self, frames: Array) -> tuple[Array, list[int]]:
+        """Return the deviations of the features left out, ``(T, n)``, over those allowed, and the
+        numbers of these features."""
+        out = [j for j, name in enumerate(self.names) if name in self.dropped]
+        if not out:
+            return np.zeros((len(frames), 0)), out
+        standardised = (frames[:, self.kept] - self.mean) / self.std
+        basis = self.basis[out]
+        with np.errstate(over="ignore", invalid="ignore"):
+            deviation = np.abs(frames[:, out] - standardised @ basis.T - self.offset[out])
+        allowed = np.broadcast_to(_BREAKS * self.residual[out], deviation.shape)
+        if (deviation > allowed).any():  # seldom: look at the digits
+            off = np.maximum(rounding(frames), self.rounding) + _CONSTANT * np.abs(frames)
+            of_others = off[:, self.kept] @ np.abs(basis / self.std).T
+            allowed = np.maximum(allowed, off[:, out] + of_others)
+        with np.errstate(divide="ignore"):  # nothing is allowed where all is exact
+            excess = np.divide(deviation, allowed, out=0 * allowed, where=deviation > 0)
+        return np.nan_to_num(excess, nan=np.inf), out
+
+    def _not_held(self, known: Sequence[npt.ArrayLike]) -> dict[int, float]:
+        """Return the features of relations that some known frame breaks, each with how far frames
+        are from the relation (the root mean square)."""
+        if not self.dropped:
+            return {}
+        broken, squares, n = np.zeros(len(self.names), dtype=bool), np.zeros(len(self.names)), 0
+        for frames in pieces(known):
+            excess, out = self._excess(frames)
+            broken[out] |= (excess > 1).any(axis=0)
+            standardised = (frames[:, self.kept] - self.mean) / self.std
+            deviation = frames[:, out] - standardised @ self.basis[out].T - self.offset[out]
+            squares[out] += np.square(deviation).sum(axis=0)
+            n += len(frames)
+        return {int(j): float(np.sqrt(squares[j] / n)) for j in np.flatnonzero(broken)}
 
     @property
     def log_scale(self) -> float:
@@ -257,14 +265,24 @@ class Standardiser:
         frames /= self.std
         return torch.from_numpy(frames.astype(np.float32))
 
-    def log_jacobian(self, raw: npt.ArrayLike) -> torch.Tensor:
-        """Return the log-Jacobian of raw frames ``(T, D_raw)``, float32 ``(T,)``; 0 if there is
-        none."""
+    def log_jacobian(self, raw: npt.ArrayLike, breaks: Iterable[int] | None = None) -> torch.Tensor:
+        """Return what to add to log p of standardised frames for that of raw ones ``(T, D_raw)``,
+        up to `log_scale`: the log-Jacobian, 0 if there is none; -inf where a frame breaks a
+        relation.
+
+        Args:
+            raw: Raw frames.
+            breaks: The frames that do, if that is known.
+
+        Returns:
+            float32 ``(T,)``.
+        """
         frames = np.asarray(raw, dtype=np.float64)
-        if LOG_JACOBIAN not in self.names:
-            return torch.zeros(len(frames))
-        column = frames[:, self.names.index(LOG_JACOBIAN)]
-        return torch.from_numpy(column.astype(np.float32))
+        added = np.zeros(len(frames))
+        if LOG_JACOBIAN in self.names:
+            added = frames[:, self.names.index(LOG_JACOBIAN)].copy()
+        added[list(self.breaks(frames) if breaks is None else breaks)] = -np.inf
+        return torch.from_numpy(added.astype(np.float32))
 
     def backward(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
         """Turn standardised frames ``(..., D)`` into raw ones ``(..., D_raw)``, float64."""
@@ -274,7 +292,7 @@ class Standardiser:
 
     def state(self) -> dict[str, Any]:
         """Return the map in plain types and tensors, for a checkpoint."""
-        arrays = ("mean", "std", "basis", "offset")
+        arrays = ("mean", "std", "basis", "offset", "residual", "rounding")
         return {
             key: torch.from_numpy(value.copy()) if key in arrays else value
             for key, value in vars(self).items()
@@ -282,58 +300,18 @@ class Standardiser:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Standardiser":
-        """Return the map of a `state`."""
+        """Return the map of a `state`.
+
+        Raises:
+            DataError: The state is of another version's map.
+        """
+        wanted = {field.name for field in fields(cls)}
+        if different := sorted(wanted ^ set(state)):
+            raise DataError(
+                f"the statistics of the data in the checkpoint differ in {', '.join(different[:3])}"
+                " from what this version keeps: train anew, or use the version that wrote it"
+            )
         plain: dict[str, Any] = {
             k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()
         }
         return cls(**plain)
-
-
-@dataclass(frozen=True)
-class FrameSequence:
-    """A standardised sequence; it unpacks as name and frames.
-
-    Attributes:
-        name: Where it comes from: the file's name, and a number if the file holds several.
-        frames: ``(T, D)``, float32.
-        log_jacobian: To add to log p of each frame, ``(T,)``; 0 where frames are the data.
-    """
-
-    name: str
-    frames: torch.Tensor
-    log_jacobian: torch.Tensor
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.name, self.frames))
-
-    def start(self, n: int) -> "FrameSequence":
-        """Return the first n frames of the sequence."""
-        return replace(self, frames=self.frames[:n], log_jacobian=self.log_jacobian[:n])
-
-    @classmethod
-    def of(cls, name: str, raw: npt.ArrayLike, standardiser: Standardiser) -> "FrameSequence":
-        """Return raw frames ``(T, D_raw)`` as standardised ones."""
-        raw = np.asarray(raw, dtype=np.float64)
-        return cls(name, standardiser.forward(raw), standardiser.log_jacobian(raw))
-
-
-class Sequences(Sequence[FrameSequence]):
-    """Standardised sequences, read when they are asked for."""
-
-    def __init__(
-        self, raw: Sequence[tuple[str, npt.ArrayLike]], standardiser: Standardiser
-    ) -> None:
-        self._raw, self._standardiser = raw, standardiser
-
-    def __len__(self) -> int:
-        return len(self._raw)
-
-    @overload
-    def __getitem__(self, index: int) -> FrameSequence: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Sequences": ...
-    def __getitem__(self, index: int | slice) -> "FrameSequence | Sequences":
-        if isinstance(index, slice):
-            return Sequences(self._raw[index], self._standardiser)
-        name, raw = self._raw[index]
-        return FrameSequence.of(name, raw, self._standardiser)

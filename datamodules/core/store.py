@@ -40,10 +40,10 @@ from tqdm.auto import tqdm
 
 from rnade_lightning.datamodules.core import Array, DataError, MachineError, reason_of, short_of
 from rnade_lightning.datamodules.core.files import files_beside
+from rnade_lightning.datamodules.core.moments import Moments, moments
 from rnade_lightning.datamodules.core.processes import read_in_processes
 from rnade_lightning.datamodules.core.recording import Frames, Recording
 from rnade_lightning.datamodules.core.spool import ROWS, pieces_of
-from rnade_lightning.datamodules.core.standardise import Moments, moments
 
 FORMAT = 1
 """Of the store; a change leaves older entries unused."""

@@ -86,6 +86,17 @@ def check_end(path: Path, line: int, last_words: Iterable[str]) -> None:
         )
 
 
+def same_form(words: Iterable[str]) -> bool:
+    """Tell whether numbers all have a point and as many digits after it, so that one that was cut
+    would be seen.
+
+    >>> same_form(["0.50", "-12.25"]), same_form(["0.5", "-12.25"]), same_form(["1", "2"])
+    (True, False, False)
+    """
+    forms = {_form(word) for word in words}
+    return len(forms) == 1 and min(forms)[0]
+
+
 def plain_rows(rows: Iterable[Sequence[Any]]) -> Iterator[list[Any]]:
     """Yield rows to write as CSV, with a quote before text that a spreadsheet would run.
 

@@ -1,15 +1,19 @@
 """Read and write AMASS motions (SMPL bodies), which are NumPy archives.
 
 A file holds ``poses (T, 3 J)``, an exponential map for each joint of the body, ``trans (T, 3)`` and
-the frame rate. Where the joints sit in the body follows from a body model that may not be passed
-on, so a skeleton read here has no bones unless the file brings ``offsets (J, 3)``, the position of
-each joint in its parent (not part of AMASS, but easily added by who has the model).
+the frame rate. Where there is no ``poses``, its parts are put together: ``root_orient``,
+``pose_body``, ``pose_jaw``, ``pose_eye`` and ``pose_hand``. All else in a file, such as the markers
+of SMPL-X, is passed over; files of a body's shape alone are no motion. Where the joints sit in the
+body follows from a body model that may not be passed on, so a skeleton read here has no bones
+unless the file brings ``offsets (J, 3)``, the position of each joint in its parent (not part of
+AMASS, but easily added by who has the model).
 
 Conventions:
     As in `skeleton`; z is up, lengths are in metres, angles in radians. ``trans`` is the place of
     the root up to a constant that only the body model knows.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.arrays import load_numpy, number
+from rnade_lightning.datamodules.core.arrays import load_numpy, number, shapes_of
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
-_RATES = ("mocap_framerate", "mocap_frame_rate")
+_RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "framerate", "frame_rate")
+_PARTS = ("root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand")
+_KEYS = ("poses", "trans", "offsets", *_RATES, *_PARTS)
+_TURNS = 1e4  # radians; more are damage
 _BODY = ["pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2"]
 _BODY += ["left_ankle", "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar"]
 _BODY += ["right_collar", "head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow"]
@@ -30,7 +37,7 @@ _PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18
 _FACE = ["jaw", "left_eye", "right_eye"]
 
 
-def _tree(n_joints: int) -> tuple[list[str], list[int]]:
+def body_tree(n_joints: int) -> tuple[list[str], list[int]]:
     """Return names and parents of the bodies of 22, 24 (SMPL), 52 (SMPL+H) and 55 (SMPL-X)
     joints."""
     names, parents = list(_BODY), list(_PARENTS)
@@ -47,6 +54,11 @@ def _tree(n_joints: int) -> tuple[list[str], list[int]]:
     return names, parents
 
 
+def is_motion(keys: Collection[str]) -> bool:
+    """Tell whether arrays of these names are those of a motion, not of a body's shape alone."""
+    return "poses" in keys or "pose_body" in keys or not {"betas", "shape"} & set(keys)
+
+
 def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
     """Read a motion from an AMASS ``.npz`` file.
 
@@ -58,9 +70,17 @@ def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
         DataError: Not a whole archive, or not with poses, trans and a frame rate.
     """
     path = Path(path)
-    content = load_numpy(path, max_bytes)
+    content = load_numpy(path, max_bytes, _KEYS)
     rate = next((key for key in _RATES if key in content), None)
+    parts = [_numbers(path, content, key) for key in _PARTS if key in content]
+    if "poses" not in content and "pose_body" in content and "root_orient" in content:
+        if len({len(part) for part in parts}) != 1:
+            raise DataError(f"{path}: {', '.join(_PARTS)} have different lengths: get it again")
+        content["poses"] = np.concatenate(parts, axis=1)
     if not {"poses", "trans"} <= set(content) or rate is None:
+        keys = shapes_of(path)
+        if not is_motion(keys):
+            raise DataError(f"{path}: holds the shape of a body and no motion: leave it out")
         raise DataError(
             f"{path}: no poses, trans and {_RATES[0]}, so not AMASS: frames of any other numbers"
             " are read by ArrayDataModule"
@@ -76,7 +96,12 @@ def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
     for key, values in (("poses", poses), ("trans", trans)):
         for t, column in np.argwhere(~np.isfinite(values))[:1]:
             raise DataError(f"{path}: {key}, frame {t}, number {column} is not finite: repair it")
-    names, parents = _tree(n_joints)
+    for t, column in np.argwhere(np.abs(poses) > _TURNS)[:1]:
+        raise DataError(
+            f"{path}: poses, frame {t}, number {column} is {poses[t, column]:.3g}, no angle in"
+            " radians: get the whole file again"
+        )
+    names, parents = body_tree(n_joints)
     offsets = np.zeros((n_joints, 3))
     if "offsets" in content:
         offsets = _numbers(path, content, "offsets")
@@ -103,6 +128,8 @@ def write_amass(path: Path, motion: Motion) -> None:
 
 def _numbers(path: Path, content: dict[str, Any], key: str) -> Array:
     value = content[key]
+    if value.ndim == 3:  # (T, J, 3)
+        value = value.reshape(len(value), -1)
     if value.dtype.kind not in "fiu" or value.ndim != 2 or 0 in value.shape:
         raise DataError(f"{path}: {key} is {value.dtype} {value.shape}, not numbers (T, n)")
     return np.asarray(value, dtype=np.float64)

@@ -18,6 +18,7 @@ from PIL import Image
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.core.pictures import PIXELS, save_film
 from rnade_lightning.datamodules.core.store import whole_file
+from rnade_lightning.datamodules.motion.sides import sides_of
 from rnade_lightning.datamodules.motion.skeleton import Skeleton
 
 _GIF_FPS = 15.0
@@ -25,6 +26,9 @@ _COLOURS = {"left": "#1f77b4", "right": "#e4572e", "middle": "#39424e"}
 _GRID, _SHADOW = "#c9d1d9", "#aab4bf"
 _AZIMUTH, _ELEVATION, _DISTANCE = np.radians(35), np.radians(14), 4.0  # distance in figure heights
 
+_SINKS = 0.12  # figure heights by which it may sink or rise before the camera follows
+_AWAY = np.array([0.3, 0.18, 0.3])  # figure heights that it may be away from where the camera looks
+_FAR = 3.0  # figure heights from which the ground is out of sight
 
 Lines = list[tuple[int, int, str]]
 """Points to join, the one nearer to the root first, and a name that tells the side."""
@@ -41,7 +45,9 @@ def dots_of(names: list[str]) -> Lines:
     return [(i, i, name) for i, name in enumerate(names)]
 
 
-def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]:
+def write_gif(
+    path: Path, points: Array, lines: Lines, fps: float, ground: float | None = None
+) -> list[Path]:
     """Draw the skeleton on a ground grid, with a camera that follows it; at most 15 frames a
     second.
 
@@ -50,6 +56,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
         points: World positions, ``(T, P, 3)``.
         lines: What joins them.
         fps: Frames per second of ``points``.
+        ground: Level of the ground; that of the lowest points if it is not known.
 
     Returns:
         The files written: the GIF, and the MP4 if there is one.
@@ -57,7 +64,7 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
     step = max(round(fps / _GIF_FPS), 1)
     bones = np.array([line[:2] for line in lines])
     dots = bool((bones[:, 0] == bones[:, 1]).all())
-    centre, floor, height = _stage(points, fps)
+    camera, floor, height = _stage(points, fps, ground)
     figure = Figure(figsize=(PIXELS / 100, PIXELS / 100), dpi=100, facecolor="white")
     figure.set_layout_engine("none")  # whatever the caller's matplotlib is set to
     canvas = FigureCanvasAgg(figure)
@@ -69,18 +76,19 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
     body = LineCollection([], linewidths=6 if dots else 3.2, capstyle="round")
     for drawn in (grid, shadow, body):
         axes.add_collection(drawn)
-    colours = np.array([_colour(name) for *_, name in lines])
+    colours = np.array(_colours(lines))
     images: list[Image.Image] = []
     for t in range(0, len(points), step):
-        camera = np.array([centre[t, 0], floor + 0.5 * height, centre[t, 1]])
         flat = np.where([False, True, False], floor, points[t])
-        far_first = np.argsort(-_project(points[t][bones].mean(axis=1), camera, height)[:, 2])
+        far_first = np.argsort(-_project(points[t][bones].mean(axis=1), camera[t], height)[:, 2])
+        in_sight = abs(camera[t, 1] - floor) < _FAR * height
         for drawn, segments in (
-            (grid, _grid_lines(centre[t], floor, height)),
+            (grid, _grid_lines(camera[t, ::2], floor, height)),
             (shadow, flat[bones]),
             (body, points[t][bones[far_first]]),
         ):
-            ends = _project(segments, camera, height)[..., :2]
+            drawn.set_visible(drawn is body or in_sight)
+            ends = _project(segments, camera[t], height)[..., :2]
             if dots:
                 ends[:, 1] += 1e-4  # lines without length are not drawn
             drawn.set_segments(list(ends))
@@ -93,22 +101,27 @@ def write_gif(path: Path, points: Array, lines: Lines, fps: float) -> list[Path]
     return save_film(path, images, fps / step)
 
 
-def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
+def write_html(
+    path: Path, points: Array, lines: Lines, fps: float, ground: float | None = None
+) -> None:
     """Write one page that needs no other file and plays the motion; the mouse turns it.
+
+    The wheel and a swipe scroll the page that it stands in; the wheel zooms while Ctrl is held.
 
     Args:
         path: File to write.
         points: World positions, ``(T, P, 3)``.
         lines: What joins them.
         fps: Frames per second of ``points``.
+        ground: Level of the ground; that of the lowest points if it is not known.
     """
-    centre, floor, height = _stage(points, fps)
+    camera, floor, height = _stage(points, fps, ground)
     scene = {
         "fps": fps,
         "bones": [line[:2] for line in lines],
-        "colours": [_colour(name) for *_, name in lines],
+        "colours": _colours(lines),
         "points": np.round((points - [0, floor, 0]) / height, 4).reshape(len(points), -1).tolist(),
-        "centre": np.round(centre / height, 4).tolist(),
+        "camera": np.round((camera - [0, floor, 0]) / height, 4).tolist(),
     }
     template = (Path(__file__).parent / "player.html").read_text(encoding="utf-8")
     content = json.dumps(scene, separators=(",", ":")).replace("</", "<\\/")
@@ -118,17 +131,25 @@ def write_html(path: Path, points: Array, lines: Lines, fps: float) -> None:
         part.write_text(page, encoding="utf-8")
 
 
-def _stage(points: Array, fps: float) -> tuple[Array, float, float]:
-    """Return where the camera looks ``(T, 2)``, the level of the ground, the height of the
-    figure."""
+def _stage(points: Array, fps: float, ground: float | None) -> tuple[Array, float, float]:
+    """Return where the camera looks ``(T, 3)``, the level of the ground, the height of the figure.
+
+    The camera glides with the figure, at half its height above the ground. Where the figure sinks,
+    rises or jumps, it goes with it as far as needed to keep it in sight.
+    """
     low, high = points[..., 1].min(axis=1), points[..., 1].max(axis=1)
-    floor = float(np.percentile(low, 5))
+    floor = float(np.percentile(low, 5)) if ground is None else ground
     height = max(float(np.percentile(high - low, 90)), 1e-6)
+    middle = points.mean(axis=1)
+    middle[:, 1] = (low + high) / 2
     half = max(round(fps / 3), 1)
-    root = np.pad(points.mean(axis=1)[:, ::2], ((half, half), (0, 0)), mode="edge")
+    padded = np.pad(middle, ((half, half), (0, 0)), mode="edge")
     kernel = np.ones(2 * half + 1) / (2 * half + 1)
-    centre = np.stack([np.convolve(axis, kernel, mode="valid") for axis in root.T], axis=-1)
-    return centre, floor, height
+    camera = np.stack([np.convolve(axis, kernel, mode="valid") for axis in padded.T], axis=-1)
+    away = camera[:, 1] - (floor + 0.5 * height)
+    camera[:, 1] -= np.clip(away, -_SINKS * height, _SINKS * height)
+    away = middle - camera
+    return camera + away - np.clip(away, -_AWAY * height, _AWAY * height), floor, height
 
 
 def _project(points: Array, camera: Array, height: float) -> Array:
@@ -162,8 +183,6 @@ def _grid_lines(centre: Array, floor: float, height: float, n_cells: int = 5) ->
     return np.concatenate([across, np.stack([z + start[0], level, x + start[1]], axis=-1)])
 
 
-def _colour(name: str) -> str:
-    """Return the colour of the side (left, right or neither) that a name tells."""
-    side = re.match(r"(left|right|l_|r_|L(?=[A-Z])|R(?=[A-Z]))", name, re.IGNORECASE)
-    left_right = {"l": "left", "r": "right"}
-    return _COLOURS[left_right[side[1][0].lower()] if side else "middle"]
+def _colours(lines: Lines) -> list[str]:
+    """Return the colour of each line, by the side that its name tells."""
+    return [_COLOURS[side] for side in sides_of(name for *_, name in lines)]

@@ -18,6 +18,7 @@ import gzip
 import itertools
 import warnings
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ def read_bvh(path: str | Path, max_bytes: int | None = None) -> Motion:
     """Read a motion from a ``.bvh`` or ``.bvh.gz`` file.
 
     A root that does not turn above one joint that moves in it, as programs put it above the hips,
-    is folded into that joint, which then is the root.
+    is folded into that joint, which then is the root. What else stands still in such a root is left
+    out.
 
     Args:
         path: File to read.
@@ -86,44 +88,92 @@ def _euler_order(path: Path, name: str, channels: list[str]) -> str:
 def _folded(path: Path, motion: Motion, places: dict[int, Array]) -> Motion:
     """Return the motion without roots that only carry the joint that moves in them; shift
     ``places``."""
-    skeleton, n_joints = motion.skeleton, len(motion.skeleton.names)
-    n_children = np.bincount([parent + 1 for parent in skeleton.parents], minlength=n_joints + 1)
+    skeleton = motion.skeleton
     lengths = np.linalg.norm(skeleton.offsets, axis=1)
     sizes = np.append(np.cumsum(lengths[::-1])[::-1], 0.0)[1:]  # of the bones past each joint
     positions, rotation = motion.positions, Rotation.from_quat(motion.rotations[:, 0])
+    things, children = _things(motion, places), skeleton.children()
     root = joint = 0  # nothing from the root down to this joint turns
-    while n_children[joint + 1] == 1:
+    share = _MOVES
+    while True:
+        carried = [j for j in children[joint] if j not in things]
         turns = rotation.as_quat() if joint == root else motion.rotations[:, joint]
-        if np.ptp(turns, axis=0).max() > _CHANGES_PLACE:
+        if len(carried) != 1 or np.ptp(turns, axis=0).max() > _CHANGES_PLACE:
             break
-        joint += 1  # the only child follows its parent
-        if not _fault(skeleton.offsets[joint], places.get(joint), sizes[root], _MOVES):
+        if len(children[joint]) > 1:
+            share = _CHANGES_PLACE  # more than rounding must tell that these are no bones
+        joint = carried[0]
+        if not _fault(skeleton.offsets[joint], places.get(joint), sizes[root], share):
             continue
-        while root < joint:  # its place is not fixed: all above it is folded
-            root += 1
+        chain = [joint]  # its place is not fixed: all above it is folded
+        while skeleton.parents[chain[0]] != root:
+            chain.insert(0, skeleton.parents[chain[0]])
+        for root in chain:
             positions = positions + rotation.apply(places.pop(root, skeleton.offsets[root]))
             rotation = rotation * Rotation.from_quat(motion.rotations[:, root])
     if root == 0:
         return motion
+    return _below(path, replace(motion, positions=positions), root, rotation, places)
+
+
+def _things(motion: Motion, places: dict[int, Array]) -> set[int]:
+    """Return joints that hang from what stands still and never move, with all below them, as things
+    that stand around; none if the root moves or turns."""
+    parents = motion.skeleton.parents
+    size = motion.skeleton.size
+    still = np.ptp(motion.rotations, axis=0).max(axis=1) <= _CHANGES_PLACE
+    for j, place in {0: motion.positions, **places}.items():
+        still[j] &= np.ptp(place, axis=0).max() <= _MOVES * size
+    if not still[0]:
+        return set()
+    for j in reversed(range(1, len(parents))):
+        still[parents[j]] &= still[j]
+    return {j for j in np.flatnonzero(still).tolist() if j}
+
+
+@cache  # once, not for each of a thousand files
+def _say(folder: Path, gone: str, root: str) -> None:
     rank_zero_info(
-        f"{path}: root {', '.join(skeleton.names[: min(root, 5)])} does not turn and is left"
-        f" out: {skeleton.names[root]}, which moves in it, is the root"
+        f"{folder}: {gone} of BVH files there only carries {root} or stands still and is left out:"
+        f" {root} is the root"
     )
-    ends = [e for e, parent in enumerate(skeleton.end_parents) if parent >= root]
+
+
+def _below(
+    path: Path, motion: Motion, root: int, rotation: Rotation, places: dict[int, Array]
+) -> Motion:
+    """Return the motion of a joint and of all below it; shift ``places``.
+
+    Args:
+        path: File to name in a message.
+        motion: Positions are those of the joint.
+        root: The joint.
+        rotation: Its rotations in the world.
+        places: Places of joints that have channels for them.
+    """
+    skeleton, index = motion.skeleton, {root: 0}
+    for j, parent in enumerate(skeleton.parents):
+        if parent in index:
+            index[j] = len(index)
+    inside = list(index)
+    gone = [name for j, name in enumerate(skeleton.names) if j not in index]
+    _say(path.parent, ", ".join(gone[:5]), skeleton.names[root])
+    ends = [e for e, parent in enumerate(skeleton.end_parents) if parent in index]
     below = Skeleton(
-        skeleton.names[root:],
-        [parent - root for parent in skeleton.parents[root:]],
-        np.concatenate([np.zeros((1, 3)), skeleton.offsets[root + 1 :]]),
-        [skeleton.end_parents[e] - root for e in ends],
+        [skeleton.names[j] for j in inside],
+        [-1, *(index[skeleton.parents[j]] for j in inside[1:])],
+        np.concatenate([np.zeros((1, 3)), skeleton.offsets[inside[1:]]]),
+        [index[skeleton.end_parents[e]] for e in ends],
         skeleton.end_offsets[ends],
-        skeleton.euler_orders[root:],
+        [skeleton.euler_orders[j] for j in inside],
     )
-    below.parents[0] = -1
-    rotations = motion.rotations[:, root:].copy()
+    rotations = motion.rotations[:, inside]
     rotations[:, 0] = rotation.as_quat()
     for j in sorted(places):
-        places[j - root] = places.pop(j)
-    return Motion(below, positions, rotations, motion.fps)
+        place = places.pop(j)
+        if j in index:
+            places[index[j]] = place
+    return Motion(below, motion.positions, rotations, motion.fps)
 
 
 def _fault(offset: Array, place: Array | None, size: float, share: float) -> str | None:
@@ -184,10 +234,8 @@ def _hierarchy(skeleton: Skeleton) -> tuple[list[str], list[int]]:
     """Return the lines of the joints, and the joints in the order of the lines, branch after
     branch."""
     lines, written = ["HIERARCHY"], list[int]()
-    joints: list[list[int]] = [[] for _ in skeleton.names]  # below each joint
+    joints = skeleton.children()
     ends: list[list[int]] = [[] for _ in skeleton.names]
-    for child, parent in enumerate(skeleton.parents[1:], start=1):
-        joints[parent].append(child)
     for end, parent in enumerate(skeleton.end_parents):
         ends[parent].append(end)
     waiting = [(0, 0, False)]  # joint, depth, whether all below it is written

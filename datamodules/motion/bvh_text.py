@@ -9,11 +9,8 @@ Conventions:
     ``(T, C)``, in the order of the channels in the file.
 """
 
-import codecs
-import gzip
 import re
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +23,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.numbers import NUMBER, is_number
-from rnade_lightning.datamodules.core.tables import check_end
+from rnade_lightning.datamodules.core.tables import check_end, same_form
+from rnade_lightning.datamodules.core.texts import read_text as decoded
+from rnade_lightning.datamodules.core.texts import told_apart
 
 _STATEMENT = re.compile(
     r"(?P<open>\{)|(?P<close>\})|(?P<hierarchy>HIERARCHY)|(?P<root>ROOT\s+\S.*)"
@@ -57,15 +56,6 @@ _MOTION = re.compile(
     r"(?:^|(?<=\}))[ \t]*MOTION\s+Frames\s*:\s*([0-9]{1,9})\s+Frame\s*Time\s*:\s*(\S+)[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # begins like UTF-16: stands before it
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    b"H\0": "utf-16-le",
-    b"\0H": "utf-16-be",
-}
-"""Encodings by the bytes that a file begins with."""
 _RATES = [24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 150, 180, 200, 240, 300, 360, 480]
 _RATES += [600]
 _BROADCAST = [24 / 1.001, 30 / 1.001, 60 / 1.001, 120 / 1.001]
@@ -111,7 +101,7 @@ def read_text(path: Path, max_bytes: int | None = None) -> BvhText:
             the line where known.
     """
     limit = Limit.of(path, max_bytes)
-    text = _decoded(path, limit)
+    text = decoded(path, limit)
     if "#" in text or "//" in text:
         text = _COMMENT.sub(lambda found: found[1] or found[2] or "", text)
     if not text.lstrip()[:9].upper() == "HIERARCHY":
@@ -164,23 +154,6 @@ def frame_rate(path: Path, word: str) -> float:
         if rounded or 0 <= 1 / usual - time < digit:
             found.append((not rounded, usual in _BROADCAST, abs(usual - rate), float(usual)))
     return min(found)[-1] if found else rate
-
-
-def _decoded(path: Path, limit: Limit) -> str:
-    try:
-        if path.name.lower().endswith(".gz"):
-            with gzip.open(path) as file:
-                data = limit.unpacked(file)
-        else:
-            data = path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}): get the whole file again") from error
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("latin-1" if encoding == "utf-8" else encoding, errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 _Hierarchy = tuple[
@@ -246,8 +219,7 @@ def _hierarchy(path: Path, text: str) -> _Hierarchy:
             f"{path}: joints of the hierarchy do not nest as BVH asks: its last bracket is missing:"
             " export it again"
         )
-    if len(set(names)) != len(names):
-        raise DataError(f"{path}: two joints share a name: rename one")
+    names = told_apart(path, names, "joints")
     return names, parents, offsets, end_parents, end_offsets, channels
 
 
@@ -275,23 +247,28 @@ def _frames(path: Path, text: str, start: int, n_frames: int, n_channels: int) -
     shifted = widths.total() == n_frames and set(widths) != {n_channels}  # to a neighbouring row
     if not whole or shifted:
         found = _check_rows(path, text, start, n_channels)
-        if found == 0 or (not whole and not _few(text, found, n_frames)):
+        if found == 0 or (not whole and not _few(text, start, found, n_frames)):
             raise DataError(
                 f"{path}: {found} frames where {n_frames} are declared: get the whole file again,"
                 " or correct its Frames line"
             )
         if found != n_frames:
             rank_zero_warn(f"{path}: {n_frames} frames are declared: the {found} there are read")
+        if values.size != found * n_channels:  # blanks of other kinds, which NumPy does not know
+            values = np.array([float(word) for word in text[start:].split()])
     if not text[-1:].isspace():
         last_words = (row[0].split()[-1] for row in _ROW.finditer(text, start))
         check_end(path, text.count("\n") + 1, last_words)
     return values.reshape(-1, n_channels)
 
 
-def _few(text: str, found: int, declared: int) -> bool:
+def _few(text: str, start: int, found: int, declared: int) -> bool:
     """Tell whether frames are as good as all there, and do not end as if cut."""
     near = abs(found - declared) <= max(_FEW, found // 20) and declared > 0
-    return near and (found > declared or text[-1:].isspace())
+    whole = text[-1:].isspace() or same_form(
+        row[0].split()[-1] for row in _ROW.finditer(text, start)
+    )
+    return near and (found > declared or whole)
 
 
 def _check_rows(path: Path, text: str, start: int, n_channels: int) -> int:

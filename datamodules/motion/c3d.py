@@ -13,16 +13,15 @@ Conventions:
 
 import re
 import struct
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.texts import told_apart
+from rnade_lightning.datamodules.motion.markers import Markers
 
 _BLOCK = 512
 _ENDIAN = {84: "<", 85: "<", 86: ">"}  # Intel, DEC, MIPS
@@ -30,27 +29,10 @@ _DEC = 85
 _FULL = 65535  # the largest number of frames that a 16-bit field can hold
 _OUTPUTS = ["ANGLES", "FORCES", "MOMENTS", "POWERS", "SCALARS", "REACTIONS"]
 """Groups of what models compute, which stand among the points but are not places."""
-_OUTPUT = re.compile(r".+(?:Angles?|Moments?|Powers?|Forces?|GRF)(?:_[0-9]+)?")
-_UNLABELLED = re.compile(
-    r"(?:.*:)?(?:\*.*|(?:unlabell?ed|unnamed|unidentified|uname)[ _*:-]*[0-9]*)", re.I
+_OUTPUT = re.compile(
+    r".+(?:Angles?|Moments?|Powers?|Forces?|Scalars?|GRF)(?:_[0-9]+)?"
+    r"|(?i:.+[_ .-](?:angle|moment|power|force|scalar|grf)s?(?:[_ .-][xyz0-9])?)"
 )
-
-
-@dataclass(frozen=True)
-class Markers:
-    """Markers over time.
-
-    Attributes:
-        names: Name of each marker.
-        points: Places, ``(T, M, 3)``, NaN where a marker was not seen.
-        fps: Frames per second.
-        unit: Unit of length, as the file calls it.
-    """
-
-    names: list[str]
-    points: Array
-    fps: float
-    unit: str
 
 
 def read_c3d(path: str | Path) -> Markers:
@@ -90,49 +72,17 @@ def read_c3d(path: str | Path) -> Markers:
     begin = int(_one(path, "DATA_START", parameters.get("POINT:DATA_START", [block]))) % 65536
     if begin not in (0, block) or (block - 1) * _BLOCK <= start:
         raise DataError(f"{path}: frames begin in block {block} by its header, or in {begin}")
-    points = reader.points((block - 1) * _BLOCK, n_frames, used, n_analog, scale)
+    rows = struct.unpack_from(_ENDIAN[kind] + "H", data, 18)[0]  # analog samples of a frame
+    channels = parameters.get("ANALOG:USED", [0])
+    twice = list(channels) == [n_analog // max(rows, 1)] and "POINT:USED" in parameters
+    points = reader.points((block - 1) * _BLOCK, n_frames, used, n_analog, scale, twice)
     names = _labels(path, parameters, used)
     kept = _markers(path, parameters, names)
-    names, points = _told_apart(path, [names[m] for m in kept]), points[:, kept]
+    names, points = told_apart(path, [names[m] for m in kept], "markers"), points[:, kept]
     unit = parameters.get("POINT:UNITS", ["mm"])
-    return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm")
-
-
-def unlabelled(name: str) -> bool:
-    """Return whether a name is one that programs give to a marker that nobody has named.
-
-    >>> unlabelled("*155"), unlabelled("Subject:*3"), unlabelled("LASI")
-    (True, True, False)
-    """
-    return _UNLABELLED.fullmatch(name) is not None
-
-
-def whole_pieces(points: Array, max_gap: int) -> list[Array]:
-    """Cut a take where a marker is gone for long, and fill in the gaps that are short.
-
-    Args:
-        points: Places, ``(T, M, 3)``, NaN in gaps.
-        max_gap: Longest gap, in frames, that is filled in on a straight line. At the ends of a
-            take there is nothing to draw a line to.
-
-    Returns:
-        Pieces without gaps, ``(T, M, 3)``, in order.
-    """
-    gone: npt.NDArray[np.bool_] = np.any(np.isnan(points), axis=-1)  # (T, M)
-    long = np.zeros(len(points), dtype=bool)
-    filled = points.copy()
-    for m in np.flatnonzero(gone.any(axis=0)):
-        edges = np.flatnonzero(np.diff(gone[:, m], prepend=False, append=False))
-        for start, stop in edges.reshape(-1, 2):
-            if stop - start > max_gap or start == 0 or stop == len(points):
-                long[start:stop] = True
-        time, seen = np.arange(len(points)), ~gone[:, m]
-        if seen.any():
-            for axis in range(3):
-                known = points[seen, m, axis]
-                filled[~seen, m, axis] = np.interp(time[~seen], time[seen], known)
-    edges = np.flatnonzero(np.diff(~long, prepend=False, append=False))
-    return [filled[start:stop] for start, stop in edges.reshape(-1, 2)]
+    screen = [str(axis).upper() for axis in parameters.get("POINT:Y_SCREEN", [])]
+    up = {"+Y": "y", "+Z": "z"}.get(screen[0]) if screen else None
+    return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm", up)
 
 
 class _Reader:
@@ -206,14 +156,24 @@ class _Reader:
             return list(self.floats(at, count))
         return list(np.frombuffer(self.data, f"{self.endian}i{kind}", count, at).tolist())
 
-    def points(self, at: int, n_frames: int, n_points: int, n_analog: int, scale: float) -> Array:
+    def points(
+        self,
+        at: int,
+        n_frames: int,
+        n_points: int,
+        n_analog: int,
+        scale: float,
+        declared_twice: bool,
+    ) -> Array:
         """Return the places of all markers, ``(T, M, 3)``; a negative scale says that numbers are
-        floats."""
+        floats. Where the width of a frame is declared twice, alike, bytes that follow are no sign
+        of another one."""
         width, size = 4 * n_points + n_analog, 4 if scale < 0 else 2
         there = max(len(self.data) - at, 0) // (width * size)
         end = at + n_frames * width * size
         left = len(self.data) - end
-        if left >= max(_BLOCK, width * size) and self.data.count(0, end) < left:
+        more = max(2 * _BLOCK, end // 100) if declared_twice else max(_BLOCK, width * size) - 1
+        if left > more and self.data.count(0, end) < left:
             raise DataError(
                 f"{self.path}: {left} bytes follow the {n_frames} frames declared, so that markers"
                 " or analog samples are not as declared: get the whole file again"
@@ -302,20 +262,3 @@ def _markers(path: Path, parameters: dict[str, Any], names: list[str]) -> list[i
     if len(kept) < len(names):
         rank_zero_info(f"{path}: {len(names) - len(kept)} outputs of models are left out")
     return kept
-
-
-def _told_apart(path: Path, names: list[str]) -> list[str]:
-    """Return the names, with a number after each that comes again."""
-    taken, found, counts = set(names), list[str](), Counter[str]()
-    for name in names:
-        counts[name] += 1
-        if counts[name] > 1:
-            while f"{name}_{counts[name]}" in taken:
-                counts[name] += 1
-            name = f"{name}_{counts[name]}"
-            taken.add(name)
-        found.append(name)
-    if found != names:
-        again = [name for m, name in enumerate(found) if name != names[m]]
-        rank_zero_info(f"{path}: markers share a name: one is called {', '.join(again[:5])}")
-    return found

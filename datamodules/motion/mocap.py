@@ -1,10 +1,10 @@
-"""Motion capture: skeletons that move (BVH, ASF/AMC, AMASS), markers (C3D), and the paper's set.
+"""Motion capture: skeletons that move (BVH, ASF/AMC, AMASS), markers (C3D, TRC), the paper's set.
 
     read                      becomes                     written
     .bvh, .bvh.gz, .amc       features of representation  .bvh, .gif, .html
-    .npz (AMASS)              features of representation  .npz (AMASS); the same as well with
-                                                          offsets in the file
-    .c3d                      coordinates of markers      .npz, .gif, .html
+    .npz (AMASS)              features of representation  .npz (AMASS), and the same
+    .npy, .npz of places      features of positions       .npz, .gif, .html
+    .c3d, .trc                coordinates of markers      .npz, .gif, .html
     .mat (the paper's)        its features                .npz, .png
 
 Where the extra ``ffmpeg`` is installed, every ``.gif`` has an ``.mp4`` of the same pictures.
@@ -15,9 +15,9 @@ Conventions:
     ``batchdata``.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,9 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
 from rnade_lightning.datamodules.core.files import with_ending
-from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.frames import Recording
 from rnade_lightning.datamodules.core.standardise import Standardiser
 from rnade_lightning.datamodules.core.store import FrameStore, Kept
-from rnade_lightning.datamodules.motion.amass import read_amass, write_amass
 from rnade_lightning.datamodules.motion.animation import (
     Lines,
     bones_of,
@@ -38,10 +37,9 @@ from rnade_lightning.datamodules.motion.animation import (
     write_gif,
     write_html,
 )
-from rnade_lightning.datamodules.motion.asfamc import read_amc
-from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
-from rnade_lightning.datamodules.motion.c3d import Markers, read_c3d
-from rnade_lightning.datamodules.motion.mat import Numbers, read_paper_set
+from rnade_lightning.datamodules.motion.bvh import write_bvh
+from rnade_lightning.datamodules.motion.formats import FORMATS, WRITERS
+from rnade_lightning.datamodules.motion.generic import with_bones
 from rnade_lightning.datamodules.motion.metrics import (
     Limits,
     angles_of,
@@ -50,46 +48,23 @@ from rnade_lightning.datamodules.motion.metrics import (
     motion_figures,
 )
 from rnade_lightning.datamodules.motion.noise import Noisy
+from rnade_lightning.datamodules.motion.places import holds_motion
 from rnade_lightning.datamodules.motion.representation import (
     TO_Y_UP,
     decode,
     points_of,
+    rounding_of,
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 from rnade_lightning.datamodules.motion.sources import Sources
 from rnade_lightning.datamodules.motion.takes import TakeReader
+from rnade_lightning.datamodules.motion.turning import TurningDataModule, unturned
 
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
 
 
-class Format(NamedTuple):
-    """A format of files. A new one takes a reader in a file of its own and a line in `FORMATS`.
-
-    Attributes:
-        read: Reads a file. It is given the frame rate for formats whose files do not give it, and
-            what the file may take (see `Limit`).
-        up: Usual vertical axis of the format.
-    """
-
-    read: Callable[[Path, float, int | None], Motion | Markers | Numbers]
-    up: Literal["y", "z"] = "y"
-
-
-FORMATS = {
-    ".bvh": Format(lambda path, fps, limit: read_bvh(path, limit)),
-    ".bvh.gz": Format(lambda path, fps, limit: read_bvh(path, limit)),
-    ".amc": Format(read_amc),
-    ".npz": Format(lambda path, fps, limit: read_amass(path, limit), up="z"),
-    ".c3d": Format(lambda path, fps, limit: read_c3d(path), up="z"),
-    ".mat": Format(lambda path, fps, limit: read_paper_set(path, limit)),
-}
-"""Formats by the ending of their files."""
-_WRITERS: dict[str, Callable[[Path, Motion], None]] = {".npz": write_amass}
-"""What writes a motion in the format that it was read in, beside BVH."""
-
-
-class MocapDataModule(FrameDataModule):
-    """Motion capture from .bvh, .bvh.gz, .amc (with .asf), .npz (AMASS), .c3d and .mat files.
+class MocapDataModule(TurningDataModule):
+    """Motion capture from .bvh, .amc (with .asf), .npz (AMASS), .c3d, .trc and .mat files.
 
     Args:
         root: Folder, file or glob to read. Without it, the motion shipped with the package.
@@ -105,22 +80,24 @@ class MocapDataModule(FrameDataModule):
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
             the world (position). Channels of the file always have the place.
         noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
-            (deviations of a feature, unless standardise is false). It must be above 0 for 6d and
-            positions, whose features obey constraints.
+            (deviations of a feature, unless standardise is false). It must be above 0 for 6d,
+            positions and files of places of joints, whose features obey constraints.
         rename: New names of joints or markers, by their names in the file.
-        markers: Names of the markers to use, after renaming. Without it, all that have a label.
+        markers: Names of the markers to use, after renaming, or patterns ("L*"); with "-" before
+            it, what to leave out ("-LTOE"). Without it, all that have a label.
         max_gap: Longest gap of a marker, in frames of the file, that is filled in. A longer gap
             cuts the take.
         min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be
             shorter.
         amc_fps: Frames per second of .amc files, which do not give it.
+        npy_fps: Frames per second of .npy files, which do not give it (20 in HumanML3D).
         **kwargs: See `FrameDataModule`.
     """
 
     extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
-    reader_version = 4  # grows with any change of frames or layout that a file gives
+    reader_version = 5  # grows with any change of frames or layout that a file gives
 
     def __init__(
         self,
@@ -136,18 +113,20 @@ class MocapDataModule(FrameDataModule):
         max_gap: int = 10,
         min_piece: int = 100,
         amc_fps: float = 120.0,
+        npy_fps: float = 20.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
-        self.fps, self.amc_fps, self.skip_frames = fps, amc_fps, skip_frames
+        self.fps, self.amc_fps, self.npy_fps = fps, amc_fps, npy_fps
+        self.skip_frames = skip_frames
         self.up = up or "auto"
         self.representation, self.root_motion, self.noise = representation, root_motion, noise
         self.rename, self.markers = rename or {}, markers
         self.max_gap, self.min_piece = max_gap, min_piece
         self._limits: Limits | None = None
         self._rate, self._sources = fps, Sources()
-        if not min(fps or 1.0, amc_fps) > 0 or fps == 0 or skip_frames < 0:
-            raise DataError("fps and amc_fps must be above 0, and skip_frames 0 or more")
+        if not min(fps or 1.0, amc_fps, npy_fps) > 0 or fps == 0 or skip_frames < 0:
+            raise DataError("fps, amc_fps and npy_fps must be above 0, and skip_frames 0 or more")
         if self.up not in ("auto", *TO_Y_UP):
             raise DataError("up must be y, z or auto")
         if max_gap < 0 or min_piece < 2 or not noise >= 0:
@@ -162,7 +141,7 @@ class MocapDataModule(FrameDataModule):
         """Read a file of any of the formats."""
         ending = next(e for e in FORMATS if path.name.lower().endswith(e))
         form = FORMATS[ending]
-        content = form.read(path, self.amc_fps, self.max_bytes)
+        content = form.read(path, getattr(self, form.rate), self.max_bytes)
         reader = TakeReader(
             rate=self._rate,
             skip_frames=self.skip_frames,
@@ -173,14 +152,29 @@ class MocapDataModule(FrameDataModule):
             markers=self.markers,
             max_gap=self.max_gap,
             min_piece=self.min_piece,
+            noise=self.noise,
             max_bytes=self.max_bytes,
         )
         return reader.read(path, content, ending, form.up)
 
+    def holding(self, files: list[Path]) -> list[Path]:
+        """Return the files of motion: AMASS keeps shapes of bodies, HumanML3D means beside it."""
+        files = super().holding(files)
+        found = [path for path in files if holds_motion(path)]
+        if found and len(found) < len(files):
+            gone = sorted({path.name for path in files} - {path.name for path in found})
+            rank_zero_info(
+                f"{self._root()}: {len(files) - len(found)} files hold no motion and are left out:"
+                f" {', '.join(gone[:5])}"
+            )
+        return found or files
+
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Return how a recording differs: joints must be the same and hang together alike; bones
         may differ in length."""
-        ours, theirs = (r.layout.get("skeleton") for r in (recording, reference))
+        ours, theirs = (
+            r.layout.get("skeleton") or r.layout.get("places") for r in (recording, reference)
+        )
         if (ours is None) != (theirs is None):
             return "one is motion of a skeleton and the other a MATLAB set or markers"
         if ours is not None and theirs is not None:
@@ -201,9 +195,20 @@ class MocapDataModule(FrameDataModule):
                 return f"its {what} is {own}, not {known}{remedy}"
         return super().mismatch(recording, reference)
 
+    def rounding(self, reference: Recording) -> float | list[float]:
+        """Return the rounding of the numbers in files, as features have it."""
+        if "skeleton" not in reference.layout:
+            return 0.0
+        size = Skeleton.from_state(reference.layout["skeleton"]).size
+        return rounding_of(reference.feature_names, self.representation, size)
+
     def write(self, raw: Array, stem: Path) -> list[Path]:
         """Write raw frames as files of the formats in the table above."""
-        writers = {"markers": self._write_markers, "skeleton": self._write_skeleton}
+        writers = {
+            "markers": self._write_markers,
+            "skeleton": self._write_skeleton,
+            "places": self._write_places,
+        }
         for content, write in writers.items():
             if content in self.layout:
                 return write(raw, stem)
@@ -218,28 +223,36 @@ class MocapDataModule(FrameDataModule):
         points = raw.reshape(len(raw), -1, 3) @ TO_Y_UP[layout["up"]].T
         return [npz, *self._play(stem, points, dots_of(layout["markers"]))]
 
+    def _write_places(self, raw: Array, stem: Path) -> list[Path]:
+        npz, layout = with_ending(stem, "npz"), self.layout
+        write_frames(npz, raw, self.frame_rate, self._names())
+        skeleton = Skeleton.from_state(layout["places"])
+        up, root_motion = layout["up"], self.root_motion
+        points = points_of(raw, skeleton, self.frame_rate, up, "positions", root_motion)
+        return [npz, *self._play(stem, points, bones_of(skeleton) or dots_of(skeleton.names))]
+
     def _write_skeleton(self, raw: Array, stem: Path) -> list[Path]:
-        skeleton = Skeleton.from_state(self.layout["skeleton"])
+        body: Skeleton | None = Skeleton.from_state(self.layout["skeleton"])
+        if body is not None and body.size == 0:
+            body = with_bones(body)
         written: list[Path] = []
         if self.representation == "positions":
             written.append(with_ending(stem, "npz"))
             write_frames(written[0], raw, self.frame_rate, self._names())
         else:
             motion, own = self._decoded(raw), self.layout.get("format", "")
-            writers: dict[str, Callable[[Path, Motion], None]] = {}
-            if skeleton.size > 0:
-                writers[".bvh"] = write_bvh
-            if own in _WRITERS:
-                writers = {own: _WRITERS[own]} | writers
-            for ending, write in writers.items():
-                written.append(with_ending(stem, ending[1:]))
-                write(written[-1], motion)
-        if skeleton.size == 0:
+            if own in WRITERS:
+                written.append(with_ending(stem, own[1:]))
+                WRITERS[own](written[-1], motion)
+            if body is not None:
+                written.append(with_ending(stem, "bvh"))
+                write_bvh(written[-1], replace(motion, skeleton=body))
+        if body is None:
             rank_zero_info(
                 f"{stem}: the data say how joints turn but not where they are: no pictures"
             )
             return written
-        return written + self._play(stem, self._points(raw), bones_of(skeleton))
+        return written + self._play(stem, self._points(raw, body), bones_of(body))
 
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
         """Return foot skate and joint limits of a motion, beside those of the test data.
@@ -295,9 +308,12 @@ class MocapDataModule(FrameDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read all files, at one frame rate; see `FrameDataModule`."""
-        done = bool(self._raw)
+        done, fresh = bool(self._raw), self._reference is None
         super().setup(stage)
-        for caveat in () if done else self.caveats:
+        if fresh and self._reference is not None and self._sources.ground is not None:
+            layout = self._reference.layout | {"ground": self._sources.ground}
+            self._reference = self._reference._replace(layout=layout)
+        for caveat in () if done else self._sources.caveats():
             remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
             rank_zero_warn(f"{self._root()}: {caveat}{remedy}")
 
@@ -334,11 +350,12 @@ class MocapDataModule(FrameDataModule):
 
     @property
     def caveats(self) -> list[str]:
-        return self._sources.caveats()
+        return self._sources.caveats() + super().caveats
 
     def describe(self) -> dict[str, Any]:
         """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the
-        files, number and summed length of the bones, lowest and highest place of the root."""
+        files and what was resampled, number and summed length of the bones, height of the body,
+        unit of length, lowest and highest place of the root."""
         card = super().describe()
         return card | self._sources.card(self.layout)
 
@@ -350,10 +367,11 @@ class MocapDataModule(FrameDataModule):
         return skeleton, self.frame_rate, up, self.representation, self.root_motion
 
     def _decoded(self, raw: Array) -> Motion:
-        return decode(raw, *self._how())
+        return decode(unturned(raw, self.axes), *self._how())
 
-    def _points(self, raw: Array) -> Array:
-        return points_of(raw, *self._how())
+    def _points(self, raw: Array, body: Skeleton | None = None) -> Array:
+        skeleton, *how = self._how()
+        return points_of(unturned(raw, self.axes), body or skeleton, *how)
 
     def _points_and_angles(self, raw: Array) -> tuple[Array, Array | None]:
         if self.representation == "positions":
@@ -363,6 +381,7 @@ class MocapDataModule(FrameDataModule):
 
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
         gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))
-        _, *film = write_gif(gif, points, lines, self.frame_rate)
-        write_html(html, points, lines, self.frame_rate)
+        ground = self.layout.get("ground")
+        _, *film = write_gif(gif, points, lines, self.frame_rate, ground)
+        write_html(html, points, lines, self.frame_rate, ground)
         return [gif, html, *film]

@@ -9,7 +9,7 @@ Conventions:
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -51,6 +51,13 @@ class Skeleton:
     def size(self) -> float:
         """Return the summed length of all bones, in file units."""
         return float(np.linalg.norm(self.offsets[1:], axis=-1).sum())
+
+    def children(self) -> list[list[int]]:
+        """Return the joints that hang from each joint."""
+        below: list[list[int]] = [[] for _ in self.names]
+        for child, parent in enumerate(self.parents[1:], start=1):
+            below[parent].append(child)
+        return below
 
     def state(self) -> dict[str, Any]:
         """Return the skeleton in plain types, for a checkpoint."""
@@ -119,7 +126,7 @@ class Motion:
         rotations = rotations.reshape(len(before), -1, 4)
         return replace(self, positions=positions, rotations=rotations, fps=fps)
 
-    def renamed(self, names: dict[str, str]) -> "Motion":
+    def renamed(self, names: dict[str, str]) -> Self:
         """Return the motion with other names for some joints."""
         skeleton = self.skeleton
         return replace(

@@ -14,9 +14,13 @@ import numpy as np
 
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.motion.skeleton import SAME_RATIO, Skeleton
+from rnade_lightning.datamodules.motion.stature import likely_unit
 
 HIGHEST = 30.0
 """Frame rate that is not passed unless it is asked for."""
+
+_USUAL = {".npz": "metres"}
+"""Units of length of formats that have one."""
 
 
 def default_rate(source: float) -> float:
@@ -42,6 +46,8 @@ class Sources:
         self.rates: Counter[tuple[float, float]] = Counter()  # of the file, and as it is read
         self.up: Counter[str] = Counter()
         self.heights: list[float] = []
+        self.grounds: list[float] = []
+        self.tall: list[float] = []
 
     def add(self, recording: Recording) -> None:
         """Take note of a file; what it says stands in its layout."""
@@ -51,6 +57,13 @@ class Sources:
         if "up" in layout:
             self.up[f"{layout['up']} ({layout['up_by']})"] += 1
         self.heights += layout.get("height", [])
+        self.grounds += [layout["ground"]] if "ground" in layout else []
+        self.tall += [layout["tall"]] if "tall" in layout else []
+
+    @property
+    def ground(self) -> float | None:
+        """Return the level of the ground of most files; None where it is not known."""
+        return float(np.median(self.grounds)) if self.grounds else None
 
     def caveats(self) -> list[str]:
         """Return what whoever reads results has to know of the frames."""
@@ -81,10 +94,39 @@ class Sources:
             card["up"] = ", ".join(self.up)
         if rates:
             card["source_frame_rates"] = {f"{rate:g}": n for rate, n in sorted(rates.items())}
-        if "skeleton" in layout:
-            skeleton = Skeleton.from_state(layout["skeleton"])
+            card["resampled"] = self._resampled()
+        if state := layout.get("skeleton") or layout.get("places"):
+            skeleton = Skeleton.from_state(state)
             card["n_bones"] = len(skeleton.bones)
-            card["length_of_bones"] = round(skeleton.size, 3)
+            card["length_of_bones"] = round(skeleton.size, 3) or "not in the files"
+        if "markers" in layout:
+            card["n_markers"] = len(layout["markers"])
+        if self.tall:
+            card["height_of_body"] = _span(self.tall)
+        card["unit"] = self._unit(layout)
         if self.heights:
-            card["root_height"] = [float(np.round(f(self.heights), 3)) for f in (min, max)]
+            card["root_height"] = _span(self.heights)
         return card
+
+    def _resampled(self) -> dict[str, int] | str:
+        """Return how many files were read at another rate than theirs, and how."""
+        found: dict[str, int] = {}
+        for (source, rate), n in sorted(self.rates.items()):
+            step = round(source / rate)
+            how = "interpolated" if is_interpolated(source, rate) else f"frame 1 of {step}"
+            if step != 1 or how == "interpolated":
+                found[f"{source:g} to {rate:g} frames per second, {how}"] = n
+        return found or "nothing"
+
+    def _unit(self, layout: dict[str, Any]) -> str:
+        """Return the unit of length, and how it is known."""
+        if given := layout.get("unit"):
+            return f"{given} (given by the files)"
+        if usual := _USUAL.get(layout.get("format", "")):
+            return f"{usual} (usual for {layout['format']})"
+        likely = likely_unit(float(np.median(self.tall))) if self.tall else None
+        return f"not given; {likely}, if this is a person" if likely else "not given"
+
+
+def _span(values: list[float]) -> list[float]:
+    return [float(np.round(f(values), 3)) for f in (min, max)]

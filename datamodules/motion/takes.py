@@ -4,10 +4,12 @@ Conventions:
     As in `representation`, `skeleton` and `c3d`. Rates are in frames per second.
 """
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info
@@ -15,17 +17,22 @@ from pytorch_lightning.utilities import rank_zero_info
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.motion.c3d import Markers, unlabelled, whole_pieces
+from rnade_lightning.datamodules.motion.generic import with_bones
+from rnade_lightning.datamodules.motion.markers import Markers, chosen, usable, whole_pieces
 from rnade_lightning.datamodules.motion.mat import Numbers
+from rnade_lightning.datamodules.motion.places import Located
 from rnade_lightning.datamodules.motion.representation import (
     Kind,
     RootMotion,
     encode,
     feature_names,
 )
-from rnade_lightning.datamodules.motion.skeleton import Motion, between, neighbours
+from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 from rnade_lightning.datamodules.motion.sources import default_rate
-from rnade_lightning.datamodules.motion.upright import up_axis
+from rnade_lightning.datamodules.motion.stature import ground_of, some_of, tall_of
+from rnade_lightning.datamodules.motion.upright import axis_of_markers, standing_axis, up_axis
+
+_Moving = TypeVar("_Moving", bound=Motion)
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class TakeReader:
     markers: Sequence[str] | None
     max_gap: int
     min_piece: int
+    noise: float
     max_bytes: int | None
 
     def read(
@@ -62,8 +70,11 @@ class TakeReader:
             DataError: It cannot be used.
         """
         recorded: Any = {
-            Motion: self._of_motion, Markers: self._of_markers, Numbers: self._of_numbers
-        }[type(content)]  # fmt: skip
+            Motion: self._of_motion,
+            Located: self._of_places,
+            Markers: self._of_markers,
+            Numbers: self._of_numbers,
+        }[type(content)]
         return recorded(path, content, ending, usual)
 
     def _target(self, path: Path, source: float, n_frames: int, n_numbers: int) -> float:
@@ -102,9 +113,40 @@ class TakeReader:
             "up_by": up_by,
         }
         layout |= {"source_rate": source, "height": [float(f(heights)) for f in (np.min, np.max)]}
+        layout |= _stature_of(motion, up)
         return Recording({"": frames}, names, rate, layout)
 
-    def _renamed(self, path: Path, motion: Motion) -> Motion:
+    def _of_places(self, path: Path, found: Located, ending: str, usual: str) -> Recording:
+        if not self.noise > 0:
+            raise DataError(
+                f"{path}: holds places of joints, which obey bone lengths, so that a density on"
+                " them is unbounded: set --data.noise above 0 (such as 0.01)"
+            )
+        found = self._renamed(path, found)
+        source, n_joints = found.fps, len(found.skeleton.names)
+        found = replace(found, places=found.places[self.skip_frames :])
+        rate = self._target(path, source, len(found.places), 3 * n_joints)
+        if len(found.places) < 3:
+            raise DataError(f"{path}: fewer than 3 frames to use: remove the file")
+        up, up_by = str(self.up), "as given"
+        if up == "auto":
+            stands = standing_axis(found.skeleton, found.places)
+            up, up_by = stands or usual, "by feet and head" if stands else f"usual for {ending}"
+        found = found.resampled(rate).facing(up)
+        frames = encode(found, up, "positions", self.root_motion)
+        names = feature_names(found.skeleton, "positions", self.root_motion)
+        heights = found.positions[:, "xyz".index(up)]
+        layout: dict[str, Any] = {
+            "places": found.skeleton.state(),
+            "up": up,
+            "up_by": up_by,
+            "source_rate": source,
+            "height": [float(f(heights)) for f in (np.min, np.max)],
+            **_stature_of(found, up),
+        }
+        return Recording({"": frames}, names, rate, layout)
+
+    def _renamed(self, path: Path, motion: _Moving) -> _Moving:
         motion = motion.renamed(dict(self.rename))
         if len(set(motion.skeleton.names)) != len(motion.skeleton.names):
             raise DataError(f"{path}: two joints share a name once renamed: correct rename")
@@ -114,13 +156,9 @@ class TakeReader:
         names = [self.rename.get(name, name) for name in found.names]
         if len(set(names)) != len(names):
             raise DataError(f"{path}: two markers share a name once renamed: correct rename")
-        missing = sorted(set(self.markers or []) - set(names))
-        if missing:
-            raise DataError(f"{path}: has no marker {missing[:3]}, only {names[:60]}")
-        labelled = [name for name in names if not unlabelled(name)] or names
-        chosen = [names.index(name) for name in self.markers or labelled]
-        points = found.points[self.skip_frames :, chosen]
-        rate = self._target(path, found.fps, len(points), 3 * len(chosen))
+        kept = chosen(path, names, self.markers)
+        points = found.points[self.skip_frames :, kept]
+        rate = self._target(path, found.fps, len(points), 3 * len(kept))
         frames: dict[str, Array] = {}
         left_out = len(points)
         for piece in whole_pieces(points, self.max_gap):
@@ -130,25 +168,56 @@ class TakeReader:
                 frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
                 left_out -= round(len(piece) * found.fps / rate)
         if not frames:
-            gone = np.isnan(points).any(axis=-1).mean(axis=0)
-            worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
-            if not worst:
-                raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
-            said = ", ".join(f"{names[chosen[m]]} {gone[m]:.0%}" for m in worst)
-            raise DataError(
-                f"{path}: no {self.min_piece} frames in a row, of {len(points)}, have all markers"
-                f" (missing: {said}): choose markers, raise max_gap or lower min_piece"
-            )
+            raise self._too_many_gaps(path, points, [names[m] for m in kept], found.fps, rate)
         if len(frames) == 1:
             frames = {"": frames[":0"]}
         if left_out > 0.01 * len(points):
             share = left_out / max(len(points), 1)
             rank_zero_info(f"{path}: {share:.0%} of the frames left out, where markers are missing")
-        kept = [names[m] for m in chosen]
-        features = [f"{name}.{axis}" for name in kept for axis in "xyz"]
-        up, up_by = (self.up, "as given") if self.up != "auto" else (usual, f"usual for {ending}")
-        layout = {"markers": kept, "up": up, "up_by": up_by, "unit": found.unit}
-        return Recording(frames, features, rate, layout | {"source_rate": found.fps})
+        used = [names[m] for m in kept]
+        features = [f"{name}.{axis}" for name in used for axis in "xyz"]
+        up, up_by = str(self.up), "as given"
+        if up == "auto":
+            stands = axis_of_markers(names, found.points)
+            up, up_by = found.up or usual, f"usual for {ending}" if not found.up else "by the file"
+            up, up_by = (stands, "by feet and head") if stands else (up, up_by)
+        seen = np.concatenate(list(frames.values())).reshape(-1, len(used), 3)
+        layout: dict[str, Any] = {"markers": used, "up": up, "up_by": up_by, "unit": found.unit}
+        layout |= {"source_rate": found.fps, "ground": ground_of(seen, up)}
+        return Recording(frames, features, rate, layout | {"tall": tall_of(seen, up)})
+
+    def _too_many_gaps(
+        self, path: Path, points: Array, names: list[str], fps: float, rate: float
+    ) -> DataError:
+        """Return why no piece of a take is long enough, and which markers could be used.
+
+        Args:
+            path: File to name.
+            points: Places of the markers, ``(T, M, 3)``.
+            names: Their names.
+            fps: Their frames per second.
+            rate: Those that they are read at.
+        """
+        gone = np.isnan(points).any(axis=-1).mean(axis=0)
+        worst = [m for m in np.argsort(-gone)[:5] if gone[m]]
+        if not worst:
+            return DataError(f"{path}: fewer than 2 frames to use: remove the file")
+        said = ", ".join(f"{names[m]} {gone[m]:.0%}" for m in worst)
+        shortest = math.ceil((self.min_piece - 1) * fps / rate) + 1
+        seen, n_frames = usable(points, self.max_gap, shortest)
+        remedy = ""
+        if seen:
+            rest = [f"-{name}" for m, name in enumerate(names) if m not in seen]
+            keep = min([names[m] for m in seen], [*(self.markers or []), *rest], key=len)
+            remedy = (
+                f"--data.markers='{json.dumps(keep)}' leaves {len(seen)} of {len(names)} markers in"
+                f" {n_frames} frames; or "
+            )
+        return DataError(
+            f"{path}: no {self.min_piece} frames in a row at {rate:g} a second, of {len(points)} at"
+            f" {fps:g}, have all markers (missing: {said}): {remedy}raise max_gap or lower"
+            " min_piece"
+        )
 
     def _of_numbers(self, path: Path, found: Numbers, ending: str, usual: str) -> Recording:
         if self.rate not in (None, found.fps):
@@ -156,3 +225,20 @@ class TakeReader:
                 f"{path}: this set has {found.fps:g} frames per second: leave fps at that"
             )
         return Recording(found.sequences, found.names, found.fps, {})
+
+
+def _stature_of(motion: Motion, up: str) -> dict[str, float]:
+    """Return the level of the ground and, where bones are known, the height of the body; for a
+    layout."""
+    body: Skeleton | None = motion.skeleton
+    if body is not None and body.size == 0 and not isinstance(motion, Located):
+        body = with_bones(body)
+    if body is None:
+        return {}
+    some = some_of(len(motion.positions))
+    part = replace(
+        motion, skeleton=body, positions=motion.positions[some], rotations=motion.rotations[some]
+    )
+    points = part.points()[some if isinstance(motion, Located) else slice(None)]
+    found = {"ground": ground_of(points, up)}
+    return found | ({"tall": tall_of(points, up)} if body is motion.skeleton else {})

@@ -11,6 +11,7 @@ Conventions:
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,8 @@ _LEADS = 2.0  # times as far along an axis as along any other
 _LEVEL = 2.0  # times as level along one axis as along another
 _HEAD = re.compile(r"head|skull|crown", re.IGNORECASE)
 _ANKLE = re.compile(r"ankle", re.IGNORECASE)
+_FOOT_MARKER = re.compile(r"(?<!sh)(?<!fl)ank|(?<!w)hee|toe|foot|calc|mt[1-5h]", re.IGNORECASE)
+_HEAD_MARKER = re.compile(r"head|[fb]hd|crown|vertex", re.IGNORECASE)
 
 
 def up_axis(motion: Motion) -> str | None:
@@ -45,6 +48,36 @@ def up_axis(motion: Motion) -> str | None:
         return moving or resting
     level = {axis: points[..., _AXES.index(axis)].min(axis=1).std() for axis in (moving, resting)}
     return resting if level[moving] > _LEVEL * level[resting] else moving
+
+
+def standing_axis(skeleton: Skeleton, points: Array) -> str | None:
+    """Return the axis, ``"y"`` or ``"z"``, along which a body stands on average; None if on none.
+
+    Args:
+        skeleton: Tells which points are feet and head.
+        points: Points, ``(T, P, 3)``.
+    """
+    every = np.unique(np.linspace(0, len(points) - 1, _FRAMES).astype(int))
+    return _stands_along(skeleton, points[every])
+
+
+def axis_of_markers(names: Sequence[str], points: Array) -> str | None:
+    """Return the axis, ``"y"`` or ``"z"``, along which markers of the head are above those of the
+    feet on average; None if along none, or if their names do not tell.
+
+    Args:
+        names: Names of the markers.
+        points: Places, ``(T, M, 3)``, NaN where a marker was not seen.
+    """
+    some = points[:: max(len(points) // _FRAMES, 1)]
+    places = []
+    for form in (_FOOT_MARKER, _HEAD_MARKER):
+        of = [i for i, name in enumerate(names) if form.search(name.rpartition(":")[2])]
+        seen = some[:, of][~np.isnan(some[:, of]).any(axis=-1)]  # (N, 3)
+        if not len(seen):
+            return None
+        places.append(seen.mean(axis=0))
+    return _leading(places[1] - places[0])
 
 
 def _stands_along(skeleton: Skeleton, points: Array) -> str | None:

@@ -16,6 +16,7 @@ from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
 from rnade_lightning.datamodules.core.batches import scores
 from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
+from rnade_lightning.datamodules.core.moments import moments
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 _PARTS = ("train", "val", "test")
@@ -94,8 +95,9 @@ class SimulatedDataModule(FrameDataModule):
             self._raw[part] = [(f"{part}_{k}", frames) for k, frames in enumerate(drawn)]
         if self._standardiser is None:
             training = [frames for _, frames in self._raw["train"]]
-            self._standardiser = Standardiser.fit(
-                training, self.names, self.rank_tolerance, self.rescale
+            known = [frames for part in ("train", "val") for _, frames in self._raw[part]]
+            self._standardiser = Standardiser.of(
+                moments(training), self.names, self.rank_tolerance, self.rescale, known
             )
         self._reference = Recording({}, self.names, self.fps, {})
         return None

@@ -39,7 +39,6 @@ from rnade_lightning.datamodules.sound.options import check_options, make_kind
 from rnade_lightning.datamodules.sound.playback import write_picture, write_sound
 from rnade_lightning.datamodules.sound.preparation import Preparation, at_least, sound_card
 from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SoundFile
-from rnade_lightning.datamodules.sound.speechlike import write_speechlike
 
 _FLOAT32_STEP = 2.0**-15
 """Smallest step of integer samples for which float32 is fine enough."""
@@ -141,6 +140,8 @@ class AudioDataModule(FrameDataModule):
         if self.dataset is not None:
             download(self.dataset, self._downloads)
         elif self.root is None:
+            from rnade_lightning.datamodules.sound.speechlike import write_speechlike  # numba
+
             try:
                 write_speechlike(Path(self._root()))
             except OSError as error:

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torchaudio
-
 from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core.files import default_cache, is_remote, name_of
 from rnade_lightning.datamodules.core.limits import Limit
@@ -179,6 +177,8 @@ def download(dataset: str, folder: Path) -> None:
     Raises:
         DataError: the download failed; the message says where to put the files.
     """
+    import torchaudio  # takes time, and few download
+
     pattern = PATTERNS[dataset]
     if next(folder.glob(pattern), None) is not None:
         return

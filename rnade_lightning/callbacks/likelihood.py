@@ -6,7 +6,8 @@ Conventions:
     is of the data; that of a feature is of the frame as it is modelled. PIT is the predictive
     distribution function at the data, $F(x_d | x_{<d}, \text{past})$; its KS distance,
     $\sup_u |\hat F(u) - u|$, is near 0 for a model that is calibrated, and at most 1. Figures are
-    over the scored frames.
+    over the scored frames that have a density: a frame that
+    breaks a relation of the training data has none, and stands at -inf in log p of every frame.
 
     A feature is *degenerate* when on more than half of its frames the density is higher than that
     of a Gaussian at its peak whose deviation is twice the floor (or, without a floor, a hundred
@@ -30,10 +31,11 @@ import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from rnade_lightning.callbacks.fitted_baselines import FittedBaselines
+from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBaselines
 from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
 from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.sequences import Sequences
 from rnade_lightning.run_files import going_without, replace_file, write_csv
 
 Array = npt.NDArray[np.float64]
@@ -49,13 +51,17 @@ class Figures:
     """Figures of some sequences.
 
     Attributes:
-        by_frame: log p ``(T,)`` of every frame, by sequence.
-        scored: log p ``(N, D)`` of the scored frames.
+        by_frame: log p ``(T,)`` of every n-th frame, by sequence.
+        step: n.
+        added: what was added to the terms of the scored frames, ``(N,)``.
+        scored: log p ``(N, D)`` of the scored frames that have a density.
         pit: ``(N, D)``; None for a density without distribution functions.
         floor: smallest scale of the density, 0 for none.
     """
 
     by_frame: dict[str, Array]
+    step: int
+    added: Tensor
     scored: Tensor
     pit: Tensor | None
     floor: float
@@ -81,9 +87,10 @@ def figures_of(
     """
     by_frame: dict[str, Array] = {}
     scored: list[Tensor] = []
+    added: list[Tensor] = []
     pits: list[Tensor] | None = []
     device = next(model.parameters()).device
-    n_all = sum(len(sequence.frames) for sequence in sequences)
+    n_all = sum(lengths_of(sequences))
     step = 1 if n_frames is None else max(n_all // n_frames, 1)
     with torch.no_grad():
         for sequence in sequences:
@@ -97,13 +104,23 @@ def figures_of(
                 except NotImplementedError:
                     pits = None
             terms = torch.cat(log_p)
-            of_frame = terms.double().sum(-1).cpu() + sequence.log_jacobian[::step]
-            by_frame[sequence.name] = of_frame.numpy()
+            extra = sequence.log_jacobian[::step]
+            by_frame[sequence.name] = (terms.double().sum(-1).cpu() + extra).numpy()
             unscored = -(-first // step)
-            scored.append(terms[unscored:])
+            dense = ~extra[unscored:].isneginf()
+            added.append(extra[unscored:][dense])
+            scored.append(terms[unscored:][dense.to(device)])
             if pits is not None:
-                pits.append(torch.cat(pit)[unscored:])
-    return Figures(by_frame, torch.cat(scored), torch.cat(pits) if pits else None, model.floor)
+                pits.append(torch.cat(pit)[unscored:][dense.to(device)])
+    all_pits = torch.cat(pits) if pits else None
+    return Figures(by_frame, step, torch.cat(added), torch.cat(scored), all_pits, model.floor)
+
+
+def lengths_of(sequences: Sequence[FrameSequence]) -> list[int]:
+    """Return the number of frames of each sequence; of those on disk, none is read."""
+    if isinstance(sequences, Sequences):
+        return sequences.lengths
+    return [len(sequence.frames) for sequence in sequences]
 
 
 def _terms(model: Any, history: Tensor, x: Tensor) -> Tensor:
@@ -146,8 +163,9 @@ class Likelihood(pl.Callback):
         every_n_epochs: epochs between two full sets of validation figures; 0 for none.
         every_n_validations: validations between two looks at some of their frames.
         n_val_frames: frames of such a look, spread over the sequences.
-        max_frames: most frames of a full set, and most frames to fit the baselines to. Those are of
-            the training part and, for the test, of the validation part too.
+        max_frames: about how many frames of a full set are looked at, spread over all files, and
+            how many frames the baselines are fitted to. Those are of the training part and, for the
+            test, of the validation part too.
         n_lags: p of the VAR.
         ridge: its ridge penalty.
     """
@@ -228,11 +246,18 @@ class Likelihood(pl.Callback):
         sequences = self.baselines.scored(data, split)
         if not sequences:
             return
-        found = figures_of(pl_module.model, sequences, first)
+        found = figures_of(pl_module.model, sequences, first, self.max_frames)
+        step = found.step
+        if not len(found.scored):
+            rank_zero_warn(
+                f"every frame of the {split} part breaks a relation of the training data: there is"
+                " no likelihood to draw (score names the feature)"
+            )
+            return
         for name, log_p in found.by_frame.items():
-            data.check_likelihood(name, log_p[first:])
+            data.check_likelihood(name, log_p[-(-first // step) :])
         baselines = self.baselines.fitted(data, split)
-        of_baselines = [[v.model.feature_log_prob(x) for _, x in sequences] for v in baselines]
+        of_baselines = [[_terms_of(v, x.frames, step) for x in sequences] for v in baselines]
         numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)
         log_numbers(trainer, {f"{split}/{key}": value for key, value in numbers.items()})
 
@@ -241,19 +266,23 @@ class Likelihood(pl.Callback):
         header = ("sequence", "frame", "log_prob", *(baseline.key for baseline in baselines))
         by_frame = {}
         for i, (name, log_p) in enumerate(found.by_frame.items()):
-            stretch = sequences[i].log_jacobian
-            rivals = [of[i].sum(-1) + stretch[-len(of[i]) :] for of in of_baselines]
-            by_frame[name] = np.column_stack([log_p, *(_from_the_end(r, log_p) for r in rivals)])
-        rows = [(name, t, *v) for name, values in by_frame.items() for t, v in enumerate(values)]
+            stretch = sequences[i].log_jacobian[::step]
+            rivals = [(of[i].sum(-1) + stretch).numpy() for of in of_baselines]
+            by_frame[name] = np.column_stack([log_p, *rivals])
+        rows = [
+            (name, step * t, *v) for name, values in by_frame.items() for t, v in enumerate(values)
+        ]
         write_csv(folder / f"{stem}by_frame.csv", [header, *rows])
         drawn = sorted(by_frame, key=lambda name: -len(by_frame[name]))[: self.n_sequences]
-        some = [row for row in rows if row[0] in drawn and row[1] < CHUNK]
+        some = [row for row in rows if row[0] in drawn and row[1] < step * CHUNK]
         log_table(trainer, "likelihood/by_frame", header, some)
 
-        means = [
-            torch.cat([v.feature_log_prob(x, first) for _, x in sequences]).mean(0).tolist()
-            for v in baselines
-        ]
+        means = []
+        for of in of_baselines:
+            unscored = -(-first // step)
+            dense = [~x.log_jacobian[::step][unscored:].isneginf() for x in sequences]
+            terms = [x[unscored:][some] for x, some in zip(of, dense, strict=True)]
+            means.append(torch.cat(terms).mean(0).tolist())
         ks = [math.nan] * data.n_features if found.pit is None else ks_distance(found.pit).tolist()
         by_feature = found.scored.double().mean(0).tolist()
         columns = (data.feature_names, by_feature, *means, ks, found.degenerate.tolist())
@@ -263,13 +292,14 @@ class Likelihood(pl.Callback):
 
         picture = folder / f"{stem}likelihood.png"
         titles = (type(pl_module.model).__name__, *(baseline.title for baseline in baselines))
-        added = torch.cat([x.log_jacobian[first:] for x in sequences]).double().mean().item()
+        added = found.added.double().mean().item()
         levels = {
             title: sum(of) + added for title, of in zip(titles, (by_feature, *means), strict=True)
         }
         pit = None if found.pit is None else found.pit.flatten().double().cpu().numpy()
         drawn_log_p = {name: by_frame[name][:, 0] for name in drawn}
-        figure = draw_likelihood(drawn_log_p, levels, features, pit, numbers.get("ks", math.nan))
+        ks_of_all = numbers.get("ks", math.nan)
+        figure = draw_likelihood(drawn_log_p, levels, features, pit, ks_of_all, found.step)
         replace_file(picture, lambda file: figure.savefig(file, dpi=110, format="png"))
         log_media(trainer, "likelihood", [picture])
 
@@ -298,12 +328,15 @@ class Likelihood(pl.Callback):
         """Return the nats per frame of the baselines on the scored frames."""
         if not sequences:
             return {}
-        added = torch.cat([x.log_jacobian[first:] for x in sequences])
-        reached = {}
-        for baseline in self.baselines.fitted(data, split):
-            log_p = [baseline.log_prob(x.cpu(), first) for _, x in sequences]
-            reached[f"nll_{baseline.key}"] = -(torch.cat(log_p) + added).mean().item()
-        return reached
+        baselines = self.baselines.fitted(data, split)
+        total, n = [0.0] * len(baselines), 0
+        for sequence in sequences:
+            added, frames = sequence.log_jacobian[first:], sequence.frames.cpu()
+            n += len(added)
+            for i, baseline in enumerate(baselines):
+                total[i] += (baseline.log_prob(frames, first) + added).sum().item()
+        pairs = zip(baselines, total, strict=True)
+        return {f"nll_{baseline.key}": -of / n for baseline, of in pairs}
 
 
 def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[FrameSequence]:
@@ -313,6 +346,10 @@ def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[F
     return [sequence.start(max(n_frames // len(longest), 1)) for sequence in longest]
 
 
-def _from_the_end(log_p: Tensor, whole: Array) -> Array:
-    """Return a baseline's log p beside the model's; NaN where it has no past."""
-    return np.concatenate([np.full(len(whole) - len(log_p), np.nan), log_p.numpy()])
+def _terms_of(baseline: Baseline, frames: Tensor, step: int) -> Tensor:
+    """Return a baseline's log p by feature of every n-th frame; NaN where it has no past."""
+    first, of = baseline.model.n_lags, baseline.model.feature_log_prob
+    found = [torch.full((-(-first // step), frames.shape[1]), math.nan, dtype=torch.float64)]
+    for start in range(first, len(frames), PIECE):
+        found.append(of(frames[start - first : start + PIECE])[-start % step :: step])
+    return torch.cat(found)

@@ -32,19 +32,22 @@ def draw_likelihood(
     features: Sequence[FeatureRow],
     pit: npt.NDArray[np.float64] | None,
     ks: float,
+    step: int = 1,
 ) -> Figure:
     """Draw log p over time of a few sequences, log p by feature, and the histogram of the PIT.
 
     Args:
-        by_frame: log p ``(T,)`` of every frame, nats, by sequence.
+        by_frame: log p ``(T,)`` of every n-th frame, nats, by sequence; -inf where there is no
+            density.
         levels: mean log p of the model and of each baseline, by name: flat lines.
         features: a row a feature.
         pit: predictive distribution function at the data, ``(N,)``, if there is one.
         ks: its KS distance from the uniform distribution.
+        step: n.
     """
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     grid = figure.add_gridspec(2, 3)
-    _over_time(figure.add_subplot(grid[0, :2]), by_frame, levels)
+    _over_time(figure.add_subplot(grid[0, :2]), by_frame, levels, step)
     if pit is not None:
         _calibration(figure.add_subplot(grid[0, 2]), pit, ks)
     _by_feature(figure.add_subplot(grid[1, :]), features, list(levels))
@@ -54,11 +57,17 @@ def draw_likelihood(
 
 
 def _over_time(
-    axes: Axes, by_frame: Mapping[str, npt.NDArray[np.float64]], levels: Mapping[str, float]
+    axes: Axes,
+    by_frame: Mapping[str, npt.NDArray[np.float64]],
+    levels: Mapping[str, float],
+    step: int,
 ) -> None:
     for name, log_p in by_frame.items():
-        axes.plot(log_p, label=name, linewidth=1, alpha=0.8)
-    low, high = np.percentile(np.concatenate(list(by_frame.values())), [1, 99])
+        at = step * np.arange(len(log_p))
+        axes.plot(at, np.where(np.isfinite(log_p), log_p, np.nan), label=name, lw=1, alpha=0.8)
+    everything = np.concatenate(list(by_frame.values()))
+    dense = everything[np.isfinite(everything)]
+    low, high = np.percentile(dense, [1, 99]) if len(dense) else (0.0, 1.0)
     reach = low - 0.5 * (high - low)  # a baseline further down stays outside, its number does not
     for (name, level), style in zip(levels.items(), ("-", "--", ":"), strict=True):
         label = f"{name}, {level:.1f}"
@@ -66,7 +75,8 @@ def _over_time(
         low, high = min(low, max(level, reach)), max(high, level)
     margin = 0.05 * max(high - low, 1e-6)
     axes.set(xlabel="frame", ylabel="log p (nats)", ylim=(low - margin, high + margin))
-    axes.set_title("log p over time, and its means", fontsize=10)
+    gone = f" ({n:,} frames at -inf)" if (n := len(everything) - len(dense)) else ""
+    axes.set_title(f"log p over time, and its means{gone}", fontsize=10)
     axes.legend(fontsize=7, loc="lower right")
 
 

@@ -6,10 +6,11 @@ import csv
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ class _Drawn(NamedTuple):
     title: str
     note: str
     frames: Tensor  # (T, D), standardised
+    given: Any = None  # raw frames that the first ones were made of
+    breaks: Sequence[int] = ()  # those of them that have no density
 
 
 class Samples(pl.Callback):
@@ -98,11 +101,12 @@ class Samples(pl.Callback):
                 pl.utilities.rank_zero_warn(f"the {kind} sample diverged; it is not written")
                 continue
             frames = drawn.frames.cpu()
-            paths = data.render(frames, folder / f"{stem}_{drawn.kind}")
+            paths = data.render(frames, folder / f"{stem}_{drawn.kind}", drawn.given)
             groups.setdefault(drawn.group, []).append(Shown(drawn.title, drawn.note, paths))
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
                 log_p = model.log_prob(drawn.frames[None])[0].cpu() + data.log_jacobian(frames)
+            log_p[list(drawn.breaks)] = -math.inf
             metrics[drawn.kind] = {"log_prob": log_p.mean().item()} | data.metrics(frames)
         model.train(was_training)
         write_text(folder / f"{stem}_metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -127,18 +131,22 @@ class Samples(pl.Callback):
         held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
         n_frames, prefix_length = lengths(data, self.n_frames, self.n_prefix)
         drawn = model.sample(n_frames, self.n_samples, generator=generator)[0]
-        for i, (name, frames) in enumerate(held_out):
+        for i, sequence in enumerate(held_out):
+            name, frames = sequence
             truth = frames[: prefix_length + n_frames].to(device)
             n_prefix = min(prefix_length, max(len(truth) // 2, 1))
             prefix = truth[:n_prefix]
             more = model.sample(n_frames, prefix=prefix[None], generator=generator)[0, 0]
             group = f"{name}, held out"
             given = f"{n_prefix / data.frame_rate:.2g} s ({n_prefix} frames) given, the rest drawn"
-            for kind, title, note, shown in (
-                ("truth", "Truth", "as it was recorded", truth),
-                ("continuation", "Continued", given, torch.cat((prefix, more))),
+            for kind, title, note, shown, n in (
+                ("truth", "Truth", "as it was recorded", truth, len(truth)),
+                ("continuation", "Continued", given, torch.cat((prefix, more)), n_prefix),
             ):
-                yield _Drawn(group, _numbered(kind, i), title, note, shown)
+                start = sequence.start(n)
+                raw = None if start.raw is None else np.asarray(start.raw)
+                breaks = tuple(start.breaks)
+                yield _Drawn(group, _numbered(kind, i), title, note, shown, raw, breaks)
             if data.plays_one_step:
                 drawing = {"n_samples": self.n_mean, "generator": generator}
                 mean = model.predictive_mean(truth[None], **drawing)[0]

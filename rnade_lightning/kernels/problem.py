@@ -62,7 +62,7 @@ def counted_gradients(
     """Return what a kernel's ``gradients`` gives. Frames of weight 0, as infinite ones have, add
     nothing, also where numbers on the way are nan."""
     found = Gradients(*gradients(problem, weight))
-    if weight.all() or not found.b.isnan().any():
+    if weight.is_meta or weight.all() or not found.b.isnan().any():
         return found
     counts = weight != 0
     by_frame = {n: t for n in ("x", "y", "u", "biases") if len(t := getattr(problem, n))}

@@ -10,7 +10,7 @@ from toy import ToyDataModule
 
 from rnade_lightning.baselines import VAR
 from rnade_lightning.callbacks import Comparison, Likelihood
-from rnade_lightning.callbacks.fitted_baselines import FittedBaselines, first_frames
+from rnade_lightning.callbacks.fitted_baselines import FittedBaselines, spread, spread_whole
 
 
 @pytest.fixture
@@ -50,9 +50,38 @@ def test_callbacks_agree_on_the_first_frame(data: ToyDataModule) -> None:
     assert {c.baselines.first_scored(data) for c in (Comparison(), Likelihood())} == {3}
 
 
-def test_the_first_frames_end_inside_a_sequence(data: ToyDataModule) -> None:
-    sequences = data.sequences("train")
-    n = len(sequences[0].frames)
-    found = first_frames(sequences, n + 4)
-    assert [len(sequence.frames) for sequence in found] == [n, 4]
-    assert len(first_frames(sequences, n + 4, longer_than=4)) == 1
+@pytest.mark.parametrize("lengths", [[100, 300, 1000], [5000], [7] * 900, [1, 1, 1]])
+def test_a_selection_is_spread_over_all_sequences(lengths: list[int]) -> None:
+    found = spread(lengths, 640)
+    n = sum(stop - start for _, (start, stop) in found)
+    if sum(lengths) <= 640:
+        assert found == [(i, (0, length)) for i, length in enumerate(lengths)]
+        return
+    assert 0 < n <= 640 + len(found)
+    assert all(0 <= start < stop <= lengths[i] for i, (start, stop) in found)
+    chosen = [i for i, _ in found]
+    assert chosen == sorted(set(chosen))
+    assert chosen[-1] >= 0.8 * (len(lengths) - 1)  # not the first ones
+    backwards = {len(lengths) - 1 - i: span for i, span in spread(lengths[::-1], 640)}
+    if len(lengths) <= 10:  # whatever their order
+        assert backwards == dict(found)
+
+
+@pytest.mark.parametrize("lengths", [[100, 300, 1000], [5000], [7] * 900, [1, 1, 1]])
+def test_a_selection_of_whole_sequences_begins_where_they_do(lengths: list[int]) -> None:
+    found = spread_whole(lengths, 640)
+    assert all(start == 0 < stop <= lengths[i] for i, (start, stop) in found)
+    n = sum(stop for _, (_, stop) in found)
+    assert n == sum(lengths) if sum(lengths) <= 640 else 100 <= n <= 640
+    if len(lengths) == 900:
+        assert found[-1][0] > 850  # not the first ones
+
+
+def test_figures_in_pieces_are_those_of_the_whole(
+    data: ToyDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnade_lightning.callbacks.fitted_baselines.PIECE", 5)
+    frames = data.sequences("train")[0].frames
+    for baseline in FittedBaselines(3, 0.1, 10_000).fitted(data, "test"):
+        terms = baseline.model.feature_log_prob(frames)[4 - baseline.model.n_lags :]
+        torch.testing.assert_close(baseline.feature_log_prob(frames, 4), terms)

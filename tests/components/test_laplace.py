@@ -12,7 +12,6 @@ from reference import BOUNDS, spread, supplement
 from scipy import stats
 
 from rnade_lightning import RNADE, RNNRNADE
-from rnade_lightning.callbacks.gradient_check import gradient_table
 from rnade_lightning.checkpoints import Checkpoint, load_model
 from rnade_lightning.lightning_module import RNNRNADEModule
 
@@ -101,6 +100,7 @@ def test_the_mean_is_that_of_the_draws(backend: Any) -> None:
     assert mean[0].item() == pytest.approx(by_quantiles, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_noise_gives_the_same_sequences() -> None:
     plain, fast = (rnn_rnade(backend=backend) for backend in ("torch", "compiled"))
     for call in ({"n_samples": 3}, {"prefix": randn(2, 4, 3), "temperature": 1.2}):
@@ -124,6 +124,7 @@ def test_the_linear_path_moves_the_means_and_not_the_frame(backend: Any) -> None
     torch.testing.assert_close(model.feature_log_prob(frames).sum(-1), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"feature_order": 1, "n_layers": 2}], ids=["", "order"])
 def test_sequences_follow_the_conditional_cdfs(options: dict[str, Any]) -> None:
     model = rnn_rnade(**options)
@@ -147,14 +148,6 @@ def test_a_bound_is_met_in_float32() -> None:
             model.log_prob(own), model.double().log_prob(own.double()).float()
         )
         model.float()
-
-
-@pytest.mark.parametrize("cell", ["sigmoid", "gru"])
-def test_the_gradient_check_passes(cell: Any) -> None:
-    model = supplement(3, 4, 5, 2, cell, component="laplace", n_past=2, censor_at=BOUNDS)
-    _, *rows = gradient_table(spread(model.double(), 0.3), randn(2, 4, 3))
-    assert max(row.algorithm for row in rows) < 1e-9
-    assert max(row.difference for row in rows) < 1e-5
 
 
 def test_a_checkpoint_keeps_it() -> None:

@@ -52,3 +52,13 @@ def shipped() -> MocapDataModule:
 def take() -> Motion:
     assert SAMPLES is not None
     return read_bvh(SAMPLES / "01_03_b.bvh.gz")
+
+
+@pytest.fixture
+def cloud() -> np.ndarray:
+    """Return places of four markers ``(300, 4, 3)``, two of them with a gap."""
+    points = 300 + 100 * np.sin(np.arange(300)[:, None, None] / 9 + np.arange(12).reshape(4, 3))
+    points = np.round(points * 2) / 2
+    points[40:45, 1] = np.nan
+    points[150:190, 2] = np.nan
+    return points

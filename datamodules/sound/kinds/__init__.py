@@ -15,21 +15,24 @@ Conventions:
     turns a log density of frames into one of samples, when it is added (see `standardise`).
 """
 
+from __future__ import annotations
+
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from rnade_lightning.class_paths import short_names
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.standardise import LOG_JACOBIAN
-from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
-from rnade_lightning.datamodules.sound.predictor import Predictor, settled
-from rnade_lightning.datamodules.sound.spectra import Mel, with_deltas
+
+if TYPE_CHECKING:  # where it runs, each is imported by the frames that need it: numba takes time
+    from rnade_lightning.datamodules.sound.predictor import Predictor
+    from rnade_lightning.datamodules.sound.spectra import Mel
 
 
 class Kind(ABC):
@@ -152,6 +155,8 @@ class SampleFrames(Kind):
 
     def predictor(self, scaled: bool = False) -> Predictor:
         """Return the predictor at the beginning of a sound; see `predictor`."""
+        from rnade_lightning.datamodules.sound.predictor import Predictor
+
         return Predictor(self.predictor_order, self.forgetting, scaled)
 
     def to_frames(self, samples: Array, rate: int) -> Array:
@@ -160,6 +165,8 @@ class SampleFrames(Kind):
     def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
         """Return the log density under the predictor, with Student's t of an adaptive scale for
         its residuals."""
+        from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
+
         density = AdaptiveStudent([self.residuals(frames) for frames in known])
         log_p = [density.log_prob(self.residuals(frames)) for frames in test]
         name = f"RLS({self.predictor_order}), adaptive Student"
@@ -189,6 +196,8 @@ class PredictedFrames(SampleFrames):
     """Whether residuals are divided by the scale of those before them; see `gain`."""
 
     def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
+        from rnade_lightning.datamodules.sound.predictor import settled
+
         predictor, n_done = self.predictor(self.scaled), 0
         for piece in self.whole_frames(samples):
             predictions, log_scale = predictor.predict(piece)
@@ -269,6 +278,8 @@ class SpectralFrames(Kind):
         return np.concatenate(list(self.pieces([samples], rate)))
 
     def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
+        from rnade_lightning.datamodules.sound.spectra import with_deltas
+
         features = map(self.from_log_mel, self.mel(rate).pieces(samples))
         return with_deltas(features) if self.deltas else features
 
@@ -290,4 +301,6 @@ class SpectralFrames(Kind):
 @lru_cache(maxsize=8)
 def _mel(*sizes: Any) -> Mel:
     """Return a mel transform, whose filters are made once."""
+    from rnade_lightning.datamodules.sound.spectra import Mel
+
     return Mel.checked(*sizes)

@@ -3,13 +3,14 @@
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from counted_reads import counted
 from damaged import refused, text
 from toy import ToyDataModule, write_toy_data
 
-from rnade_lightning.datamodules import AudioDataModule, DataError
+from rnade_lightning.datamodules import ArrayDataModule, AudioDataModule, DataError
 from rnade_lightning.datamodules.core.files import find_files
 from rnade_lightning.datamodules.sound.speechlike import speechlike
 
@@ -20,6 +21,16 @@ def test_missing_empty_and_foreign_roots_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     refused(tmp_path / "notes.txt", "not a kind of file that can be read here: give a .bvh")
     refused(tmp_path / "*.bvh", "holds no")
+
+
+def test_frames_that_are_kept_below_a_root_are_not_its_files(tmp_path: Path) -> None:
+    for i in range(2):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).normal(size=(90, 3)))
+        data = ArrayDataModule(str(tmp_path), window=16, cache_dir=str(tmp_path / "cache"))
+        data.setup()
+        assert data.describe()["n_files"] == i + 1
+        assert len(data.score_inputs(tmp_path)) == i + 1
+    assert list((tmp_path / "cache").rglob("*.npy"))
 
 
 @pytest.mark.slow

@@ -1,15 +1,14 @@
 """Statistics, and features that carry nothing."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from counted_reads import counted_table
 from tables import NAMES, module, table
 
-from rnade_lightning.datamodules.core.standardise import Moments, Standardiser, moments
+from rnade_lightning.datamodules.core.moments import moments
+from rnade_lightning.datamodules.core.standardise import Standardiser
 
 
 def test_statistics_come_from_training_frames_only(tables_at: Path) -> None:
@@ -57,28 +56,6 @@ def test_unscaled_features_keep_their_units_and_still_come_back(tables_at: Path)
     np.testing.assert_allclose(data.destandardise(data.standardise(raw)), raw, atol=1e-4)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_running_statistics_equal_those_of_all_frames(offset: float) -> None:
-    parts = [offset + 10 * i + counted_table(n, i) for i, n in enumerate((1, 2, 400, 37, 5))]
-    whole = np.concatenate(parts)
-    for n_rows in (1, 7, 4096):
-        running = moments(parts, n_rows)
-        assert running.n == len(whole)
-        np.testing.assert_allclose(running.mean, whole.mean(axis=0), rtol=1e-13)
-        np.testing.assert_allclose(running.std, whole.std(axis=0), rtol=1e-12 + 1e-15 * offset)
-        covariance = running.centred.T @ running.centred
-        np.testing.assert_allclose(covariance, np.cov(whole.T, bias=True), rtol=1e-9, atol=1e-9)
-
-
-def test_statistics_may_be_added_in_any_order() -> None:
-    pieces = [Moments.of(5.0 * i + counted_table(n, i)) for i, n in enumerate((9, 1, 200, 30))]
-    sums = []
-    for order in itertools.permutations(pieces):
-        total = order[0] + (order[1] + order[2]) + order[3]
-        sums.append(np.concatenate([total.mean, total.std, np.abs(np.diag(total.centred))]))
-    np.testing.assert_allclose(sums, np.broadcast_to(sums[0], np.shape(sums)), rtol=1e-12)
-
-
 @pytest.mark.parametrize(("left", "found"), [(1.2e-5, True), (9e-5, True), (1.1e-3, False)])
 def test_a_dependent_feature_is_found_among_many_in_one_pass(left: float, found: bool) -> None:
     """The features differ much in size, lie far from zero, and those before are nearly
@@ -94,3 +71,78 @@ def test_a_dependent_feature_is_found_among_many_in_one_pass(left: float, found:
     np.testing.assert_allclose(
         standardiser.backward(standardiser.forward(X)), X, atol=2e-4 * X.std(axis=0).max()
     )
+
+
+def broken(kind: str, n: int = 60, start: int = 20) -> np.ndarray:
+    raw = table(n, seed=5)
+    raw[start:, NAMES.index(kind)] += 1e-3
+    return raw
+
+
+@pytest.mark.parametrize("kind", ["still", "sum"])
+def test_a_frame_that_breaks_a_relation_has_no_density_and_names_the_feature(
+    kind: str, tables_at: Path, tmp_path: Path
+) -> None:
+    data = module(tables_at)
+    np.savetxt(tmp_path / "x.txt", broken(kind), fmt="%.17g")
+    sequence = data.score_input(tmp_path / "x.txt")
+    assert sequence.breaks == dict.fromkeys(range(20, 60), kind)
+    assert sequence.log_jacobian.isneginf().tolist() == [False] * 20 + [True] * 40
+    assert sequence.stretch(10, 30).breaks == dict.fromkeys(range(10, 20), kind)
+    np.testing.assert_array_equal(sequence.raw, broken(kind))
+    assert not any(x.breaks for part in ("train", "val", "test") for x in data.sequences(part))  # type: ignore[arg-type]
+
+
+def test_numbers_of_few_digits_break_nothing(tables_at: Path, tmp_path: Path) -> None:
+    data = module(tables_at)
+    raw = table(300, seed=6)
+    np.savetxt(tmp_path / "x.txt", raw, fmt="%.4f")
+    assert not data.score_input(tmp_path / "x.txt").breaks
+    raw[:, NAMES.index("sum")] += 0.01
+    np.savetxt(tmp_path / "x.txt", raw, fmt="%.4f")
+    assert len(data.score_input(tmp_path / "x.txt").breaks) == 300
+
+
+@pytest.mark.parametrize("kind", ["still", "sum"])
+@pytest.mark.parametrize("far", [1e-3, 10.0])
+def test_a_relation_that_known_frames_break_is_none(kind: str, far: float) -> None:
+    train, val = table(300, seed=1), table(40, seed=2)
+    val[30:, NAMES.index(kind)] += far
+    statistics = moments([train])
+    standardiser = Standardiser.of(statistics, NAMES, known=[train, val])
+    assert kind not in standardiser.dropped
+    assert len(standardiser.dropped) == 1
+    assert not standardiser.breaks(train)
+    assert not standardiser.breaks(val)
+    for raw in (train, val):
+        again = standardiser.backward(standardiser.forward(raw))
+        np.testing.assert_allclose(again, raw, atol=1e-5)
+    assert kind in Standardiser.of(statistics, NAMES, known=[train]).dropped  # the planted fault
+
+
+def test_rounding_that_is_declared_is_no_signal() -> None:
+    raw = table(300, seed=1)
+    raw[:, 1] += 1e-6 * np.random.default_rng(0).normal(size=300)
+    statistics = moments([raw])
+    assert "still" not in Standardiser.of(statistics, NAMES).dropped
+    declared = Standardiser.of(statistics, NAMES, rounded=1e-5)
+    assert declared.dropped["still"] == "constant"
+    off = table(9, seed=2)
+    off[:5, 1] += 1e-5
+    off[5:, 1] += 1e-4
+    assert declared.breaks(off) == dict.fromkeys(range(5, 9), "still")
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_units_decide_nothing(unit: float) -> None:
+    raw = table(300, seed=1)
+    names = Standardiser.fit([raw], NAMES).dropped
+    assert Standardiser.fit([raw * unit], NAMES).dropped == names
+
+
+def test_few_frames_of_many_features_prove_nothing() -> None:
+    walks = np.random.default_rng(0).normal(size=(49, 60)).cumsum(axis=0)
+    standardiser = Standardiser.fit([walks], [f"x{d}" for d in range(60)])
+    assert standardiser.dropped == {}
+    again = standardiser.backward(standardiser.forward(walks))
+    np.testing.assert_allclose(again, walks, atol=1e-5 * np.abs(walks).max())

@@ -1,13 +1,17 @@
 """BVH is read as it is written, or refused with the line of the fault."""
 
 import gzip
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import published
 import pytest
-from bodies import BVH_TEXT, degrees_apart
+from bodies import BVH_TEXT, degrees_apart, tumble
 from damaged import BAD, refused, text
+from published import ALLOWED, check
 from pymotion.io.bvh import BVH
 from scipy.spatial.transform import Rotation
 
@@ -105,10 +109,27 @@ def test_any_cut_of_a_file_is_refused_unless_whole_lines_are_gone(tmp_path: Path
     whole = whole.replace("Frames: 60", "Frames: 12")
     for n in range(0, len(whole) - 2, 3):
         path.write_text(whole[:n])
-        if whole[:n].endswith("\n") and n > 0.7 * len(whole):
+        ends_a_row = whole[:n].endswith("\n") or whole[n] == "\n"
+        if ends_a_row and n > 0.7 * len(whole):
             continue  # the last frames, which is said
         with pytest.raises(DataError, match=r"cut\.bvh"):
             read_bvh(path)
+
+
+@pytest.mark.parametrize("end", ["", "\n\n", "\0\0", "\n\x1a"])
+def test_frames_are_counted_however_the_file_ends(end: str, tmp_path: Path) -> None:
+    rows = text().replace("Frames: 60", "Frames: 61").rstrip("\n")
+    (tmp_path / "a.bvh").write_text(rows + end)
+    with pytest.warns(UserWarning, match=r"a\.bvh: 61 frames.*the 60 there are read"):
+        assert len(read_bvh(tmp_path / "a.bvh").positions) == 60
+    (tmp_path / "a.bvh").write_text(rows[:-2])
+    with pytest.raises(DataError, match=r"a\.bvh"):
+        read_bvh(tmp_path / "a.bvh")
+
+
+def test_joints_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "a.bvh").write_text(text().replace("JOINT Leg", "JOINT Hips"))
+    assert read_bvh(tmp_path / "a.bvh").skeleton.names == ["Hips", "Hips_2"]
 
 
 def test_a_written_bvh_is_a_good_file(tmp_path: Path) -> None:
@@ -176,6 +197,46 @@ def test_a_root_that_stands_still_is_folded_away_exactly(n_above: int, tmp_path:
     points = motion.points()
     np.testing.assert_allclose(points[:, 0], place, atol=1e-9)
     np.testing.assert_allclose(points[:, 1], place + turn.apply([0, -1, 0]), atol=1e-9)
+
+
+def test_what_stands_around_in_a_still_root_is_left_out(tmp_path: Path) -> None:
+    rotations = "Zrotation Xrotation Yrotation"
+    head, values = joints(
+        f"ROOT Stage {{ OFFSET 0 0 0\nCHANNELS 6 {PLACE} {rotations}",
+        f"JOINT Lamp {{ OFFSET 2 0 0\nCHANNELS 3 {rotations}\nEnd Site {{ OFFSET 0 1 0 }} }}",
+        f"JOINT Hips {{ OFFSET 0 0 0\nCHANNELS 6 {PLACE} {rotations}",
+        f"JOINT Leg {{ OFFSET 0 -1 0\nCHANNELS 3 {rotations}\nEnd Site {{ OFFSET 0 0 1 }} }} }} }}",
+        n_channels=18,
+    )
+    values[:, :9] = values[0, :9]
+    motion = read(tmp_path / "a.bvh", head, values)
+    assert motion.skeleton.names == ["Hips", "Leg"]
+    assert (motion.skeleton.parents, motion.skeleton.end_parents) == ([-1, 0], [1])
+    stage = Rotation.from_euler("ZXY", values[0, 3:6], degrees=True)
+    turn = stage * Rotation.from_euler("ZXY", values[:, 12:15], degrees=True)
+    place = values[0, :3] + stage.apply(values[:, 9:12])
+    np.testing.assert_allclose(motion.points()[:, 1], place + turn.apply([0, -1, 0]), atol=1e-9)
+    values[:, 6] += np.arange(len(values))  # the lamp turns: it belongs to the motion
+    with pytest.raises(DataError, match=r"joint Hips moves away from its parent"):
+        read(tmp_path / "b.bvh", head, values)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("PUBLISHED_BVH" not in os.environ, reason="set PUBLISHED_BVH to a folder")
+def test_published_files_are_read_to_their_own_channels() -> None:
+    files = sorted(Path(os.environ["PUBLISHED_BVH"]).rglob("*.bvh*"))
+    assert files
+    assert max(check(file)[0] for file in files) < ALLOWED
+
+
+def test_the_check_of_published_files_sees_a_joint_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bvh(tmp_path / "a.bvh", tumble(20))
+    assert check(tmp_path / "a.bvh")[0] < 1e-9
+    moved = replace(tumble(20), positions=tumble(20).positions + 1e-3)
+    monkeypatch.setattr(published, "read_bvh", lambda path: moved)
+    assert check(tmp_path / "a.bvh")[0] > ALLOWED
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,9 @@ def test_a_few_frames_more_or_fewer_are_read_and_said(declared: int, path: Path)
     path.write_text(text().replace("Frames: 60", f"Frames: {declared}"))
     with pytest.warns(UserWarning, match=rf"a\.bvh: {declared} frames are declared: the 60"):
         assert len(read_text(path).values) == 60
-    path.write_text(text().replace("Frames: 60", "Frames: 63")[:-1])
-    with pytest.raises(DataError, match="60 frames where 63"):  # the end of it is missing
+    whole, _, last = text().replace("Frames: 60", "Frames: 63")[:-1].rpartition(" ")
+    path.write_text(f"{whole} {float(last):g}5")  # no number that was cut would be seen
+    with pytest.raises(DataError, match="60 frames where 63"):
         read_text(path)
 
 
@@ -110,3 +111,12 @@ def test_a_last_line_without_an_end_is_read_where_it_is_whole(form: str, path: P
         if form != "%.9g" or n_lost == 3:
             with pytest.raises(DataError, match=r"a\.bvh, line 78: "):
                 read_text(path)
+
+
+@pytest.mark.parametrize("blank", ["\x1c", "\x1f", "\x85", "\xa0", "\u3000"])
+def test_blanks_of_any_kind_part_numbers(blank: str, path: Path) -> None:
+    path.write_text(text(), encoding="utf-8")
+    expected = read_text(path).values
+    head, rows = text().rsplit("Time: 0.0333333\n", 1)
+    path.write_text(f"{head}Time: 0.0333333\n{rows.replace(' ', blank, 5)}", encoding="utf-8")
+    np.testing.assert_array_equal(read_text(path).values, expected)

@@ -8,16 +8,7 @@ from motion_formats import c3d_bytes
 from PIL import Image
 
 from rnade_lightning.datamodules import DataError, MocapDataModule
-from rnade_lightning.datamodules.motion.c3d import read_c3d, whole_pieces
-
-
-@pytest.fixture
-def cloud() -> np.ndarray:
-    points = 300 + 100 * np.sin(np.arange(300)[:, None, None] / 9 + np.arange(12).reshape(4, 3))
-    points = np.round(points * 2) / 2
-    points[40:45, 1] = np.nan
-    points[150:190, 2] = np.nan
-    return points
+from rnade_lightning.datamodules.motion.c3d import read_c3d
 
 
 @pytest.mark.parametrize("kind", [84, 85, 86])
@@ -44,18 +35,6 @@ def test_c3d_is_read_as_ezc3d_reads_and_writes_it(cloud: np.ndarray, tmp_path: P
     found = read_c3d(tmp_path / "b.c3d")
     np.testing.assert_allclose(found.points, cloud, atol=1e-4)
     assert found.names == ["a", "b", "c", "d"]
-
-
-def test_short_gaps_are_filled_and_long_ones_cut_the_take(cloud: np.ndarray) -> None:
-    pieces = whole_pieces(cloud, max_gap=10)
-    assert [len(piece) for piece in pieces] == [150, 110]
-    np.testing.assert_array_equal(pieces[1], cloud[190:])
-    line = np.linspace(cloud[39, 1], cloud[45, 1], 7)
-    np.testing.assert_allclose(pieces[0][39:46, 1], line)
-    assert [len(piece) for piece in whole_pieces(cloud, max_gap=4)] == [40, 105, 110]
-    assert [len(piece) for piece in whole_pieces(cloud, max_gap=40)] == [300]
-    cloud[:3, 0] = np.nan
-    assert [len(piece) for piece in whole_pieces(cloud, max_gap=40)] == [297]
 
 
 def test_markers_are_data_and_are_played(cloud: np.ndarray, tmp_path: Path) -> None:
@@ -110,13 +89,13 @@ def test_markers_without_a_label_are_used_only_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_outputs_of_models_are_not_markers(declared: bool, tmp_path: Path) -> None:
-    names = ["LHipAngles", "A", "LHipMoment", "S:B", "LHipPower"]
+    names = ["LHipAngles", "A", "LHipMoment", "S:B", "LHipPower", "L_KNEE_ANGLE", "l.ankle.force.x"]
     groups = {"TYPE_GROUPS": ["ODD"], "ODD": ["S:B"], "ANGLES": ["LHipAngles"]} if declared else {}
     points = made(tmp_path / "a.c3d", names, **groups)
     found = read_c3d(tmp_path / "a.c3d")
     assert found.names == (["A"] if declared else ["A", "S:B"])
     np.testing.assert_allclose(found.points[:, 0], points[:, 1], atol=1e-3)
-    made(tmp_path / "b.c3d", names[::2], **groups)
+    made(tmp_path / "b.c3d", names[::2][:3], **groups)
     with pytest.raises(DataError, match=r"b\.c3d: has no markers, only outputs of a model"):
         read_c3d(tmp_path / "b.c3d")
 
@@ -125,8 +104,15 @@ def test_a_file_may_end_a_little_early_or_late(cloud: np.ndarray, tmp_path: Path
     path, whole = tmp_path / "a.c3d", c3d_bytes(cloud)
     path.write_bytes(whole + bytes(3000))
     np.testing.assert_allclose(read_c3d(path).points, cloud, atol=1e-4)
+    path.write_bytes(whole + bytes(range(1, 250)) * 4)
+    np.testing.assert_allclose(read_c3d(path).points, cloud, atol=1e-4)
     path.write_bytes(whole + bytes(range(1, 250)) * 12)
     with pytest.raises(DataError, match="2988 bytes follow the 300 frames"):
+        read_c3d(path)
+    narrow = bytearray(c3d_bytes(cloud[:, :3]))
+    narrow[4:6] = (4).to_bytes(2, "little")  # of the analog samples, by the header alone
+    path.write_bytes(narrow + bytes(range(1, 250)) * 4)
+    with pytest.raises(DataError, match=r"a\.c3d"):
         read_c3d(path)
     path.write_bytes(whole[:-70])  # a frame is 64 bytes
     with pytest.warns(UserWarning, match=r"a\.c3d: 300 frames are declared: the 298"):
@@ -148,3 +134,26 @@ def test_a_short_take_without_gaps_is_whole(tmp_path: Path) -> None:
     assert data.feature_names[0] == "A.x"
     n_frames = [len(s.frames) for part in ("train", "val", "test") for s in data.sequences(part)]  # type: ignore[arg-type]
     assert sum(n_frames) == len(points)
+
+
+@pytest.mark.parametrize(
+    ("screen", "head", "up", "by"),
+    [
+        (["+Y"], None, "y", "by the file"),
+        (["+Z"], None, "z", "by the file"),
+        (["+Z"], 1, "y", "by feet and head"),
+        (["?"], None, "z", "usual for .c3d"),
+    ],
+)
+def test_up_is_found_by_markers_or_as_the_file_says(
+    screen: list[str], head: int | None, up: str, by: str, tmp_path: Path
+) -> None:
+    ezc3d = pytest.importorskip("ezc3d")
+    made(tmp_path / "a.c3d", ["LANK", "LFHD" if head else "LKNE"], Y_SCREEN=screen)
+    file = ezc3d.c3d(str(tmp_path / "a.c3d"))
+    points = file["data"]["points"]
+    points[1, 1] += 1700
+    file["data"]["points"] = points
+    file.write(str(tmp_path / "a.c3d"))
+    layout = MocapDataModule(str(tmp_path / "a.c3d"), window=8, cache_dir=str(tmp_path)).layout
+    assert (layout["up"], layout["up_by"]) == (up, by)

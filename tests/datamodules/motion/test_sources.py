@@ -37,3 +37,42 @@ def test_whole_ratios_say_nothing(source: float, target: float) -> None:
     found = Sources()
     found.add(Recording({}, [], target, {"source_rate": source}))
     assert found.caveats() == []
+
+
+def test_the_card_says_what_was_resampled() -> None:
+    found = Sources()
+    for source, rate in ((120, 30), (120, 30), (24, 30), (30, 30)):
+        found.add(Recording({}, [], rate, {"source_rate": source}))
+    assert found.card({})["resampled"] == {
+        "24 to 30 frames per second, interpolated": 1,
+        "120 to 30 frames per second, frame 1 of 4": 2,
+    }
+    found = Sources()
+    found.add(Recording({}, [], 30, {"source_rate": 29.97}))
+    assert found.card({})["resampled"] == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("layout", "tall", "unit"),
+    [
+        ({"unit": "mm"}, 1.7, "mm (given by the files)"),
+        ({"format": ".npz"}, 1.7, "metres (usual for .npz)"),
+        ({"format": ".bvh"}, 170, "not given; centimetres, if this is a person"),
+        ({"format": ".bvh"}, 28, "not given"),
+        ({}, None, "not given"),
+    ],
+)
+def test_the_card_says_the_unit_as_far_as_known(
+    layout: dict[str, str], tall: float | None, unit: str
+) -> None:
+    found = Sources()
+    found.add(Recording({}, [], 30, {"source_rate": 30} | ({"tall": tall} if tall else {})))
+    assert found.card(layout)["unit"] == unit
+
+
+def test_the_ground_is_that_of_most_files() -> None:
+    found = Sources()
+    assert found.ground is None
+    for ground in (0.0, 0.2, 90.0):
+        found.add(Recording({}, [], 30, {"ground": ground}))
+    assert found.ground == 0.2

@@ -8,7 +8,7 @@ import pytest
 from bodies import tumble
 
 from rnade_lightning.datamodules import DataError
-from rnade_lightning.datamodules.motion.c3d import Markers
+from rnade_lightning.datamodules.motion.markers import Markers
 from rnade_lightning.datamodules.motion.takes import TakeReader
 
 
@@ -16,7 +16,7 @@ def reader(**options: Any) -> TakeReader:
     usual: dict[str, Any] = {
         "rate": None, "skip_frames": 0, "up": "auto", "representation": "expmap",
         "root_motion": "velocity", "rename": {}, "markers": None, "max_gap": 10, "min_piece": 20,
-        "max_bytes": None,
+        "noise": 0.0, "max_bytes": None,
     }  # fmt: skip
     return TakeReader(**usual | options)
 

@@ -8,7 +8,7 @@ from bodies import tumble
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
-from rnade_lightning.datamodules.motion.upright import up_axis
+from rnade_lightning.datamodules.motion.upright import axis_of_markers, up_axis
 
 TO_Z = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
@@ -85,3 +85,19 @@ def test_an_animal_longer_than_high_does_not_tell() -> None:
     rotations[..., 3] = 1
     longer = replace(body, rotations=rotations, skeleton=replace(body.skeleton, offsets=offsets))
     assert up_axis(longer) in (None, "y")
+
+
+NAMES = ["S:LANK", "S:RHEE", "S:LFHD", "S:RKNE", "S:LSHANK"]
+
+
+@pytest.mark.parametrize(("axis", "found"), [(1, "y"), (2, "z"), (0, None)])
+def test_markers_tell_where_up_is_by_their_names(axis: int, found: str | None) -> None:
+    points = 100 * np.random.default_rng(0).normal(size=(300, 5, 3))
+    points[:, 2, axis] += 1700
+    points[:, 3, axis] += 450
+    points[40:, 0] = np.nan
+    assert axis_of_markers(NAMES, points) == found
+    assert axis_of_markers([*NAMES[:2], "LASI", "RASI", "T10"], points) is None
+    assert axis_of_markers(["WHEEL", "S:LSHANK", "HEAD", "a", "b"], points) is None
+    points[:, :2] = np.nan
+    assert axis_of_markers(NAMES, points) is None

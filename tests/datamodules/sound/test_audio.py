@@ -100,7 +100,7 @@ def test_without_files_sound_is_generated_once(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(
-        "rnade_lightning.datamodules.sound.audio.write_speechlike",
+        "rnade_lightning.datamodules.sound.speechlike.write_speechlike",
         lambda folder: write_speechlike(folder, 6, 1.0),
     )
     data = audio_module(None)

@@ -1,0 +1,198 @@
+"""Give joints of one or two axes angles in the frames of a skeleton; see `joints`.
+
+Files are read as exponential maps, whatever other files hold. Axes are found when all are read, on
+the training part, and a checkpoint keeps them.
+
+Conventions:
+    As in `joints`. Frames are ``(T, D)`` raw features.
+"""
+
+import re
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_info
+
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.corpus import Parts
+from rnade_lightning.datamodules.core.fingerprint import fingerprints
+from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, Split
+from rnade_lightning.datamodules.core.functions import functions_among
+from rnade_lightning.datamodules.core.store import FrameStore
+from rnade_lightning.datamodules.motion.joints import Axes, angles_of, find_axes
+from rnade_lightning.datamodules.motion.representation import Kind
+
+_FRAMES = 20_000  # of a part, at most, that functions are looked for in
+_ENDS = ("about_1", "about_2", "between")
+
+
+class TurningDataModule(FrameDataModule, ABC):
+    """Frames whose joints may have angles for exponential maps."""
+
+    representation: Kind
+    noise: float
+    _functions: dict[str, list[str]] = {}  # noqa: RUF012  (replaced, never changed)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read all files; see `FrameDataModule`. Find features that are functions of others."""
+        done = bool(self._raw)
+        super().setup(stage)
+        if done or self.noise > 0 or "skeleton" not in self.layout:
+            return
+        train, val = self._some("train"), self._some("val")
+        self._functions = functions_among(train, val, self.feature_names)
+        for caveat in self._of_functions():
+            rank_zero_info(f"{self._root()}: {caveat}")
+
+    def _some(self, split: Split) -> Array:
+        """Return standardised frames ``(T, D)`` of a part, evenly spaced."""
+        sequences = self.sequences(split)
+        step = -(-sum(sequences.lengths) // _FRAMES) or 1
+        some = [x.frames[::step].double().numpy() for x in sequences]
+        return np.concatenate(some) if some else np.zeros((0, self.n_features))
+
+    def _of_functions(self) -> list[str]:
+        if not self._functions:
+            return []
+        told = [f"{name} of {' and '.join(of)}" for name, of in self._functions.items()]
+        more = ", .." if len(told) > 8 else ""
+        return [
+            f"{len(told)} of {self.n_features} features are functions of others"
+            f" ({', '.join(told[:8])}{more}): such features have no density, and what they add to"
+            " log p has little meaning"
+        ]
+
+    @property
+    def caveats(self) -> list[str]:
+        return super().caveats + self._of_functions()
+
+    @property
+    def axes(self) -> list[Axes]:
+        """Return the joints that turn about one or two axes in the training frames."""
+        return _axes(self._fitted()[1])
+
+    def collect(self, reference: Recording | None) -> tuple[Parts, Recording, FrameStore]:
+        """Return frames by part, in which joints that turn about one or two axes have angles."""
+        parts, found, store = super().collect(reference)
+        if reference is None and self.representation == "expmap" and "skeleton" in found.layout:
+            axes = find_axes([frames for _, frames in parts["train"]], found.feature_names)
+            names = turned_names(found.feature_names, axes)
+            layout = found.layout | {"axes": [joint.state() for joint in axes]}
+            found = found._replace(feature_names=names, layout=layout)
+        return _with_axes(parts, found), found, store
+
+    def mismatch(self, recording: Recording, reference: Recording) -> str | None:
+        """Return how a recording differs from the reference, if it does; where joints have angles
+        is no difference."""
+        plain = (
+            x._replace(feature_names=unturned_names(x.feature_names))
+            for x in (recording, reference)
+        )
+        return super().mismatch(*plain)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps; the fingerprints are of frames as they were read, since
+        axes may differ in the last bit from machine to machine."""
+        state = super().state_dict()
+        return state | ({"parts": fingerprints(_plain(self._raw))} if self._raw else {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a checkpoint's statistics and axes in place of those of the files."""
+        found, self._raw = self._raw, _plain(self._raw)
+        try:
+            super().load_state_dict(state_dict)
+        except DataError:
+            self._raw = found
+            raise
+        assert self._reference is not None
+        self._raw = _with_axes(self._raw, self._reference)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the card of the data, with the joints of one or two axes and the features that are
+        functions of others."""
+        joints = {joint.name.rstrip("._"): str(joint) for joint in self.axes}
+        found = {"joints": joints, "functions": self._functions}
+        return super().describe() | {key: value for key, value in found.items() if value}
+
+    def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
+        for name, frames in super()._inputs(path, reference):
+            yield name, turned(frames, _axes(reference))
+
+
+def turned(frames: Any, axes: Sequence[Axes]) -> Array:
+    """Return frames ``(T, D)`` in which those joints have angles for exponential maps."""
+    changed = np.array(frames, dtype=np.float64)
+    if axes and len(changed):
+        columns = np.array([joint.column for joint in axes])[:, None] + np.arange(3)
+        changed[:, columns] = angles_of(axes, changed[:, columns])
+    return changed
+
+
+def unturned(frames: Array, axes: Sequence[Axes]) -> Array:
+    """Return frames with exponential maps for angles: the inverse of `turned`."""
+    changed = np.array(frames, dtype=np.float64)
+    for joint in axes if len(changed) else ():
+        span = slice(joint.column, joint.column + 3)
+        changed[:, span] = joint.maps(changed[:, span])
+    return changed
+
+
+def turned_names(names: Sequence[str], axes: Sequence[Axes]) -> list[str]:
+    """Return the names of the features of `turned`."""
+    changed = list(names)
+    for joint in axes:
+        changed[joint.column : joint.column + 3] = [joint.name + end for end in _ENDS]
+    return changed
+
+
+def unturned_names(names: Sequence[str]) -> list[str]:
+    """Return the names of the features of `unturned`.
+
+    >>> unturned_names(["root.height", "Foot.about_1", "Foot.about_2", "Foot.between"])
+    ['root.height', 'Foot.x', 'Foot.y', 'Foot.z']
+    """
+    for end, axis in zip(_ENDS, "xyz", strict=True):
+        names = [re.sub(rf"(?<=[._]){end}$", axis, name) for name in names]
+    return list(names)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """Frames that become those of `turned` when they are read; they slice like an array."""
+
+    frames: Any
+    axes: list[Axes]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, span: slice) -> "Turned":
+        return Turned(self.frames[span], self.axes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        changed = turned(np.asarray(self.frames), self.axes)
+        return changed if dtype is None else changed.astype(dtype, copy=False)
+
+
+def _axes(reference: Recording) -> list[Axes]:
+    return [Axes.from_state(state) for state in reference.layout.get("axes", [])]
+
+
+def _with_axes(parts: Parts, reference: Recording) -> Parts:
+    """Return parts whose frames are turned as a reference says."""
+    axes, plain = _axes(reference), _plain(parts)
+    if not axes:
+        return plain
+    return {part: [(n, Turned(x, axes)) for n, x in some] for part, some in plain.items()}
+
+
+def _plain(parts: Parts) -> Parts:
+    """Return parts whose frames are as they were read."""
+    return {
+        part: [(name, x.frames if isinstance(x, Turned) else x) for name, x in sequences]
+        for part, sequences in parts.items()
+    }

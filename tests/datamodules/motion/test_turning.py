@@ -1,0 +1,111 @@
+"""Frames with angles for exponential maps: one to one, kept by a checkpoint, checked in files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bodies import degrees_apart
+from scipy.spatial.transform import Rotation
+
+from rnade_lightning.datamodules import MocapDataModule
+from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.representation import decode, encode
+from rnade_lightning.datamodules.motion.skeleton import Motion
+from rnade_lightning.datamodules.motion.turning import (
+    Turned,
+    turned,
+    turned_names,
+    unturned,
+    unturned_names,
+)
+
+TWO = {"LeftFoot", "RightFoot", "LeftFingerBase", "RightFingerBase", "LThumb", "RThumb"}
+
+
+def test_joints_of_two_axes_of_the_shipped_motion_are_found_and_named_in_the_card(
+    shipped: MocapDataModule,
+) -> None:
+    assert set(shipped.describe()["joints"]) == TWO
+    assert "turns about (" in shipped.describe()["joints"]["LeftFoot"]
+    for name in TWO:
+        assert {f"{name}.about_1", f"{name}.about_2"} < set(shipped.feature_names)
+        assert shipped.dropped[f"{name}.between"] == "constant"
+
+
+def test_turned_frames_come_back_with_every_joint_in_its_place(
+    shipped: MocapDataModule, take: Motion
+) -> None:
+    raw = encode(take)
+    frames = turned(raw, shipped.axes)
+    np.testing.assert_allclose(unturned(frames, shipped.axes), raw, atol=1e-9)
+    again = shipped.destandardise(shipped.standardise(frames))
+    there, here = (
+        decode(x, take.skeleton, take.fps).points() for x in (raw, unturned(again, shipped.axes))
+    )
+    bones = take.skeleton.size
+    assert np.abs(here - there).max() < 1e-5 * bones  # float32
+
+
+def test_frames_are_turned_when_they_are_read_and_names_go_with_them(
+    shipped: MocapDataModule, take: Motion
+) -> None:
+    raw, axes = encode(take), shipped.axes
+    lazy = Turned(raw, axes)
+    assert len(lazy[5:20][2:9]) == 7
+    np.testing.assert_array_equal(np.asarray(lazy[5:20][2:9]), turned(raw, axes)[7:14])
+    names = shipped._fitted()[0].names
+    plain = unturned_names(names)
+    assert turned_names(plain, axes) == names != plain
+
+
+def test_a_checkpoints_axes_hold_for_files_already_read(
+    shipped: MocapDataModule, take: Motion, tmp_path: Path
+) -> None:
+    """Also where the files, other than those of the checkpoint, show other axes or none."""
+    joint = take.skeleton.names.index("LeftFoot")
+    rotations = take.rotations.copy()
+    swing = 0.3 * np.sin(np.arange(len(rotations)) / 7)
+    turn = Rotation.from_rotvec(np.stack([swing, 0.5 * swing**2, swing * 0.2], axis=1))
+    rotations[:, joint] = (Rotation.from_quat(rotations[:, joint]) * turn).as_quat()
+    write_bvh(tmp_path / "free.bvh", replace(take, rotations=rotations))
+    data = MocapDataModule(str(tmp_path))
+    data.setup()
+    assert "LeftFoot" not in data.describe()["joints"]
+    data.load_state_dict(shipped.state_dict())
+    assert "LeftFoot" in data.describe()["joints"]
+    (sequence,) = data.sequences("test")
+    assert set(sequence.breaks.values()) == {"LeftFoot.between"}
+    assert len(sequence.breaks) > 0.9 * len(sequence.frames)
+    scored = shipped.score_input(tmp_path / "free.bvh")
+    assert scored.frames[-20:].numpy() == pytest.approx(sequence.frames[-20:].numpy(), abs=1e-5)
+
+
+def test_a_prefix_is_written_as_it_was_given(
+    shipped: MocapDataModule, take: Motion, tmp_path: Path
+) -> None:
+    joint = take.skeleton.names.index("LeftShoulder")  # at rest in training
+    rotations = take.rotations.copy()
+    rotations[:, joint] = Rotation.from_euler(
+        "z", 30 * np.sin(np.arange(len(rotations)) / 9)[:, None], degrees=True
+    ).as_quat()
+    write_bvh(tmp_path / "moves.bvh", replace(take, rotations=rotations))
+    given = shipped.score_input(tmp_path / "moves.bvh")
+    assert given.breaks
+    start = given.start(40)
+    paths = shipped.render(given.frames[:60], tmp_path / "out", start.raw)
+    written = read_bvh(next(path for path in paths if path.suffix == ".bvh"))
+    assert degrees_apart(written.rotations[:40, 1:], rotations[1:41, 1:]) < 1e-4
+    assert degrees_apart(written.rotations[40:, joint], written.rotations[45:46, joint]) < 1e-3
+
+
+def test_features_that_are_functions_of_others_are_named_in_card_and_table(
+    shipped: MocapDataModule,
+) -> None:
+    """CMU's thumbs were derived from its hands."""
+    named = shipped.describe()["functions"]
+    assert set(named) == {f"{side}Thumb.about_{i}" for side in "LR" for i in (1, 2)}
+    assert named["LThumb.about_2"] == ["LeftFingerBase.about_2"]
+    (caveat,) = shipped.caveats
+    assert "4 of 56 features are functions of others" in caveat
+    assert "RThumb.about_1 of RightFingerBase.about_1 and RightFingerBase.about_2" in caveat
