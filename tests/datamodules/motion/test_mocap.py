@@ -249,7 +249,8 @@ def test_the_lowest_rate_of_the_files_is_that_of_all(
     again = MocapDataModule(str(tmp_path), window=8)  # from the store
     for part in ("train", "val", "test"):
         for ours, theirs in zip(again.sequences(part), data.sequences(part), strict=True):  # type: ignore[arg-type]
-            assert torch.equal(ours.frames, theirs.frames)
+            # sums of the statistics may round differently from one place in memory to another
+            torch.testing.assert_close(ours.frames, theirs.frames, rtol=1e-5, atol=1e-5)
 
 
 def test_files_go_with_the_rate_of_a_checkpoint(short_take: Motion, tmp_path: Path) -> None:
