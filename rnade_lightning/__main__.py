@@ -33,7 +33,6 @@ from rnade_lightning.command_parser import (
     HELP,
     HELP_ALONE,
     PACKAGE,
-    PROG,
     Parser,
     given,
     help_of,
@@ -42,7 +41,7 @@ from rnade_lightning.command_parser import (
     refuse,
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
-from rnade_lightning.front_page import answered
+from rnade_lightning.front_page import answered, program
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
@@ -312,13 +311,15 @@ def _run(argv: list[str]) -> None:
     known = [*CLI.subcommands(), *COMMANDS]
     if argv and not argv[0].startswith("-") and argv[0] not in known:
         refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
+    if not {*known, "--help", "-h"} & set(argv):
+        refuse(f"no command is given: begin with one of {listed(known)}")
     if argv and argv[0] in COMMANDS:
         jsonargparse.auto_cli(
             COMMANDS[argv[0]],
             args=argv[1:],
             as_positional=False,
             parser_class=Parser,
-            prog=f"{PROG} {argv[0]}",
+            prog=f"{program()} {argv[0]}",
             description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
         )
     else:
@@ -357,7 +358,7 @@ def _lightning(argv: list[str]) -> None:
         parser_class=Parser,
         parser_kwargs={command: defaults for command in CLI.subcommands()}
         | {
-            "prog": PROG,
+            "prog": program(),
             "description": "RNN-RNADE: an exact-likelihood model of audio and motion sequences.",
             "epilog": "After training: sample, score, combine, gradcheck (each with --help).",
         },

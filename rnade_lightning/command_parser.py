@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.components import component_class
 from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.front_page import program
 from rnade_lightning.lightning_module import SequenceModule, density_class
 from rnade_lightning.messages import explain
 from rnade_lightning.stored_module import OF_OPTIMIZER
@@ -150,13 +152,15 @@ def help_of(command: str, kinds: Mapping[str, type] | None = None) -> str:
         base = yaml.safe_load(files("rnade_lightning.configs").joinpath("base.yaml").read_text())
         kinds = {key: locate(base[key]["class_path"], of) for key, of in BASES.items()}
     page = LightningArgumentParser(
-        prog=PROG, usage=f"%(prog)s {command} [options]", description="", add_help=False
+        prog=program(), usage=f"%(prog)s {command} [options]", description="", add_help=False
     )
     for key, kind in kinds.items():
         if key == "model" and command != "fit":  # a checkpoint tells
             continue
         page.add_class_arguments(kind, key, skip={*FROM_DATA, *OF_OPTIMIZER})
-    return page.format_help() + HELP[command]
+    of_files = "|".join(map(re.escape, kinds))  # an option that --config stands for
+    own = re.sub(rf"^  --({of_files}) CONFIG .*\n", "", page.format_help(), flags=re.MULTILINE)
+    return own + HELP[command]
 
 
 def names_data(argv: Sequence[str]) -> bool:

@@ -46,18 +46,17 @@ def explain(message: str, defaults: Callable[[], Any], given: Sequence[str]) -> 
     """
     for pattern in UNKNOWN:
         if found := pattern.search(message):
-            path = _whole(found[1], given)
+            path, place = _whole(found[1], given)
             try:
                 known = [key.replace("init_args.", "") for key in list(defaults().keys())]
             except (AttributeError, ValueError):
                 known = []
             ahead = path[: len(path) - len(found[1])]
-            return (
-                f"--{path}: no such option{near(f'--{path}', _corrected(found[1], known, ahead))}"
-            )
+            guess = near(f"--{path}", _corrected(found[1], known, ahead))
+            return f"--{path}{place}: no such option{guess}"
     if not (found := WRONG_VALUE.match(message)):
         return one_line(message)
-    option = f"--{_whole(found[1], given)}"
+    option = "--{}{}".format(*_whole(found[1], given))
     rest = message[found.end() :]
     if (named := NO_CLASS.search(rest)) and (names := class_names(rest)):
         return (
@@ -148,24 +147,33 @@ def quiet() -> None:
 
 def given_paths(given: Sequence[str]) -> Iterator[str]:
     """Yield the paths of all options given, those in configuration files behind those typed."""
+    yield from (path for path, _ in _given(given))
+
+
+def _given(given: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the path of each option, and the configuration file that has it; empty if typed."""
     configs = []
     for i, option in enumerate(given):
         name, equals, value = option.partition("=")
         if name in ("--config", "-c"):
             configs.append(value if equals else "".join(given[i + 1 : i + 2]))
         elif name.startswith("--"):
-            yield name.removeprefix("--").removesuffix("+")
+            yield name.removeprefix("--").removesuffix("+"), ""
     for config in configs:
         try:
-            yield from _inside(yaml.safe_load(Path(config).read_text()), "")
+            options = yaml.safe_load(Path(config).read_text())
+            yield from ((path, config) for path in _inside(options, ""))
         except (OSError, ValueError, yaml.YAMLError):  # told of by the parser
             continue
 
 
-def _whole(end: str, given: Sequence[str]) -> str:
-    """The path that was given and ends so; the end itself where none was."""
-    paths = (path for path in given_paths(given) if path == end or path.endswith(f".{end}"))
-    return next(paths, end)
+def _whole(end: str, given: Sequence[str]) -> tuple[str, str]:
+    """Return the path that was given and ends so, or the end itself where none was, and in which
+    files it stands, in words; nothing of files where it was typed."""
+    found = [of for of in _given(given) if of[0] == end or of[0].endswith(f".{end}")]
+    path = found[0][0] if found else end
+    files = [file for other, file in found if other == path]
+    return path, f" in {' or '.join(files)}" if all(files) and files else ""
 
 
 def _inside(value: Any, ahead: str) -> Iterator[str]:

@@ -70,7 +70,7 @@ def signalled(signum: int, hook: str, at: str, *command: str, **env: str) -> Any
     """Run a command that sends itself a signal at a hook."""
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     return subprocess.run(
-        [sys.executable, "-c", SIGNALLED, *command], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", SIGNALLED, *command], capture_output=True, text=True, timeout=900,
         env=os.environ | {"SIGNUM": str(int(signum)), "HOOK": hook, "AT": at, **env,
                           "PYTHONPATH": paths},
     )  # fmt: skip

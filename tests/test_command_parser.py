@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from rnade_lightning.__main__ import CLI, main
+from rnade_lightning.__main__ import COMMANDS as FUNCTIONS
 from rnade_lightning.command_parser import HELP
 
 
@@ -35,6 +36,7 @@ def test_each_command_shows_its_own_options(
         assert option in page
     for option in lacks:
         assert option not in page
+    assert " CONFIG " not in page  # files of options are given to --config
 
 
 def test_every_command_that_takes_an_experiment_has_its_help() -> None:
@@ -70,3 +72,26 @@ finally:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "imported: []" in done.stdout
+
+
+@pytest.mark.parametrize("argv", [[], ["--seed_everything=3"], ["--config", "a.yaml"]])
+def test_without_a_command_all_of_them_are_listed(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    line = capsys.readouterr().err
+    assert all(command in line for command in (*HELP, *FUNCTIONS))
+    assert len(line.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["fit", "sample"])
+def test_a_page_is_of_the_program_that_was_called(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for called, name in (("/bin/rnade", "rnade"), ("__main__.py", "python -m rnade_lightning")):
+        monkeypatch.setattr("sys.argv", [called])
+        with pytest.raises(SystemExit, match="0"):
+            main([command, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: {name} {command}")

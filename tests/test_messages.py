@@ -37,7 +37,23 @@ def test_an_unknown_option_of_a_file_is_named_by_its_path(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("model: {class_path: RNNRNADEModule, init_args: {cel: gru}}\n")
-    assert "--model.cel: no such option" in refused(capsys, *DATA, f"--config={config}")
+    line = refused(capsys, *DATA, f"--config={config}")
+    assert f"--model.cel in {config}: no such option; did you mean --model.cell?" in line
+
+
+def test_a_wrong_value_in_a_file_is_named_with_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("trainer: {max_epochs: many}\n")
+    line = refused(capsys, *DATA, f"--config={config}")
+    assert line.startswith(f"error: --trainer.max_epochs in {config}: ")
+    right = tmp_path / "right.yaml"
+    right.write_text("trainer: {max_epochs: 3}\n")
+    line = refused(capsys, *DATA, f"--config={right}", f"--config={config}")
+    assert f"--trainer.max_epochs in {right} or {config}: " in line
+    line = refused(capsys, *DATA, f"--config={right}", "--trainer.max_epochs=many")
+    assert "--trainer.max_epochs: " in line
 
 
 def test_an_option_without_a_near_match_has_no_guess() -> None:

@@ -172,7 +172,7 @@ def process(*args: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     environment = inherited | {"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[1]}"}
     done = subprocess.run(
         [sys.executable, "-m", "rnade_lightning", *args],
-        capture_output=True, text=True, env=environment, timeout=300,
+        capture_output=True, text=True, env=environment, timeout=900,
     )  # fmt: skip
     assert not ok or done.returncode == 0, done.stderr
     return done

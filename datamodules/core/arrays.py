@@ -163,7 +163,7 @@ def read_arrays(
         if "fps" in content:
             fps = number(path, content, "fps")
         if "feature_names" in content:
-            names = [str(name) for name in content["feature_names"].ravel()]
+            names = words(path, content, "feature_names")
         arrays = {key: value for key, value in content.items() if key not in _LABELS}
     sequences = {}
     for key, value in arrays.items():
@@ -263,6 +263,18 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
         warnings.simplefilter("error")
         shape, _, dtype = read[version](file)
     return shape, dtype
+
+
+def words(path: Path, content: dict[str, Any], key: str) -> list[str]:
+    """Return the texts under a name.
+
+    Raises:
+        DataError: They are damaged.
+    """
+    try:
+        return [str(word) for word in content[key].ravel()]
+    except (SystemError, ValueError) as error:  # of code points that no letter has
+        raise DataError(f"{path}: {key} holds what is no text ({error}): get it again") from error
 
 
 def number(path: Path, content: dict[str, Any], key: str) -> float:

@@ -308,8 +308,8 @@ class Standardiser:
         wanted = {field.name for field in fields(cls)}
         if different := sorted(wanted ^ set(state)):
             raise DataError(
-                f"the statistics of the data in the checkpoint differ in {', '.join(different[:3])}"
-                " from what this version keeps: train anew, or use the version that wrote it"
+                f"the statistics are those of another version: {', '.join(different[:3])}, missing"
+                " or new"
             )
         plain: dict[str, Any] = {
             k: v.cpu().numpy() if torch.is_tensor(v) else v for k, v in state.items()

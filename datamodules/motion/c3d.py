@@ -172,7 +172,9 @@ class _Reader:
         there = max(len(self.data) - at, 0) // (width * size)
         end = at + n_frames * width * size
         left = len(self.data) - end
-        more = max(2 * _BLOCK, end // 100) if declared_twice else max(_BLOCK, width * size) - 1
+        more = max(_BLOCK, width * size) - 1
+        if declared_twice:
+            more = max(2 * _BLOCK, end // 100) + -end % _BLOCK  # past the last block
         if left > more and self.data.count(0, end) < left:
             raise DataError(
                 f"{self.path}: {left} bytes follow the {n_frames} frames declared, so that markers"

@@ -43,7 +43,7 @@ _POLE = 0.99  # cosine of the angle between two axes at which they are nearly on
 
 @dataclass(frozen=True)
 class Axes:
-    """How one joint turns.
+    """Describe how one joint turns.
 
     Attributes:
         column: First of its three features.

@@ -80,17 +80,16 @@ class MocapDataModule(TurningDataModule):
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
             the world (position). Channels of the file always have the place.
         noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
-            (deviations of a feature, unless standardise is false). It must be above 0 for 6d,
-            positions and files of places of joints, whose features obey constraints.
+            (deviations of a feature, unless standardise is false); above 0 for 6d, positions and
+            files of places, whose features obey constraints.
         rename: New names of joints or markers, by their names in the file.
-        markers: Names of the markers to use, after renaming, or patterns ("L*"); with "-" before
-            it, what to leave out ("-LTOE"). Without it, all that have a label.
-        max_gap: Longest gap of a marker, in frames of the file, that is filled in. A longer gap
-            cuts the take.
+        markers: Markers to use, by their names after renaming or by patterns ("L*"); "-LTOE" leaves
+            one out. Without it, all that have a label.
+        max_gap: Longest gap of a marker that is filled in, in frames; a longer one cuts the take.
         min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be
             shorter.
         amc_fps: Frames per second of .amc files, which do not give it.
-        npy_fps: Frames per second of .npy files, which do not give it (20 in HumanML3D).
+        npy_fps: Frames per second of .npy files (20 in HumanML3D).
         **kwargs: See `FrameDataModule`.
     """
 

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.arrays import load_numpy, number, shapes_of
+from rnade_lightning.datamodules.core.arrays import load_numpy, number, shapes_of, words
 from rnade_lightning.datamodules.motion.amass import body_tree, is_motion, read_amass
 from rnade_lightning.datamodules.motion.representation import TO_Y_UP, about_vertical
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
@@ -154,9 +154,11 @@ def _body(path: Path, content: dict[str, Any], n_joints: int) -> tuple[list[str]
     if n_joints in (22, 24, 52, 55):
         names, parents = body_tree(n_joints)
     if "names" in content:
-        names, parents = [str(name) for name in content["names"].ravel()], [-1] * n_joints
+        names, parents = words(path, content, "names"), [-1] * n_joints
     if "parents" in content:
-        parents = [-1, *(int(p) for p in content["parents"].ravel()[1:])]
+        if content["parents"].dtype.kind not in "iu":
+            raise DataError(f"{path}: parents must be integers, not {content['parents'].dtype}")
+        parents = [-1, *content["parents"].ravel()[1:].tolist()]
     if len(names) != n_joints or len(set(names)) != n_joints:
         raise DataError(f"{path}: {len(set(names))} names of {n_joints} joints: give each its own")
     if len(parents) != n_joints or any(not -1 <= p < j for j, p in enumerate(parents)):

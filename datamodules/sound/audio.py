@@ -158,13 +158,6 @@ class AudioDataModule(FrameDataModule):
                 f" several parts ({len(doubled)} such sets): a likelihood of the test part is then"
                 " not one of unseen sound: remove doubles, or keep them in one part by group"
             )
-        if self._kind.invertible and self.dropped:
-            n_samples = self._kind.samples_per_frame
-            raise DataError(
-                f"{self._root()}: {len(self.dropped)} of the {n_samples} samples of a frame"
-                " say nothing that others do not: too little sound, or silent: add files or lower"
-                " frame_length"
-            )
 
     def doubled(self) -> list[list[str]]:
         """Return the names of files that hold the same samples and are in different parts."""

@@ -19,6 +19,7 @@ import soundfile
 from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.sound import ffmpeg
+from rnade_lightning.datamodules.sound.flac import Signature
 from rnade_lightning.datamodules.sound.mp3 import frames_fault, is_mp3, length_fault, quiet
 
 EXTENSIONS = (
@@ -110,6 +111,7 @@ class SoundFile:
                 not a number.
         """
         path, n_read = self.path, 0
+        signature = Signature.of(self._source, self.bits)
         try:
             with self._open() as file:
                 declared = file.frames
@@ -120,6 +122,8 @@ class SoundFile:
                         break
                     n_read += len(block)
                     self._check_samples(block, n_read - len(block))
+                    if signature:
+                        signature.add(block)
                     yield block
                 log, container, kind = file.extra_info, file.format, file.subtype
         except (soundfile.SoundFileError, RuntimeError, MemoryError) as error:
@@ -142,6 +146,11 @@ class SoundFile:
                 raise DataError(f"{path}: {fault}")
         elif n_read < declared:
             raise DataError(f"{path}: truncated: {n_read} samples of {declared}: get it again")
+        if signature and not signature.holds():
+            raise DataError(
+                f"{path}: damaged: its {n_read} samples are not those of the MD5 sum in its header:"
+                " get it again"
+            )
 
     def _open(self) -> soundfile.SoundFile:
         try:

@@ -170,3 +170,10 @@ def test_objects_in_arrays_are_not_run(tmp_path: Path) -> None:
     assert not mark.exists()
     np.load(tmp_path / "a.npy", allow_pickle=True)  # the payload does work
     assert mark.exists()
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    names = np.array([0xFFFFFFFF, 97], dtype="<u4").view("<U1")
+    np.savez(tmp_path / "a.npz", x=np.zeros((9, 2)), feature_names=names)
+    with pytest.raises(DataError, match=r"a\.npz: feature_names holds what is no text"):
+        ArrayDataModule().read(tmp_path / "a.npz")

@@ -40,7 +40,7 @@ def test_two_processes_at_once_read_each_file_once(
 ) -> None:
     both = [prepare(corpus, monkeypatch, parallel, 0.05) for parallel in (0, 1 << 40)]
     for process in both:
-        process.join(timeout=60)
+        process.join(timeout=600)
     assert [process.exitcode for process in both] == [0, 0]
     assert reads(corpus) == ALL
     data = counted(corpus)

@@ -40,7 +40,7 @@ def test_the_fewest_others_are_taken() -> None:
 
 
 def test_a_part_that_is_small_is_taken_as_well() -> None:
-    """What others explain to 1e-5 at once is not said to be a function of the first alone."""
+    """Do not call a function of the first alone what others explain to 1e-5 at once."""
     frames = np.random.default_rng(0).normal(size=(300, 5))
     x = standardised(np.column_stack([frames, frames[:, 0] + 1e-5 * frames[:, 4]]))
     found = function_of(x[:, :5], x[:, 5], 300, 1e-4)

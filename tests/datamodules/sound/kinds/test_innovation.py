@@ -169,7 +169,7 @@ def test_a_log_jacobian_that_is_left_out_is_seen(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def forgotten(self: Any, raw: Any) -> torch.Tensor:
+    def forgotten(self: Any, raw: Any, *args: Any) -> torch.Tensor:
         return torch.zeros(len(raw))
 
     monkeypatch.setattr(
