@@ -31,7 +31,7 @@ FACTORS = tuple(2.0 ** (i / 4) for i in range(-8, 13))  # 1/4 to 8
 
 
 class Options(NamedTuple):
-    """What is chosen for a linear predictor."""
+    """Options of a linear predictor, all of which `VAR.tuned` chooses."""
 
     n_lags: int = 3  # p
     ridge: float = 0.1  # penalty on the coefficients, the intercept aside
@@ -112,12 +112,12 @@ class VAR:
     ) -> VAR:
         """Fit to sequences, with all options chosen by the log density of validation sequences.
 
-        The coefficients' options are searched on a grid, then those of the errors, twice in turn.
-        Every candidate is scored on the same frames, those after ``max_lags``.
+        The coefficients' options are searched on a grid, then those of the errors; then both once
+        more, with that number of lags. Every candidate is scored on the same frames, those after ``max_lags``.
 
         Args:
-            sequences: to fit to.
-            validation: to choose on, each ``(T, D)``.
+            sequences: to fit to, each ``(T, D)``; what is too short for ``max_lags`` is left out.
+            validation: to choose on, likewise.
             max_lags: most lags that are tried.
             copy: copy the last frame; only the errors are tuned.
 
@@ -130,12 +130,14 @@ class VAR:
         if not held_out:
             raise ValueError(f"no validation sequence is longer than {max_lags} frames")
         best = Options(1, math.inf, True, 0.01) if copy else Options(shrinkage=0.01, df=7.0)
-        for _ in range(2):
-            candidates = _coefficients(best, lags) if not copy else [best]
-            scored = [(_errors_tuned(fits[o.n_lags].fit(o), held_out, max_lags, quick=True), o)
-                      for o in candidates]  # fmt: skip
+        for tried in (lags, None):
+            scored = []
+            for choice in [best] if copy else _coefficients(best, tried or [best.n_lags]):
+                var = fits[choice.n_lags].fit(choice)
+                scored.append(_best_errors(var, held_out, max_lags, [choice.shrinkage]))
             best = max(scored)[1]
-            best = _errors_tuned(fits[best.n_lags].fit(best), held_out, max_lags)[1]
+            var = fits[best.n_lags].fit(best)
+            best = _best_errors(var, held_out, max_lags, SHRINKAGES)[1]
         return fits[best.n_lags].fit(best)
 
     def refitted(self, sequences: Sequence[Tensor]) -> VAR:
@@ -165,25 +167,26 @@ class VAR:
 
 
 class _Regression:
-    """Fits linear predictors with one number of lags; what they share is computed once."""
+    """Fits linear predictors with one number of lags, from sums of products of the frames."""
 
     def __init__(self, sequences: Sequence[Tensor], n_lags: int) -> None:
-        self.past, self.now = _stack(sequences, n_lags)
-        self.products = self.past.T @ self.past
+        past, now = _stack(sequences, n_lags)
+        self.n = len(now)
+        self.of_past, self.of_both, self.of_now = past.T @ past, past.T @ now, now.T @ now
 
     def fit(self, options: Options) -> VAR:
-        D = self.now.shape[1]
-        start = torch.zeros(D, self.past.shape[1], dtype=self.past.dtype)
+        P, D = self.of_both.shape
+        A = torch.zeros(D, P, dtype=torch.float64)
         if options.towards_copying:
-            start[:, :D] = torch.eye(D, dtype=self.past.dtype)
-        change = torch.zeros_like(start)
+            A[:, :D] = torch.eye(D, dtype=torch.float64)
         if math.isfinite(options.ridge):
-            penalty = torch.full((self.past.shape[1],), options.ridge, dtype=self.past.dtype)
+            penalty = torch.full((P,), options.ridge, dtype=torch.float64)
             penalty[-1] = 0
-            left = self.past.T @ self.now - self.products @ start.T
-            change = torch.linalg.solve(self.products + penalty.diag(), left).T
-        A = start + change
-        S = _covariance(self.now - self.past @ A.T)
+            left = self.of_both - self.of_past @ A.T
+            A += torch.linalg.solve(self.of_past + penalty.diag(), left).T
+        products = A @ self.of_both  # of the residuals x_t - A [..], over all frames
+        S = (self.of_now - products - products.T + A @ self.of_past @ A.T) / self.n
+        S += 1e-6 * S.diagonal().mean() * torch.eye(D, dtype=S.dtype)  # it can be inverted
         S = options.factor * torch.lerp(S, S.diagonal().diag(), options.shrinkage)
         return VAR(A, S / _variance(options.df), options)
 
@@ -198,8 +201,8 @@ def _coefficients(best: Options, lags: Iterable[int]) -> list[Options]:
     ]
 
 
-def _errors_tuned(
-    var: VAR, sequences: Sequence[Tensor], skip: int, quick: bool = False
+def _best_errors(
+    var: VAR, sequences: Sequence[Tensor], skip: int, shrinkages: Iterable[float]
 ) -> tuple[float, Options]:
     """Return the best log density of sequences over options of the errors, and these options.
 
@@ -207,27 +210,35 @@ def _errors_tuned(
         var: the predictor whose errors are meant.
         sequences: each longer than ``skip``.
         skip: first frames of each that are not scored.
-        quick: only the factor is chosen.
+        shrinkages: to choose from; degrees of freedom and the factor are always chosen.
     """
-    options = var.options
     errors = torch.cat([
         (s[var.n_lags :] - var.mean(s))[skip - var.n_lags :] for s in sequences
     ])  # fmt: skip
-    plain = var.covariance * _variance(var.df) / options.factor
-    own = plain.diagonal().diag()
+    options = var.options
+    whole = var.covariance * _variance(var.df) / options.factor
+    own = whole.diagonal().diag()
     if options.shrinkage < 1:  # what the residuals alone say, without the shrinkage so far
-        plain = own + (plain - own) / (1 - options.shrinkage)
+        whole = own + (whole - own) / (1 - options.shrinkage)
+    df = torch.tensor(DEGREES, dtype=torch.float64)[:, None, None]
+    factor = torch.tensor(FACTORS, dtype=torch.float64)[:, None]
     found: list[tuple[float, Options]] = []
-    for shrinkage in (options.shrinkage,) if quick else SHRINKAGES:
-        S = torch.lerp(plain, own, shrinkage)
-        r = _whitened(errors, S)
-        for df in (options.df,) if quick else DEGREES:
-            for factor in FACTORS:
-                scale = factor / _variance(df)
-                log_p = _log_density(r / math.sqrt(scale), scale * S, df).sum(-1).mean().item()
-                choice = options._replace(shrinkage=shrinkage, df=df, factor=factor)
-                found.append((log_p, choice))
-    return max(pair for pair in found if not math.isnan(pair[0]))
+    for shrinkage in shrinkages:
+        S = torch.lerp(whole, own, shrinkage)
+        q = _whitened(errors, S).square().sum(-1)
+        D, log_det = S.shape[0], 2 * torch.linalg.cholesky(S).diagonal().log().sum()
+        scale = factor / torch.tensor([_variance(n) for n in DEGREES])[:, None, None]
+        gaussian = -0.5 * (q / scale + D * math.log(2 * math.pi))
+        student = (
+            torch.lgamma((df + D) / 2) - torch.lgamma(df / 2) - D / 2 * (df * math.pi).log()
+            - (df + D) / 2 * torch.log1p(q / scale / df)
+        )  # fmt: skip
+        log_p = torch.where(df.isinf(), gaussian, student).mean(-1)
+        log_p = log_p - 0.5 * (log_det + D * scale[..., 0].log())  # (degrees, factors)
+        i, j = divmod(int(log_p.argmax()), len(FACTORS))
+        choice = options._replace(shrinkage=shrinkage, df=DEGREES[i], factor=FACTORS[j])
+        found.append((float(log_p.max()), choice))
+    return max(found)
 
 
 def _variance(df: float) -> float:
@@ -269,10 +280,3 @@ def _stack(sequences: Sequence[Tensor], n_lags: int) -> tuple[Tensor, Tensor]:
         for s in sequences
     ]
     return torch.cat(past), torch.cat([s[n_lags:] for s in sequences])
-
-
-def _covariance(residuals: Tensor) -> Tensor:
-    """Return the second moments, with a millionth of their mean on the diagonal: they can be
-    inverted."""
-    S = residuals.T @ residuals / len(residuals)
-    return S + 1e-6 * S.diagonal().mean() * torch.eye(len(S), dtype=S.dtype)

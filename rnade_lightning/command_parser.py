@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import DefaultHelpFormatter
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -152,7 +153,11 @@ def help_of(command: str, kinds: Mapping[str, type] | None = None) -> str:
         base = yaml.safe_load(files("rnade_lightning.configs").joinpath("base.yaml").read_text())
         kinds = {key: locate(base[key]["class_path"], of) for key, of in BASES.items()}
     page = LightningArgumentParser(
-        prog=program(), usage=f"%(prog)s {command} [options]", description="", add_help=False
+        prog=program(),
+        usage=f"%(prog)s {command} [options]",
+        description="",
+        add_help=False,
+        formatter_class=_Formatter,
     )
     for key, kind in kinds.items():
         if key == "model" and command != "fit":  # a checkpoint tells
@@ -161,6 +166,14 @@ def help_of(command: str, kinds: Mapping[str, type] | None = None) -> str:
     of_files = "|".join(map(re.escape, kinds))  # an option that --config stands for
     own = re.sub(rf"^  --({of_files}) CONFIG .*\n", "", page.format_help(), flags=re.MULTILINE)
     return own + HELP[command]
+
+
+class _Formatter(DefaultHelpFormatter):
+    """Leaves out the types of options: names, defaults and descriptions tell them, in half the
+    lines."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return super()._get_help_string(action).replace("type: %(type)s, ", "")
 
 
 def names_data(argv: Sequence[str]) -> bool:

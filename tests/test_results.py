@@ -81,7 +81,7 @@ def test_a_row_runs_from_nothing(
     monkeypatch.setattr(results, "TRIED", tmp_path / "tried")
     both = results.run("toy", "two", str(root), 0)
     assert both["test"]["log_prob"] is not None
-    assert set(both["baselines"]) == {"VAR(3)", "copy the last frame"}
+    assert set(both["baselines"]) == {"VAR", "copy the last frame"}
     assert 0 <= both["free"]["seconds"] <= both["free"]["asked"]
     assert len(both["commands"]) == 4
     one = results.run("toy", "tanh", str(root), 0)

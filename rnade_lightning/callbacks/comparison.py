@@ -73,23 +73,23 @@ class _Sums:
 class Comparison(pl.Callback):
     """Prints a table after ``test``, and writes it to ``comparison.csv`` and ``comparison.md``. It
     has log p and the one-step squared errors of the model, of copying the last frame, and of a
-    vector autoregression (VAR) with full covariance. If the process behind the data is known (the
-    data module's ``process``), it has a row as well. Some kinds of data bring another rival (the
-    data module's ``references``), such as an adaptive predictor of sound. Its row has no errors.
-    For integer sound there is a column of bits per sample.
+    vector autoregression (VAR), with Gaussian or Student errors. If the process behind the data is
+    known (the data module's ``process``), it has a row as well. Some kinds of data bring another
+    rival (the data module's ``references``), such as an adaptive predictor of sound. Its row has no
+    errors. For integer sound there is a column of bits per sample.
 
-    The baselines are fitted on the training and validation frames (they have nothing to select).
-    log p is over all test frames. Where there are more than ``max_frames``, errors are of every
-    n-th one, and baselines are fitted on stretches of all files; the table says so. Errors are
-    squared, summed over features and averaged over frames; copy and VAR are given their exact
-    expected error of a draw.
+    The baselines get the tuning that a model gets. Their options are chosen on the validation part,
+    and written below the table. Then they are fitted on the training and validation frames. log p
+    is over all test frames. Where there are more than ``max_frames``, errors are of every n-th one,
+    and baselines are fitted on stretches of all files; the table says so. Errors are squared,
+    summed over features and averaged over frames; copy and VAR are given their exact expected error
+    of a draw.
 
     A frame that breaks a relation of the training data has density 0, under every row's density:
     log p is then -inf, and a column has the mean over the other frames.
 
     Args:
-        n_lags: p of the VAR.
-        ridge: its ridge penalty.
+        max_lags: most lags of the VAR that are tried.
         n_samples: draws of each frame for the model's error of samples.
         n_mean: draws that estimate the model's predictive mean of each frame.
         max_frames: about how many frames the baselines are fitted to, and the errors are of.
@@ -97,14 +97,13 @@ class Comparison(pl.Callback):
 
     def __init__(
         self,
-        n_lags: int = 3,
-        ridge: float = 0.1,
+        max_lags: int = 3,
         n_samples: int = 10,
         n_mean: int = 100,
         max_frames: int = 20_000,
     ) -> None:
         self.n_samples, self.n_mean = n_samples, n_mean
-        self.baselines = FittedBaselines(n_lags, ridge, max_frames)
+        self.baselines = FittedBaselines(max_lags, max_frames)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         log_dir = trainer.log_dir  # on every rank: it is broadcast
@@ -215,18 +214,19 @@ class Comparison(pl.Callback):
         )
 
     def _fitted_on(self, data: FrameDataModule, whole: list[FrameSequence]) -> str:
-        """Return of how many frames the baselines are, in words; nothing if of all.
+        """Return the options of the baselines and, if not of all, of how many frames they are.
 
         Args:
             data: the data.
             whole: sequences that further rivals are fitted to.
         """
+        said = f" Baselines: {self.baselines.options(data)}."
         n, n_known = self.baselines.n_known(data)
         if n >= n_known:
-            return ""
+            return said
         n_whole = sum(len(sequence.frames) for sequence in whole)
         others = f", those below them on {n_whole}, of whole sequences" if n_whole else ""
-        return f" Baselines: fitted on {n} of {n_known} frames, spread over all files{others}."
+        return f"{said} They are fitted on {n} of {n_known} frames, spread over all files{others}."
 
     def _write(self, folder: Path, rows: list[Row], sums: _Sums, note: str) -> None:
         heads = _HEADS | {"log_prob_of_others": f"of the other {sums.n_others} of {sums.n} frames"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnade_lightning.baselines import VAR
+from rnade_lightning.baselines import VAR, Options
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.frames import Split
 from rnade_lightning.datamodules.core.sequences import Sequences
 
 PIECE = 4096
@@ -52,41 +54,45 @@ class Baseline(NamedTuple):
 
 
 class FittedBaselines:
-    """Copying the last frame and a vector autoregression (VAR), fitted to the known data.
+    """Copying the last frame and a vector autoregression (VAR), tuned as models are: fitted to the
+    training part, with options chosen on the validation part, then fitted to all that is known.
 
     Args:
-        n_lags: p of the VAR.
-        ridge: its ridge penalty.
-        max_frames: frames to fit on; where more are known, stretches of all sequences.
+        max_lags: most lags of the VAR that are tried.
+        max_frames: frames to fit on and to choose on; where a part has more, stretches of all its
+            sequences.
     """
 
-    def __init__(self, n_lags: int, ridge: float, max_frames: int) -> None:
-        self.n_lags, self.ridge, self.max_frames = n_lags, ridge, max_frames
+    def __init__(self, max_lags: int, max_frames: int) -> None:
+        self.max_lags, self.max_frames = max_lags, max_frames
+        self._tuned: list[VAR] = []
         self._fitted: dict[str, list[Baseline]] = {}
 
     def first_scored(self, data: FrameDataModule) -> int:
         """Return the number of the first frame that the model and every baseline score."""
-        return max(data.warmup, self.n_lags)
+        return max(data.warmup, self.max_lags)
 
     def scored(self, data: FrameDataModule, split: str) -> Sequences:
         """Return the sequences of a part that have scored frames."""
         return data.sequences(split).longer_than(self.first_scored(data))  # type: ignore[arg-type]
 
     def known(self, data: FrameDataModule, split: str) -> list[FrameSequence]:
-        """Return what is known before a part: the training part, and for the test, as baselines
-        have nothing to select, the validation part too; so many frames, spread over all files."""
-        return self._known(data, split, spread)
+        """Return what is known before a part: the training part, and for the test, once all options
+        are chosen, the validation part too; so many frames, spread over all files."""
+        parts: Sequence[Split] = ("train",) if split == "val" else ("train", "val")
+        return self._select(data, parts, spread)
 
     def known_whole(self, data: FrameDataModule) -> list[FrameSequence]:
         """Return sequences known before the test, spread over all files as well, each from its
         beginning: what some kinds of frames mean depends on all frames before them."""
-        return self._known(data, "test", spread_whole)
+        return self._select(data, ("train", "val"), spread_whole)
 
-    def _known(self, data: FrameDataModule, split: str, select: Select) -> list[FrameSequence]:
-        found = data.sequences("train"), data.sequences("val")
-        parts = found[:1] if split == "val" else found
-        where = [(part, i) for part in parts for i in range(len(part))]
-        spans = select([length for part in parts for length in part.lengths], self.max_frames)
+    def _select(
+        self, data: FrameDataModule, parts: Sequence[Split], select: Select
+    ) -> list[FrameSequence]:
+        found = [data.sequences(part) for part in parts]
+        where = [(part, i) for part in found for i in range(len(part))]
+        spans = select([length for part in found for length in part.lengths], self.max_frames)
         return [where[k][0].stretch(where[k][1], *span) for k, span in spans]
 
     def n_known(self, data: FrameDataModule) -> tuple[int, int]:
@@ -98,13 +104,36 @@ class FittedBaselines:
     def fitted(self, data: FrameDataModule, split: str) -> list[Baseline]:
         """Return the baselines for a part, fitted once to the data known before it."""
         if split not in self._fitted:
-            known = [sequence.frames for sequence in self.known(data, split)]
-            var = VAR.fit(known, self.n_lags, self.ridge)
+            models = self._tuned = self._tuned or self._tune(data)
+            if split != "val":
+                known = [sequence.frames for sequence in self.known(data, split)]
+                models = [model.refitted(known) for model in models]
+            names = ("copy_last", "copy the last frame"), ("var", "VAR")
             self._fitted[split] = [
-                Baseline("copy_last", "copy the last frame", VAR.copy_last(known)),
-                Baseline("var", f"VAR({self.n_lags})", var),
+                Baseline(*name, model) for name, model in zip(names, models, strict=True)
             ]
         return self._fitted[split]
+
+    def options(self, data: FrameDataModule) -> str:
+        """Return the options of the baselines of the test, in words."""
+        found = "; ".join(f"{b.title}: {b.model.options}" for b in self.fitted(data, "test"))
+        if self._validation(data):
+            return f"{found}; chosen on the validation part"
+        return f"{found}; not tuned, for lack of validation frames"
+
+    def _validation(self, data: FrameDataModule) -> list[Tensor]:
+        """Return the validation frames that options are chosen on."""
+        found = (sequence.frames for sequence in self._select(data, ("val",), spread))
+        return [frames for frames in found if len(frames) > self.max_lags]
+
+    def _tune(self, data: FrameDataModule) -> list[VAR]:
+        """Return copying and the VAR, fitted to the training part."""
+        train = [sequence.frames for sequence in self.known(data, "val")]
+        if validation := self._validation(data):
+            return [VAR.tuned(train, validation, self.max_lags, copy) for copy in (True, False)]
+        copying = Options(1, math.inf, True, shrinkage=0.1)
+        var = Options(self.max_lags, 1.0, True, shrinkage=0.1)
+        return [VAR.fit(train, *options) for options in (copying, var)]
 
 
 def spread(lengths: Sequence[int], n_frames: int) -> list[tuple[int, tuple[int, int]]]:

@@ -166,8 +166,7 @@ class Likelihood(pl.Callback):
         max_frames: about how many frames of a full set are looked at, spread over all files, and
             how many frames the baselines are fitted to. Those are of the training part and, for the
             test, of the validation part too.
-        n_lags: p of the VAR.
-        ridge: its ridge penalty.
+        max_lags: most lags of the VAR; its other options are chosen on the validation part too.
     """
 
     def __init__(
@@ -177,13 +176,12 @@ class Likelihood(pl.Callback):
         every_n_validations: int = 5,
         n_val_frames: int = 32,
         max_frames: int = 20_000,
-        n_lags: int = 3,
-        ridge: float = 0.1,
+        max_lags: int = 3,
     ) -> None:
         self.n_sequences, self.every_n_epochs = n_sequences, every_n_epochs
         self.every_n_validations, self._n_validations = every_n_validations, 0
         self.n_val_frames, self.max_frames = n_val_frames, max_frames
-        self.baselines = FittedBaselines(n_lags, ridge, max_frames)
+        self.baselines = FittedBaselines(max_lags, max_frames)
         self._watched: list[FrameSequence] | None = (
             None  # validation sequences, frames on the device
         )
@@ -257,7 +255,7 @@ class Likelihood(pl.Callback):
         for name, log_p in found.by_frame.items():
             data.check_likelihood(name, log_p[-(-first // step) :])
         baselines = self.baselines.fitted(data, split)
-        of_baselines = [[_terms_of(v, x.frames, step) for x in sequences] for v in baselines]
+        of_baselines = [[_terms_of(v, x.frames, first, step) for x in sequences] for v in baselines]
         numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)
         log_numbers(trainer, {f"{split}/{key}": value for key, value in numbers.items()})
 
@@ -346,10 +344,10 @@ def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[F
     return [sequence.start(max(n_frames // len(longest), 1)) for sequence in longest]
 
 
-def _terms_of(baseline: Baseline, frames: Tensor, step: int) -> Tensor:
-    """Return a baseline's log p by feature of every n-th frame; NaN where it has no past."""
-    first, of = baseline.model.n_lags, baseline.model.feature_log_prob
+def _terms_of(baseline: Baseline, frames: Tensor, first: int, step: int) -> Tensor:
+    """Return a baseline's log p by feature of every n-th frame; NaN before the first scored."""
+    n_lags, of = baseline.model.n_lags, baseline.model.feature_log_prob
     found = [torch.full((-(-first // step), frames.shape[1]), math.nan, dtype=torch.float64)]
     for start in range(first, len(frames), PIECE):
-        found.append(of(frames[start - first : start + PIECE])[-start % step :: step])
+        found.append(of(frames[start - n_lags : start + PIECE])[-start % step :: step])
     return torch.cat(found)

@@ -31,7 +31,7 @@ def test_a_known_process_and_references_are_rows(
     rows: dict[str, dict[str, str]], root: Path
 ) -> None:
     assert list(rows) == [
-        "RNNRNADE", "VAR(3)", "copy the last frame", "the process itself", "a flat guess",
+        "RNNRNADE", "VAR", "copy the last frame", "the process itself", "a flat guess",
     ]  # fmt: skip
     assert float(rows["a flat guess"]["log_prob"]) == -7
     assert rows["a flat guess"]["error_of_mean"] == ""
@@ -173,7 +173,7 @@ def test_log_p_is_of_all_frames_and_errors_of_some_of_every_file(
         text = (folder / "comparison.md").read_text()
         assert "30 test frames" in text
         assert "spread over all files" in text
-        assert "Baselines: fitted on" in text
+        assert "They are fitted on" in text
     for name, row in tables[0].items():
         for key in ("log_prob", "error_of_mean"):
             if name != "RNNRNADE" or key == "log_prob":  # its errors are of other draws

@@ -18,19 +18,28 @@ def data(root: Path) -> ToyDataModule:
     return ToyDataModule(str(root), window=16)
 
 
-def test_what_is_known_before_the_test_is_training_and_validation(data: ToyDataModule) -> None:
-    baselines = FittedBaselines(n_lags=2, ridge=0.1, max_frames=10_000)
+def test_options_are_chosen_on_validation_before_all_is_known(data: ToyDataModule) -> None:
+    baselines = FittedBaselines(max_lags=2, max_frames=10_000)
     train, val = ([x for _, x in data.sequences(part)] for part in ("train", "val"))
+    chosen = [VAR.tuned(train, val, 2, copy) for copy in (True, False)]
     for split, known in (("val", train), ("test", train + val)):
-        copy, var = baselines.fitted(data, split)
-        assert torch.equal(var.model.A, VAR.fit(known, 2, 0.1).A)
-        assert torch.equal(copy.model.covariance, VAR.copy_last(known).covariance)
-        assert baselines.fitted(data, split) is baselines.fitted(data, split)
-    assert (copy.title, var.title) == ("copy the last frame", "VAR(2)")
+        found = baselines.fitted(data, split)
+        for baseline, model in zip(found, chosen, strict=True):
+            assert baseline.model.options == model.options
+            assert torch.equal(baseline.model.covariance, model.refitted(known).covariance)
+        assert baselines.fitted(data, split) is found
+    assert [b.title for b in found] == ["copy the last frame", "VAR"]
+    assert str(chosen[1].options) in baselines.options(data)
+
+
+def test_without_validation_frames_nothing_is_called_tuned(root: Path) -> None:
+    data = ToyDataModule(str(root), window=16, val_fraction=0.0)
+    baselines = FittedBaselines(max_lags=2, max_frames=10_000)
+    assert "not tuned" in baselines.options(data)
 
 
 def test_all_score_the_same_frames(data: ToyDataModule) -> None:
-    baselines = FittedBaselines(n_lags=5, ridge=0.1, max_frames=10_000)
+    baselines = FittedBaselines(max_lags=5, max_frames=10_000)
     first = baselines.first_scored(data)
     assert first == 5  # the VAR's past is longer than the warm-up
     (frames,) = (x for name, x in data.sequences("test") if name == "take0")
@@ -82,6 +91,6 @@ def test_figures_in_pieces_are_those_of_the_whole(
 ) -> None:
     monkeypatch.setattr("rnade_lightning.callbacks.fitted_baselines.PIECE", 5)
     frames = data.sequences("train")[0].frames
-    for baseline in FittedBaselines(3, 0.1, 10_000).fitted(data, "test"):
+    for baseline in FittedBaselines(3, 10_000).fitted(data, "test"):
         terms = baseline.model.feature_log_prob(frames)[4 - baseline.model.n_lags :]
         torch.testing.assert_close(baseline.feature_log_prob(frames, 4), terms)

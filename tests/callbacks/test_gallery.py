@@ -62,7 +62,7 @@ def test_the_page_shows_truth_beside_what_is_generated(page: Path) -> None:
     text = page.read_text()
     for said in (
         "Truth", "Continued", "One step ahead", "Sample 2", "take0, held out", "take1, held out",
-        "VAR(3)", "Likelihood", "nats a frame",
+        "VAR", "Likelihood", "nats a frame",
     ):  # fmt: skip
         assert said in text
     sets = [text.index(title) for title in ("Test data, weights of", "Epoch 2,", "Epoch 1,")]

@@ -17,7 +17,7 @@ from toy import (
 )
 
 from rnade_lightning import RNNRNADE
-from rnade_lightning.baselines import VAR
+from rnade_lightning.callbacks.fitted_baselines import FittedBaselines
 from rnade_lightning.callbacks.likelihood import Likelihood, figures_of, ks_distance
 from rnade_lightning.checkpoints import load_checkpoint, load_model
 from rnade_lightning.datamodules import FrameSequence
@@ -82,8 +82,8 @@ def test_a_feature_that_collapses_is_counted_and_named_once(floor: float) -> Non
 def test_baselines_are_flat_lines_of_the_validation_frames(fit: Any, root: Path) -> None:
     folder = fit("--trainer.callbacks+=Likelihood", "--trainer.callbacks.every_n_validations=1")
     data = ToyDataModule(root=str(root), window=16)
-    var = VAR.fit([s.frames for s in data.sequences("train")], 3, 0.1)
-    log_p = torch.cat([var.log_prob(s.frames) for s in data.sequences("val")])
+    var = FittedBaselines(3, 20_000).fitted(data, "val")[1]
+    log_p = torch.cat([var.log_prob(s.frames, 3) for s in data.sequences("val")])
     found = column(folder, "val/nll_var")
     assert len(found) == 2
     assert list(found.values()) == [pytest.approx(-log_p.mean().item())] * 2
@@ -104,10 +104,10 @@ def test_the_table_by_feature_adds_up(fit: Any) -> None:
     assert total == pytest.approx(-column(folder, "test/nll").popitem()[1], abs=1e-4)
     with open(folder / "comparison.csv") as file:
         compared = {row["name"]: float(row["log_prob"]) for row in csv.DictReader(file)}
-    for key, name in (("copy_last", "copy the last frame"), ("var", "VAR(3)")):
+    for key, name in (("copy_last", "copy the last frame"), ("var", "VAR")):
         assert sum(float(row[key]) for row in rows) == pytest.approx(compared[name])
     with open(folder / "likelihood" / "by_frame.csv") as file:
         frames = list(csv.DictReader(file))
-    assert frames[0]["var"] == "nan"  # no past
+    assert frames[0]["var"] == "nan"  # not scored
     scored = [float(row["var"]) for row in frames if row["var"] != "nan"]
-    assert np.mean(scored) == pytest.approx(compared["VAR(3)"])
+    assert np.mean(scored) == pytest.approx(compared["VAR"])
