@@ -148,6 +148,7 @@ class AudioDataModule(FrameDataModule):
                 raise DataError(f"{self._root()}: cannot be written ({error}): give root") from None
         if self._raw:
             return
+        to_fit = self._standardiser is None
         super().setup(stage)
         assert self._reference is not None
         common = {k: v for k, v in self._reference.layout.items() if k != "file"}
@@ -157,6 +158,13 @@ class AudioDataModule(FrameDataModule):
                 f"{self._root()}: {' and '.join(doubled[0][:3])} hold the same sound and are in"
                 f" several parts ({len(doubled)} such sets): a likelihood of the test part is then"
                 " not one of unseen sound: remove doubles, or keep them in one part by group"
+            )
+        n_samples = self._kind.samples_per_frame
+        n_frames = sum(len(frames) for _, frames in self._raw["train"])
+        if self._kind.invertible and to_fit and n_frames <= n_samples:
+            raise DataError(
+                f"{self._root()}: {n_frames} frames to train on, of {n_samples} samples each: too"
+                " little sound: add files or lower frame_length"
             )
 
     def doubled(self) -> list[list[str]]:
