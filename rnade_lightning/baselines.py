@@ -113,7 +113,8 @@ class VAR:
         """Fit to sequences, with all options chosen by the log density of validation sequences.
 
         The coefficients' options are searched on a grid, then those of the errors; then both once
-        more, with that number of lags. Every candidate is scored on the same frames, those after ``max_lags``.
+        more, with that number of lags. Every candidate is scored on the same frames, those after
+        ``max_lags``.
 
         Args:
             sequences: to fit to, each ``(T, D)``; what is too short for ``max_lags`` is left out.

@@ -25,11 +25,16 @@ from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.density import SequenceDensity
+from rnade_lightning.long_samples import draw
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 
+SHIPPED = Path(__file__).parent / "models" / "walk"
+"""The folder of the model that comes with this package, trained on the motion that does."""
+
+
 def sample(
-    ckpt_path: str,
+    ckpt_path: str | None = None,
     out: str = "samples",
     n_samples: int = 3,
     seconds: float | None = None,
@@ -38,28 +43,36 @@ def sample(
     prefix_seconds: float | None = None,
     n_prefix: int | None = None,
     temperature: float = 1.0,
+    guard: bool = False,
     seed: int = 0,
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
-    """Generate new sequences, or continue a given file, as files that a person can play.
+    """Generate new sequences, or continue a given file, as files that a person can play. A sequence
+    that leaves the data ends there, with a line that says so.
 
     Args:
-        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote.
+        ckpt_path: checkpoint that ``fit`` wrote, or folder that ``save_pretrained`` wrote; if not
+            given, the model of walks and runs that comes with this package.
         out: folder to write to.
         n_samples: sequences to generate.
-        seconds: length of each, beside a prefix; if not given, 150 frames, or 3 s of sound.
+        seconds: length of each, beside a prefix; if not given, 10 s of motion, 3 s of sound, or
+            150 frames.
         n_frames: the same in frames.
         prefix: file to continue, of the kind that the model was trained on.
         prefix_seconds: length of the start of that file to continue from, which stands in the
             result; if not given, a fifth of the length to generate.
         n_prefix: the same in frames.
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
+        guard: draw a second again that leaves the data; otherwise a sequence ends there.
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
-    data, model = _load(ckpt_path, device, trust)
+    if ckpt_path is None:
+        print("the model of walks and runs that comes with this package; --ckpt_path for another",
+              file=sys.stderr)  # fmt: skip
+    data, model = _load(str(ckpt_path or SHIPPED), device, trust)
     generator = torch.Generator(device).manual_seed(seed)
     start, given = torch.empty(1, 0, model.n_features, device=device), None
     n_frames, n_prefix = lengths(
@@ -83,19 +96,15 @@ def sample(
                 " has never seen such frames, and what it draws keeps the relation"
             )
         start = frames[None, :n_prefix].to(device)
-    drawn = model.sample(
-        n_frames,
-        n_samples,
-        prefix=None if prefix is None else start,
-        generator=generator,
-        temperature=temperature,
-    )[0]
+    with torch.no_grad():
+        u = model.initial_state(1) if prefix is None else model.states(start)[1]
+    drawn = draw(
+        model, u, n_frames, n_samples, data.frame_rate, data.leaves, guard, generator, temperature
+    )
     stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
     Path(out).mkdir(parents=True, exist_ok=True)
     written = []
     for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
-        if not torch.isfinite(frames).all():
-            raise ValueError(f"sample {i} diverged within {n_frames} frames; lower --seconds")
         whole = torch.cat((start[0], frames)).cpu()
         written += data.render(whole, Path(out, f"{stem}_{i}"), given)
     print("\n".join(map(str, written)))

@@ -16,7 +16,8 @@ Conventions:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -69,6 +70,57 @@ def path_weights(parameters: Mapping[str, Tensor | None], kappa: float) -> Tenso
     differences = torch.cat((B, none)) - torch.cat((none, B))
     first = share.diag()[None]
     return differences + torch.cat((first, none.expand(len(B), -1, -1)))
+
+
+@torch.no_grad()
+def fit_path(
+    parameters: Mapping[str, Tensor | None],
+    n_past: int,
+    kappa: float,
+    sequences: Iterable[Tensor],
+    ridge: float,
+) -> Tensor:
+    """Set the A_i, or B_i, of a path to their ridge regression on sequences, if they are learnt.
+
+    Args:
+        parameters: of the path; see `path_parameters`.
+        n_past: p.
+        kappa: share of the last frame that a reverting path starts from.
+        sequences: each ``(T, D)``; the frames after the first p of them are explained.
+        ridge: penalty, beside sums over frames. It draws a free path to copying, and a reverting
+            one to no part of past differences.
+
+    Returns:
+        The covariance of what the path leaves unexplained, ``(D, D)``, float64.
+
+    Raises:
+        ValueError: there are not more such frames than features.
+    """
+    B = parameters.get("B")
+    weights = parameters["A"] if B is None else B
+    assert weights is not None
+    D, P = weights.shape[-1], weights.shape[0] * weights.shape[-1]
+    gram, n = torch.zeros(P + D, P + D, dtype=torch.float64), 0
+    for sequence in sequences:
+        x = sequence.detach().to("cpu", torch.float64)
+        past = [x[n_past - i : max(len(x) - i, 0)] for i in range(1, n_past + 1)]
+        left = x[n_past:] - (1 if B is None else kappa) * past[0]
+        if B is not None:
+            past = [later - earlier for later, earlier in pairwise(past)]
+        both = torch.cat((*past, left), 1)
+        gram, n = gram + both.T @ both, n + len(both)
+    if n <= D:
+        raise ValueError(f"{n} frames are too few to start the linear path of {D} features")
+    change = torch.zeros(P, D, dtype=torch.float64)
+    if weights.requires_grad:
+        penalty = ridge * torch.eye(P, dtype=torch.float64)
+        change = torch.linalg.solve(gram[:P, :P] + penalty, gram[:P, P:])
+        new = change.reshape(len(weights), D, D).mT.clone()  # change has a row for each regressor
+        if B is None:
+            new[0] += torch.eye(D)
+        weights.copy_(new)
+    explained = change.T @ gram[:P, P:]
+    return (gram[P:, P:] - explained - explained.T + change.T @ gram[:P, :P] @ change) / n
 
 
 def spectral_radius(A: Tensor) -> float:

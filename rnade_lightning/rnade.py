@@ -136,6 +136,26 @@ class RNADE(FrameDensity):
             self.b_mu.copy_(unit * torch.special.ndtri(levels).to(self.b_mu))
             self.b_sigma.fill_(math.log(unit))
 
+    @torch.no_grad()
+    def start_at(self, covariance: Tensor) -> None:
+        """Start at a Gaussian of mean 0: the path inside the frame, if there is one, at its linear
+        regressions, and scales and distances of the components at its conditional deviations.
+
+        Args:
+            covariance: ``(D, D)``, float64.
+        """
+        S = covariance + 1e-6 * covariance.diagonal().mean() * torch.eye(len(covariance))
+        S = S.to(self.b_mu.device)
+        if self.L is None:
+            deviation = S.diagonal().sqrt()
+        else:
+            root = torch.linalg.cholesky(S)
+            deviation = root.diagonal()
+            whiten = torch.linalg.inv(root / deviation)  # (I - L) x has independent features
+            self.L.copy_(torch.eye(len(S), device=S.device) - whiten)
+        self.b_mu.mul_(deviation[:, None])
+        self.b_sigma.add_(deviation[:, None].log())
+
     @property
     def compiled(self) -> bool:
         """Return whether compiled code draws the samples."""

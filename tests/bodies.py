@@ -1,6 +1,9 @@
 """Skeletons that tumble, to be encoded, written and read."""
 
+from importlib.resources import files
+
 import numpy as np
+import yaml
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules import MocapDataModule
@@ -11,6 +14,9 @@ from rnade_lightning.datamodules.motion.representation import (
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 SAMPLES = MocapDataModule.shipped
+EXPERIMENT = yaml.safe_load(files("rnade_lightning.configs").joinpath("motion.yaml").read_text())
+PARTS: dict[str, list[str]] = EXPERIMENT["data"]["init_args"]["parts"]
+"""Held-out takes of the shipped motion."""
 
 
 BVH_TEXT = """HIERARCHY

@@ -99,9 +99,10 @@ def start(folder: Path, point: str = "", *more: str) -> subprocess.CompletedProc
         "--model.n_recurrent=5", "--trainer.max_epochs=3", "--trainer.accelerator=cpu",
         "--trainer.callbacks+=LastCheckpoint", "--trainer.callbacks.every_n_steps=2", *more,
     ]  # fmt: skip
+    inherited = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}  # it has its own
     return subprocess.run(
         [sys.executable, "-c", DRIVER, *command], cwd=folder, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": places, **({"KILL_AT": point} if point else {})},
+        env=inherited | {"PYTHONPATH": places, **({"KILL_AT": point} if point else {})},
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["kernels"],
     ["distribution.py", "rnade.py"],
     ["rnn_rnade.py"],
-    ["ensemble.py", "densities.py"],
+    ["ensemble.py", "densities.py", "long_samples.py"],
     ["__init__.py", "configs"],
     ["stored_module.py"],
     ["lightning_module.py"],

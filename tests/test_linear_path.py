@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rnade_lightning.linear_path import (
     STABLE,
+    fit_path,
     make_stable,
     path_parameters,
     path_weights,
@@ -77,6 +78,55 @@ def test_an_unstable_path_is_made_stable_and_no_other_is_touched(past: str) -> N
     kept = {name: parameter.clone() for name, parameter in given.items()}
     assert make_stable(given, 0.9) == (after, after)
     assert all(torch.equal(kept[name], parameter) for name, parameter in given.items())
+
+
+@pytest.mark.parametrize("past", ["free", "reverting"])
+@pytest.mark.parametrize("n_past", [1, 3])
+def test_a_fitted_path_leaves_least_unexplained(past: str, n_past: int) -> None:
+    """Any other weights leave more, and the penalty is on the change from where it starts."""
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(2, 150, 4, generator=generator, dtype=torch.float64)
+    sequences = [0.1 * x.cumsum(0) + x for x in noise]
+    given = parameters(past, n_past, scale=0.0)
+    covariance = fit_path(given, n_past, 0.9, sequences, ridge=2.0)
+    left = residuals(given, n_past, sequences).detach()
+    torch.testing.assert_close(covariance, left.mT @ left / len(left))
+    weights = given["A" if past == "free" else "B"]
+    start = parameters(past, n_past, scale=0.0)["A" if past == "free" else "B"]
+
+    def loss() -> Tensor:
+        left = residuals(given, n_past, sequences)
+        return left.square().sum() + 2 * (weights - start).square().sum()
+
+    least = loss()
+    least.backward()
+    if len(weights):
+        assert weights.grad is not None
+        assert weights.grad.abs().max() < 1e-8 * least
+
+
+def residuals(given: dict[str, Tensor], n_past: int, sequences: list[Tensor]) -> Tensor:
+    A = path_weights(given, 0.9)
+    assert A is not None
+    found = []
+    for x in sequences:
+        past = [x[n_past - i : len(x) - i] @ A_i.T for i, A_i in enumerate(A, 1)]
+        found.append(x[n_past:] - torch.stack(past).sum(0))
+    return torch.cat(found)
+
+
+def test_a_path_that_is_not_learnt_keeps_its_weights() -> None:
+    given = parameters("free", learn_past=False, scale=0.0)
+    kept, frames = given["A"].clone(), torch.randn(50, 4, dtype=torch.float64)
+    covariance = fit_path(given, 3, 0.9, [frames], ridge=1.0)
+    assert torch.equal(given["A"], kept)
+    left = residuals(given, 3, [frames])
+    torch.testing.assert_close(covariance, left.mT @ left / len(left))
+
+
+def test_too_few_frames_for_a_path_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 frames are too few to start the linear path of 4"):
+        fit_path(parameters("free"), 3, 0.9, [torch.zeros(5, 4), torch.zeros(2, 4)], ridge=1.0)
 
 
 def test_a_model_without_a_path_is_stable() -> None:

@@ -13,7 +13,7 @@ Conventions:
 import inspect
 import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -212,6 +212,7 @@ class FrameDataModule(LightningDataModule, Corpus):
     # Known of some kinds of data only
 
     least_seconds = 0.0  # of a generated sequence that a person can judge
+    measures_samples = False  # whether `sample_figures` has any
     plays_one_step = True  # whether the mean of every frame given those before it can be played
 
     def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
@@ -255,6 +256,30 @@ class FrameDataModule(LightningDataModule, Corpus):
     def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
         """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood. A figure
         that is known of the test data too has the same name with ``_of_data``."""
+        return {}
+
+    def leaves(self, frames: torch.Tensor) -> str | None:
+        """Return how generated frames ``(T, D)`` leave the data, or None if they do not, as far as
+        can be told of this kind of data."""
+        return None if bool(torch.isfinite(frames).all()) else "they are no numbers"
+
+    def sample_figures(
+        self,
+        samples: Mapping[str, Sequence[torch.Tensor]],
+        one_step: Sequence[torch.Tensor] = (),
+        split: Split = "test",
+    ) -> dict[str, dict[str, float]]:
+        """Return figures of generated sequences, by set and by name, and of held-out ones.
+
+        Args:
+            samples: Sets of standardised sequences ``(T, D)`` by name.
+            one_step: Pairs of frames ``(2 N, D)``: a true one, and the next one as it was drawn.
+            split: Part of the data that is held out.
+
+        Returns:
+            A row of figures for each set, and the row "held-out data"; empty for kinds of data of
+            which none are known.
+        """
         return {}
 
     def process(

@@ -15,6 +15,7 @@ Conventions:
     ``batchdata``.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
 from rnade_lightning.datamodules.core.files import with_ending
-from rnade_lightning.datamodules.core.frames import Recording
+from rnade_lightning.datamodules.core.frames import Recording, Split
 from rnade_lightning.datamodules.core.standardise import Standardiser
 from rnade_lightning.datamodules.core.store import FrameStore, Kept
 from rnade_lightning.datamodules.motion.animation import (
@@ -52,14 +53,18 @@ from rnade_lightning.datamodules.motion.places import holds_motion
 from rnade_lightning.datamodules.motion.representation import (
     TO_Y_UP,
     decode,
+    encode,
     points_of,
     rounding_of,
 )
+from rnade_lightning.datamodules.motion.sample_figures import Body, Moving, SampleFigures
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 from rnade_lightning.datamodules.motion.sources import Sources
 from rnade_lightning.datamodules.motion.takes import TakeReader
 from rnade_lightning.datamodules.motion.turning import TurningDataModule, unturned
 
+_FILM_SECONDS = 60.0  # of a motion, at most, in a picture; a page plays all of it
+_AWAY = 1.25  # times as far as any training frame
 _LIMIT_FRAMES = 50_000  # training frames, at most, that limits of motion are found from
 
 
@@ -96,6 +101,7 @@ class MocapDataModule(TurningDataModule):
     extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
+    least_seconds = 10.0
     reader_version = 5  # grows with any change of frames or layout that a file gives
 
     def __init__(
@@ -123,6 +129,7 @@ class MocapDataModule(TurningDataModule):
         self.rename, self.markers = rename or {}, markers
         self.max_gap, self.min_piece = max_gap, min_piece
         self._limits: Limits | None = None
+        self._figures: dict[str, SampleFigures] = {}
         self._rate, self._sources = fps, Sources()
         if not min(fps or 1.0, amc_fps, npy_fps) > 0 or fps == 0 or skip_frames < 0:
             raise DataError("fps, amc_fps and npy_fps must be above 0, and skip_frames 0 or more")
@@ -291,6 +298,69 @@ class MocapDataModule(TurningDataModule):
             found[f"{key}_of_data"] = float(mean)
         return found
 
+    def leaves(self, frames: torch.Tensor) -> str | None:
+        """Return the feature whose mean over the frames is furthest out of what training frames
+        reach, if it is `_AWAY` times as far from their mean."""
+        if (why := super().leaves(frames)) or "reach" not in self.layout:
+            return why
+        reach = torch.tensor(self.layout["reach"], dtype=frames.dtype, device=frames.device)
+        ratio = frames.mean(0).abs() / reach
+        furthest = int(ratio.argmax())
+        if ratio[furthest] <= _AWAY:
+            return None
+        return f"{self.feature_names[furthest]} is {ratio[furthest]:.2g} times as far out as ever"
+
+    @property
+    def measures_samples(self) -> bool:  # type: ignore[override]
+        """Return whether `sample_figures` has any of these data."""
+        return self._body() is not None
+
+    def sample_figures(
+        self,
+        samples: Mapping[str, Sequence[torch.Tensor]],
+        one_step: Sequence[torch.Tensor] = (),
+        split: Split = "test",
+    ) -> dict[str, dict[str, float]]:
+        """Return the figures of `sample_figures` of each set of samples, and of held-out data.
+        Empty for data without a skeleton, and for channels of the file or a root with a place."""
+        body = self._body()
+        if body is None:
+            return {}
+        if split not in self._figures:
+            known, n = [], 0
+            for sequence in self.sequences("train"):
+                known.append(self._moving(body, sequence.frames))
+                n += len(sequence.frames)
+                if n >= _LIMIT_FRAMES:
+                    break
+            held_out = [self._moving(body, sequence.frames) for sequence in self.sequences(split)]
+            self._figures[split] = SampleFigures(body, known, held_out)
+        figures = self._figures[split]
+        pairs = [self._moving(body, frames) for frames in one_step]
+        found = {
+            name: figures.of([self._moving(body, frames) for frames in some], pairs)
+            for name, some in samples.items()
+        }
+        return found | {"held-out data": figures.of_held_out()}
+
+    def _body(self) -> Body | None:
+        """Return what moves, if its places can be told from frames."""
+        layout = self.layout
+        state = layout.get("skeleton") or layout.get("places")
+        if state is None or self.root_motion != "velocity" or self.representation == "raw":
+            return None
+        skeleton = Skeleton.from_state(state)
+        return Body(skeleton, self.frame_rate, feet_of(skeleton)) if skeleton.size else None
+
+    def _moving(self, body: Body, frames: torch.Tensor) -> Moving:
+        """Return the places and angles of standardised frames."""
+        raw = self.destandardise(frames)
+        if self.representation == "positions" or "places" in self.layout:
+            return Moving(body, raw)
+        motion = self._decoded(np.concatenate([raw[:1], raw]))  # encode leaves out the first frame
+        places = encode(motion, self.layout.get("up", "y"), "positions", "velocity")
+        return Moving(body, places, angles_of(motion)[1:])
+
     def _fitted(self) -> tuple[Standardiser, Recording]:
         standardiser, reference = super()._fitted()
         if self.noise > 0:
@@ -311,6 +381,11 @@ class MocapDataModule(TurningDataModule):
         super().setup(stage)
         if fresh and self._reference is not None and self._sources.ground is not None:
             layout = self._reference.layout | {"ground": self._sources.ground}
+            self._reference = self._reference._replace(layout=layout)
+        if fresh and self._reference is not None:
+            most = [s.frames.abs().amax(0) for s in self.sequences("train") if len(s.frames)]
+            reach = torch.stack(most).amax(0).clamp(min=1).tolist()
+            layout = self._reference.layout | {"reach": reach}
             self._reference = self._reference._replace(layout=layout)
         for caveat in () if done else self._sources.caveats():
             remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
@@ -381,6 +456,7 @@ class MocapDataModule(TurningDataModule):
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
         gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))
         ground = self.layout.get("ground")
-        _, *film = write_gif(gif, points, lines, self.frame_rate, ground)
+        first = points[: round(_FILM_SECONDS * self.frame_rate)]
+        _, *film = write_gif(gif, first, lines, self.frame_rate, ground)
         write_html(html, points, lines, self.frame_rate, ground)
         return [gif, html, *film]

@@ -31,7 +31,7 @@ Conventions:
     ``jerk`` are over those of held-out data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,20 +49,7 @@ N_CHANGES = 3
 _KNOWN_FRAMES = 10_000  # training frames, at most, that poses are compared with
 _GROUND = 0.002  # of the body's length, about 1 cm: how far a lowest point may be out of range
 _BAD = 1.5  # times the held-out quantile
-_WINDOWS = 400  # of the classifier, at most, of a kind
-
-
-@dataclass(frozen=True)
-class Moving:
-    """One motion.
-
-    Attributes:
-        frames: Changes of the root and its pose, ``(T, D)``.
-        angles: Angles of the joints, ``(T, A)``, or None where they are not known.
-    """
-
-    frames: Array
-    angles: Array | None = None
+_WINDOWS = 200  # of the classifier, at most, of a kind
 
 
 @dataclass(frozen=True)
@@ -79,19 +66,47 @@ class Body:
     fps: float
     feet: list[int]
 
-    def points(self, frames: Array) -> Array:
+
+@dataclass(frozen=True)
+class Moving:
+    """One motion of two frames or more.
+
+    Attributes:
+        body: What moves.
+        frames: Changes of the root and its pose, ``(T, D)``, in the units of the file.
+        angles: Angles of the joints, ``(T, A)``, or None where they are not known.
+    """
+
+    body: Body
+    frames: Array
+    angles: Array | None = None
+
+    @cached_property
+    def points(self) -> Array:
         """Return places in the world, ``(T, P, 3)``, in lengths of the body."""
-        places = points_of(frames, self.skeleton, self.fps, "y", "positions", "velocity")
-        return np.asarray(places / self.skeleton.size)
+        body = self.body
+        places = points_of(self.frames, body.skeleton, body.fps, "y", "positions", "velocity")
+        return np.asarray(places / body.skeleton.size)
 
-    def poses(self, frames: Array) -> Array:
+    @cached_property
+    def poses(self) -> Array:
         """Return poses in lengths of the body, ``(T, D - 3)``."""
-        return np.asarray(frames[:, N_CHANGES:] / self.skeleton.size)
+        return np.asarray(self.frames[:, N_CHANGES:] / self.body.skeleton.size)
 
-    def velocities(self, frames: Array) -> Array:
+    @cached_property
+    def velocities(self) -> Array:
         """Return changes of frames by second, ``(T - 1, D)``: lengths of the body, and radians."""
-        changes = frames[1:, :N_CHANGES] / np.array([1.0, self.skeleton.size, self.skeleton.size])
-        return np.concatenate([changes, np.diff(self.poses(frames), axis=0)], axis=1) * self.fps
+        size = self.body.skeleton.size
+        changes = self.frames[1:, :N_CHANGES] / np.array([1.0, size, size])
+        return np.concatenate([changes, np.diff(self.poses, axis=0)], axis=1) * self.body.fps
+
+    @cached_property
+    def steepness(self) -> tuple[Array, Array, Array]:
+        """Return the mean length of the first three derivatives of all places by frame, each of
+        ``(T - n, P)`` for the n-th."""
+        found = (np.diff(self.points, n, axis=0) * self.body.fps**n for n in (1, 2, 3))
+        first, second, third = (np.linalg.norm(x, axis=-1) for x in found)
+        return first, second, third
 
 
 class SampleFigures:
@@ -114,115 +129,119 @@ class SampleFigures:
             raise ValueError("figures of samples need training and held-out motions")
 
     def of(
-        self, motions: Sequence[Moving], one_step: Sequence[Array] = (), seed: int = 0
+        self, motions: Sequence[Moving], one_step: Sequence[Moving] = (), seed: int = 0
     ) -> dict[str, float]:
         """Return the figures of motions.
 
         Args:
-            motions: Each of two frames at least.
+            motions: The motions.
             one_step: Pairs of frames, one after the other, ``(2 N, D)``: a true frame and the next
                 one that was drawn.
             seed: Of the classifier.
         """
-        body, own = self.body, self._of_held_out
-        seconds = [self._distances(m.frames) for m in motions]
+        seconds = [self._distances(m) for m in motions]
         bad = [s > self.furthest for s in seconds]
         until = [int(b.argmax()) if b.any() else len(b) for b in bad]
-        speeds = np.concatenate([self._speeds(m.frames) for m in motions])
-        known_speeds = np.concatenate([self._speeds(m.frames) for m in self.held_out])
+        speeds, own = self._speeds(motions), self._of_held_out
         found = {
             "seconds_with_data": float(np.mean(until)),
             "bad_seconds": float(np.concatenate(bad).mean()),
-            "frechet_poses": frechet(self._all(body.poses, motions), self._poses),
-            "frechet_velocities": frechet(self._all(body.velocities, motions), self._velocities),
-            "speed_distance": wasserstein_distance(speeds, known_speeds) / known_speeds.mean(),
+            "frechet_poses": frechet(_all(m.poses for m in motions), self._poses),
+            "frechet_velocities": frechet(_all(m.velocities for m in motions), self._velocities),
+            "speed_distance": float(wasserstein_distance(speeds, self._own_speeds))
+            / self._own_speeds.mean(),
             "spread": self._spread(motions) / own["spread"],
             "nearest": float(np.concatenate(seconds).mean()) / own["nearest"],
-            "speed": float(speeds.mean() / known_speeds.mean()),
-            "jerk": self._jerk(motions) / own["jerk"],
+            "speed": float(speeds.mean() / self._own_speeds.mean()),
+            "jerk": _jerk(motions) / own["jerk"],
         }
         found |= self._contacts(motions)
-        if len(one_step) and body.feet:
+        if len(one_step) and self.body.feet:
             found["one_step_skate"] = self._one_step_skate(one_step)
-        others = self.known if motions is self.held_out else [*self.known, *self.held_out]
-        found["auc"] = self._auc(motions, others, seed)
+        found["auc"] = auc(motions, [*self.known, *self.held_out], seed)
         return found
 
-    def of_held_out(self, one_step: Sequence[Array] = ()) -> dict[str, float]:
-        """Return the figures of the held-out motions, which nothing generated can beat by much."""
-        return self.of(self.held_out, one_step) | {"seconds_with_data": float("nan")}
+    def of_held_out(self) -> dict[str, float]:
+        """Return the figures of the held-out motions, which nothing generated can beat by much.
+        Its ``auc`` is of the halves of all data, over three ways to halve them."""
+        every, found = [*self.known, *self.held_out], []
+        for seed in range(3):
+            order = np.random.default_rng(seed).permutation(len(every))
+            halves = order[: len(every) // 2], order[len(every) // 2 :]
+            one, other = ([every[i] for i in half] for half in halves)
+            found.append(auc(one, other, seed))
+        mean = float(np.mean(found))
+        return self.of(self.held_out) | {"seconds_with_data": float("nan"), "auc": mean}
 
-    # ------------------------------------------------------------------ what training data tell
+    # ------------------------------------------------------------------ what the data tell
 
-    def _all(self, what: object, motions: Sequence[Moving]) -> Array:
-        return np.concatenate([what(m.frames) for m in motions])  # type: ignore[operator]
+    @cached_property
+    def _poses(self) -> Array:
+        return _all(m.poses for m in self.known)
+
+    @cached_property
+    def _velocities(self) -> Array:
+        return _all(m.velocities for m in self.known)
 
     @cached_property
     def _scale(self) -> float:
         """Return the root of the summed variance of training poses."""
-        return float(np.sqrt(self._all(self.body.poses, self.known).var(axis=0).sum()))
-
-    @cached_property
-    def _poses(self) -> Array:
-        return self._all(self.body.poses, self.known)
-
-    @cached_property
-    def _velocities(self) -> Array:
-        return self._all(self.body.velocities, self.known)
+        return float(np.sqrt(self._poses.var(axis=0).sum()))
 
     @cached_property
     def _near(self) -> torch.Tensor:
         step = -(-len(self._poses) // _KNOWN_FRAMES)
-        return torch.as_tensor(self._poses[::step] / self._scale, dtype=torch.float32)
+        return self._from_middle(self._poses[::step])
+
+    def _from_middle(self, poses: Array) -> torch.Tensor:
+        """Return poses less their mean, which would cost digits, in units of their spread."""
+        return torch.from_numpy((poses - self._poses.mean(axis=0)) / self._scale)
 
     @cached_property
     def _limits(self) -> Limits:
         """Return heights of the feet and ranges of the angles."""
-        points = [self.body.points(m.frames) for m in self.known]
         angles = [m.angles for m in self.known if m.angles is not None]
-        return find_limits(points, angles, self.body.feet)
+        return find_limits([m.points for m in self.known], angles, self.body.feet)
 
     @cached_property
     def _lowest(self) -> tuple[float, float]:
-        low = [self.body.points(m.frames)[..., 1].min(axis=1) for m in self.known]
-        return float(np.concatenate(low).min()), float(np.concatenate(low).max())
+        low = _all(m.points[..., 1].min(axis=1) for m in self.known)
+        return float(low.min()), float(low.max())
 
     @cached_property
     def furthest(self) -> float:
         """Return the distance beyond which a second has left the data."""
-        own = np.concatenate([self._distances(m.frames) for m in self.held_out])
+        own = np.concatenate([self._distances(m) for m in self.held_out])
         return _BAD * float(np.quantile(own, 0.95))
 
     @cached_property
+    def _own_speeds(self) -> Array:
+        return self._speeds(self.held_out)
+
+    @cached_property
     def _of_held_out(self) -> dict[str, float]:
-        distances = [self._distances(m.frames) for m in self.held_out]
         return {
             "spread": self._spread(self.held_out),
-            "nearest": float(np.concatenate(distances).mean()),
-            "jerk": self._jerk(self.held_out),
+            "nearest": float(np.concatenate([self._distances(m) for m in self.held_out]).mean()),
+            "jerk": _jerk(self.held_out),
         }
 
     # ------------------------------------------------------------------ figures
 
-    def _distances(self, frames: Array) -> Array:
+    def _distances(self, motion: Moving) -> Array:
         """Return the distance of each second from the nearest training poses, ``(S,)``."""
-        poses = torch.as_tensor(self.body.poses(frames) / self._scale, dtype=torch.float32)
-        found = [torch.cdist(some, self._near).amin(1) for some in poses.split(1024)]
-        return self._by_second(torch.cat(found).double().numpy())
+        some = self._from_middle(motion.poses).split(1024)
+        found = torch.cat([torch.cdist(poses, self._near).amin(1) for poses in some])
+        return self._by_second(found.numpy())
 
     def _by_second(self, values: Array) -> Array:
-        """Return means over seconds, the last one of a part of a second if it is the only one."""
+        """Return means over whole seconds; over all frames, if they are fewer."""
         n = max(round(self.body.fps), 1)
         whole = values[: len(values) // n * n] if len(values) >= n else values
         return np.asarray(whole.reshape(-1, min(n, len(values))).mean(axis=1))
 
-    def _speeds(self, frames: Array) -> Array:
-        steps = np.diff(self.body.points(frames), axis=0) * self.body.fps
-        return self._by_second(np.linalg.norm(steps, axis=-1).mean(axis=1))
-
-    def _jerk(self, motions: Sequence[Moving]) -> float:
-        third = [np.diff(self.body.points(m.frames), 3, axis=0) for m in motions]
-        return float(np.concatenate([np.linalg.norm(d, axis=-1).mean(axis=1) for d in third]).mean())
+    def _speeds(self, motions: Sequence[Moving]) -> Array:
+        return np.concatenate([self._by_second(m.steepness[0].mean(axis=1)) for m in motions])
 
     def _spread(self, motions: Sequence[Moving]) -> float:
         """Return the root mean square distance of poses from their mean over 5 s; over shorter
@@ -230,7 +249,7 @@ class SampleFigures:
         longest = int(np.median([len(m.frames) for m in self.held_out]))
         n = max(min(round(5 * self.body.fps), longest), 2)
         found = [
-            self.body.poses(m.frames)[start : start + n].var(axis=0).sum()
+            m.poses[start : start + n].var(axis=0).sum()
             for m in motions
             for start in range(0, max(len(m.frames) - n, 0) + 1, n)
         ]
@@ -240,68 +259,66 @@ class SampleFigures:
         found: dict[str, list[float]] = {}
         low, high = self._lowest
         for motion in motions:
-            points = self.body.points(motion.frames)
-            feet = self.body.feet
-            own = motion_figures(points, motion.angles, self.body.fps, feet, self._limits)
-            lowest = points[..., 1].min(axis=1)
+            how = self.body.fps, self.body.feet, self._limits
+            own = motion_figures(motion.points, motion.angles, *how)
+            lowest = motion.points[..., 1].min(axis=1)
             own["ground"] = float(((lowest < low - _GROUND) | (lowest > high + _GROUND)).mean())
             for key, value in own.items():
                 found.setdefault(key, []).append(value)
         n_frames = [len(m.frames) for m in motions]
         return {key: _mean(values, n_frames) for key, values in found.items()}
 
-    def _one_step_skate(self, one_step: Sequence[Array]) -> float:
+    def _one_step_skate(self, one_step: Sequence[Moving]) -> float:
         """Return the speed of standing feet from a true frame to the next one that was drawn. Where
         and which way the first one is makes no difference to it."""
         found = []
-        for frames in one_step:
-            feet = self.body.points(frames)[:, self.body.feet]
+        for motion in one_step:
+            feet = motion.points[:, self.body.feet]
             low = feet[..., 1] < self._limits.heights
             steps = np.linalg.norm(feet[1::2, :, ::2] - feet[::2, :, ::2], axis=-1)
             found.append(steps[low[1::2] & low[::2]] * self.body.fps)
         return float(np.concatenate(found).mean())
 
-    def _auc(self, motions: Sequence[Moving], others: Sequence[Moving], seed: int) -> float:
-        """Return the area under the ROC curve of a forest that tells windows of motions from those
-        of others; no motion is in both parts of a fold."""
-        from sklearn.ensemble import RandomForestClassifier
-        from sklearn.metrics import roc_auc_score
-        from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-        own, of_own = self._windows(motions)
-        them, of_them = self._windows(others)
-        if min(len(set(of_own)), len(set(of_them))) < 2:
-            return float("nan")
-        n_folds = min(5, len(set(of_own)), len(set(of_them)))
-        x, y = np.concatenate([own, them]), np.repeat([1, 0], [len(own), len(them)])
-        groups = np.concatenate([of_own, of_them + 1 + of_own.max()])
-        forest = RandomForestClassifier(300, class_weight="balanced", random_state=seed)
-        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        p = cross_val_predict(forest, x, y, groups=groups, cv=folds, method="predict_proba")
-        return float(roc_auc_score(y, p[:, 1]))
+def auc(motions: Sequence[Moving], others: Sequence[Moving], seed: int = 0) -> float:
+    """Return the area under the ROC curve of a random forest that tells 2 s of motions from 2 s of
+    others. It is asked of motions that it was not fitted to; not a number if there are too few."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-    def _windows(self, motions: Sequence[Moving]) -> tuple[Array, Array]:
-        """Return what the classifier sees of windows of 2 s, and the motion that each is of."""
-        n = max(round(2 * self.body.fps), 4)
-        where = [
-            (i, start)
-            for i, m in enumerate(motions)
-            for start in range(0, len(m.frames) - n + 1, max(n // 2, 1))
-        ]
-        step = -(-len(where) // _WINDOWS) or 1
-        rows = [self._summary(motions[i].frames[start : start + n]) for i, start in where[::step]]
-        return np.array(rows), np.array([i for i, _ in where[::step]], int)
+    own, of_own = _windows(motions)
+    them, of_them = _windows(others)
+    n_folds = min(5, len(set(of_own)), len(set(of_them)))
+    if n_folds < 2:
+        return float("nan")
+    x, y = np.array(own + them), np.repeat([1, 0], [len(own), len(them)])
+    groups = np.array(of_own + [i + len(motions) for i in of_them])
+    forest = RandomForestClassifier(100, class_weight="balanced", random_state=seed)
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    p = cross_val_predict(forest, x, y, groups=groups, cv=folds, method="predict_proba")
+    return float(roc_auc_score(y, p[:, 1]))
 
-    def _summary(self, frames: Array) -> Array:
-        """Return means and deviations of poses and velocities, and how fast points change speed."""
-        pose, velocity = self.body.poses(frames), self.body.velocities(frames)
-        points = self.body.points(frames)
-        acceleration = np.linalg.norm(np.diff(points, 2, axis=0), axis=-1)
-        jerk = np.linalg.norm(np.diff(points, 3, axis=0), axis=-1)
-        return np.concatenate([
-            pose.mean(0), pose.std(0), velocity.mean(0), velocity.std(0), np.abs(velocity).mean(0),
-            acceleration.mean(0), jerk.mean(0), np.median(jerk, axis=0),
-        ])  # fmt: skip
+
+def _windows(motions: Sequence[Moving]) -> tuple[list[Array], list[int]]:
+    """Return what the classifier sees of windows of 2 s, and the motion that each is of: means and
+    deviations of poses and velocities, and how fast places change their speed."""
+    n = max(round(2 * motions[0].body.fps), 4)
+    where = [
+        (i, start)
+        for i, m in enumerate(motions)
+        for start in range(0, len(m.frames) - n + 1, max(n // 2, 1))
+    ]
+    step = -(-len(where) // _WINDOWS) or 1
+    rows = []
+    for i, start in where[::step]:
+        pose, velocity = (x[start : start + n] for x in (motions[i].poses, motions[i].velocities))
+        second, third = (x[start : start + n - 3] for x in motions[i].steepness[1:])
+        rows.append(np.concatenate([
+            pose.mean(0), pose.std(0), velocity.mean(0), velocity.std(0),
+            second.mean(0), third.mean(0), np.median(third, axis=0),
+        ]))  # fmt: skip
+    return rows, [i for i, _ in where[::step]]
 
 
 def frechet(a: Array, b: Array) -> float:
@@ -325,6 +342,19 @@ def _root(S: Array) -> Array:
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
 
+def _all(parts: Iterable[Array]) -> Array:
+    return np.concatenate(list(parts))
+
+
+def _jerk(motions: Sequence[Moving]) -> float:
+    """Return the mean length of the third derivative of places; of motions of four frames."""
+    third = [m.steepness[2].mean(axis=1) for m in motions]
+    return float(np.concatenate(third).mean())
+
+
 def _mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    """Return the mean of the values that are numbers."""
     known = np.isfinite(values)
-    return float(np.average(np.array(values)[known], weights=np.array(weights)[known])) if known.any() else float("nan")
+    if not known.any():
+        return float("nan")
+    return float(np.average(np.array(values)[known], weights=np.array(weights)[known]))

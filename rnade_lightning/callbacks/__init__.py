@@ -13,8 +13,10 @@ from rnade_lightning.callbacks.last_checkpoint import BestCheckpoint as BestChec
 from rnade_lightning.callbacks.last_checkpoint import LastCheckpoint as LastCheckpoint
 from rnade_lightning.callbacks.last_checkpoint import TimeLimit as TimeLimit
 from rnade_lightning.callbacks.likelihood import Likelihood as Likelihood
+from rnade_lightning.callbacks.linear_start import LinearStart as LinearStart
 from rnade_lightning.callbacks.predictions import PredictionWriter as PredictionWriter
 from rnade_lightning.callbacks.random_state import RandomState as RandomState
 from rnade_lightning.callbacks.run_card import RunCard as RunCard
+from rnade_lightning.callbacks.sample_figures import SampleFigures as SampleFigures
 from rnade_lightning.callbacks.samples import Samples as Samples
 from rnade_lightning.callbacks.stable_path import StablePath as StablePath

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bodies import SAMPLES
+from bodies import PARTS, SAMPLES
 from counted_reads import LENGTHS, counted_table, old
 from motion_formats import TAKES
 from tables import table
@@ -39,19 +39,19 @@ def tables_at(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def short_take() -> Motion:
     assert TAKES is not None
-    whole = read_bvh(TAKES / "01_03_b.bvh.gz")
+    whole = read_bvh(TAKES / "16_32.bvh.gz")
     return replace(whole, positions=whole.positions[:120], rotations=whole.rotations[:120])
 
 
 @pytest.fixture(scope="module")
 def shipped() -> MocapDataModule:
-    return MocapDataModule()
+    return MocapDataModule(parts=PARTS)
 
 
 @pytest.fixture(scope="module")
 def take() -> Motion:
     assert SAMPLES is not None
-    return read_bvh(SAMPLES / "01_03_b.bvh.gz")
+    return read_bvh(SAMPLES / "16_32.bvh.gz")
 
 
 @pytest.fixture

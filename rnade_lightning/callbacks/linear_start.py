@@ -1,0 +1,54 @@
+"""Start the linear paths of a model at their least-squares fit to the training frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from rnade_lightning.linear_path import fit_path
+from rnade_lightning.rnade import RNADE
+from rnade_lightning.rnn_rnade import RecurrentModel
+
+
+class LinearStart(pl.Callback):
+    """Starts a new run at a vector autoregression. The linear path from past frames starts at its
+    ridge regression on the training frames. RNADE's path inside the frame, and its scales, start at
+    the Gaussian of the residuals. Training then begins where a linear predictor ends.
+
+    Without it, the path starts at copying the last frame, and features are independent.
+
+    Args:
+        ridge: penalty that draws the path to copying (``past: free``) or to no differences
+            (``past: reverting``), beside sums over frames.
+        max_frames: training frames, at most, that are looked at.
+    """
+
+    def __init__(self, ridge: float = 1.0, max_frames: int = 100_000) -> None:
+        if not ridge > 0 or max_frames < 1:
+            raise ValueError("ridge must be above 0, and max_frames 1 or more")
+        self.ridge, self.max_frames = ridge, max_frames
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.ckpt_path or trainer.global_step or data is None:
+            return
+        for model in pl_module.modules():
+            if isinstance(model, RecurrentModel) and model.n_past:
+                frames = self._some(s.frames for s in data.sequences("train"))
+                of = model._parameters, model.n_past, model.kappa
+                covariance = fit_path(*of, frames, self.ridge)
+                if model.feature_order:
+                    covariance = covariance[model.feature_order][:, model.feature_order]
+                if isinstance(model.density, RNADE) and not model.density.shift_means:
+                    model.density.start_at(covariance)
+
+    def _some(self, sequences: Iterable[Tensor]) -> Iterable[Tensor]:
+        n = 0
+        for frames in sequences:
+            yield frames
+            n += len(frames)
+            if n >= self.max_frames:
+                return

@@ -1,0 +1,105 @@
+"""Draw long sequences, second by second, and see whether they stay with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from tqdm import tqdm
+
+from rnade_lightning.density import SequenceDensity
+
+TRIES = 50
+"""Draws of one second, at most, that the guard looks at."""
+
+
+def draw(
+    model: SequenceDensity,
+    u: Tensor,
+    n_frames: int,
+    n_samples: int,
+    frames_per_second: float,
+    leaves: Callable[[Tensor], str | None],
+    guard: bool = False,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> list[Tensor]:
+    """Draw sequences a second at a time. One that leaves the data ends there, with a line that says
+    so; with the guard, such a second is drawn again from the state before it. The draws are then of
+    the model's density given that no second leaves the data.
+
+    Args:
+        model: the model.
+        u: state ``(1, S)`` before the first frame.
+        n_frames: frames of each sequence.
+        n_samples: sequences.
+        frames_per_second: the frame rate.
+        leaves: says how frames ``(T, D)`` of a second leave the data, or None.
+        guard: draw again what does.
+        generator: source of randomness, on the model's device.
+        temperature: of every draw.
+
+    Returns:
+        Each sequence, ``(T, D)`` with at most ``n_frames`` frames.
+
+    Raises:
+        ValueError: a sequence leaves the data in its first second.
+    """
+    n = max(round(frames_per_second), 1)
+    drawn: list[list[Tensor]] = [[] for _ in range(n_samples)]
+    running, u = list(range(n_samples)), u.expand(n_samples, -1)
+    bar = tqdm(total=n_frames, desc="draw", unit="frame", disable=None)
+    for start in range(0, n_frames, n):
+        length = min(n, n_frames - start)
+        frames, after = _second(model, u, length, generator, temperature)
+        why = [leaves(x) for x in frames]
+        for _ in range(TRIES if guard else 0):
+            if not (bad := [i for i, said in enumerate(why) if said]):
+                break
+            again, after_again = _second(model, u[bad], length, generator, temperature)
+            frames[bad], after[bad] = again, after_again
+            for i, x in zip(bad, again, strict=True):
+                why[i] = leaves(x)
+        for i, said in zip(running, why, strict=True):
+            if said:
+                _end(i, start / frames_per_second, said, guard)
+        kept = [i for i, said in enumerate(why) if not said]
+        running = [running[i] for i in kept]
+        for i, x in zip(running, frames[kept], strict=True):
+            drawn[i].append(x)
+        bar.update(length)
+        if not running:
+            break
+        u = after[kept]
+    bar.close()
+    return [torch.cat(parts) for parts in drawn]
+
+
+def _second(
+    model: SequenceDensity,
+    u: Tensor,
+    n_frames: int,
+    generator: torch.Generator | None,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Draw frames ``(N, T, D)`` from states ``(N, S)``; return them and the states after them."""
+    frames = []
+    with torch.no_grad():
+        for _ in range(n_frames):
+            x, u = model.next_frames(u, generator, temperature)
+            frames.append(x)
+    return torch.stack(frames, 1), u
+
+
+def _end(i: int, seconds: float, why: str, guard: bool) -> None:
+    """Say that a sequence ends, and what may help."""
+    if guard:
+        remedy = f"{TRIES} draws of that second did: train longer, or lower --temperature"
+    else:
+        remedy = "--guard draws such a second again; or train longer, or lower --temperature"
+    said = f"sample {i} left the data after {seconds:.3g} s ({why})"
+    if not seconds:
+        raise ValueError(f"{said}: {remedy}")
+    rank_zero_warn(f"{said} and ends there: {remedy}")

@@ -1,0 +1,58 @@
+"""A sequence that leaves the data ends there, or its second is drawn again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from reference import supplement
+from torch import Tensor
+
+from rnade_lightning.density import SequenceDensity
+from rnade_lightning.long_samples import TRIES, draw
+
+
+@pytest.fixture(scope="module")
+def model() -> SequenceDensity:
+    return supplement(3, 4, 5, 2).double()
+
+
+def drawn(model: SequenceDensity, n_frames: int, leaves: object, guard: bool = False) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    how = (leaves, guard, generator)
+    return draw(model, model.initial_state(1), n_frames, 4, 10.0, *how)  # type: ignore[arg-type]
+
+
+def test_nothing_leaves_and_the_draws_are_those_of_the_model(model: SequenceDensity) -> None:
+    found = drawn(model, 25, lambda x: None)
+    expected = model.sample(25, 4, generator=torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(torch.stack(found), expected)
+
+
+def test_a_sequence_ends_where_it_leaves(model: SequenceDensity) -> None:
+    whole = drawn(model, 40, lambda x: None)
+    away = whole[1][20:30]
+
+    def leaves(x: Tensor) -> str | None:
+        return "far" if torch.equal(x, away) else None
+
+    with pytest.warns(UserWarning, match=r"sample 1 left the data after 2 s \(far\) and ends there"):
+        found = drawn(model, 40, leaves)
+    assert [len(x) for x in found] == [40, 20, 40, 40]
+    torch.testing.assert_close(found[1], whole[1][:20])
+
+
+def test_with_the_guard_no_second_leaves(model: SequenceDensity) -> None:
+    def leaves(x: Tensor) -> str | None:
+        return "high" if x[:, 0].mean() > 0.3 else None
+
+    found = drawn(model, 60, leaves, guard=True)
+    assert [len(x) for x in found] == [60] * 4
+    assert not any(leaves(x) for frames in found for x in frames.split(10))
+    assert any(leaves(x) for frames in drawn(model, 60, lambda x: None) for x in frames.split(10))
+
+
+def test_what_leaves_at_once_is_refused(model: SequenceDensity) -> None:
+    with pytest.raises(ValueError, match=r"sample 0 left the data after 0 s \(far\): --guard"):
+        drawn(model, 20, lambda x: "far")
+    with pytest.raises(ValueError, match=f"{TRIES} draws of that second did"):
+        drawn(model, 20, lambda x: "far", guard=True)
