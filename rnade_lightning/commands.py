@@ -28,7 +28,6 @@ from rnade_lightning.density import SequenceDensity
 from rnade_lightning.long_samples import draw
 from rnade_lightning.rnn_rnade import RNNRNADE
 
-
 SHIPPED = Path(__file__).parent / "models" / "walk"
 """The folder of the model that comes with this package, trained on the motion that does."""
 

@@ -16,7 +16,9 @@ def model() -> SequenceDensity:
     return supplement(3, 4, 5, 2).double()
 
 
-def drawn(model: SequenceDensity, n_frames: int, leaves: object, guard: bool = False) -> list[Tensor]:
+def drawn(
+    model: SequenceDensity, n_frames: int, leaves: object, guard: bool = False
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     how = (leaves, guard, generator)
     return draw(model, model.initial_state(1), n_frames, 4, 10.0, *how)  # type: ignore[arg-type]
@@ -35,7 +37,9 @@ def test_a_sequence_ends_where_it_leaves(model: SequenceDensity) -> None:
     def leaves(x: Tensor) -> str | None:
         return "far" if torch.equal(x, away) else None
 
-    with pytest.warns(UserWarning, match=r"sample 1 left the data after 2 s \(far\) and ends there"):
+    with pytest.warns(
+        UserWarning, match=r"sample 1 left the data after 2 s \(far\) and ends there"
+    ):
         found = drawn(model, 40, leaves)
     assert [len(x) for x in found] == [40, 20, 40, 40]
     torch.testing.assert_close(found[1], whole[1][:20])

@@ -13,7 +13,6 @@ Conventions:
 import inspect
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,19 +25,18 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info
 
 from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.asked import Asked
 from rnade_lightning.datamodules.core.batches import FrameLoader, check_windows, make_loader
 from rnade_lightning.datamodules.core.corpus import Corpus, Parts
 from rnade_lightning.datamodules.core.fingerprint import check_same, fingerprints
 from rnade_lightning.datamodules.core.recording import Recording
-from rnade_lightning.datamodules.core.sequences import FrameSequence, Sequences
+from rnade_lightning.datamodules.core.sequences import FrameSequence, Sequences, Split
 from rnade_lightning.datamodules.core.standardise import RANK_TOLERANCE, Standardiser
 
 __all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 
-Split = Literal["train", "val", "test"]
 
-
-class FrameDataModule(LightningDataModule, Corpus):
+class FrameDataModule(LightningDataModule, Corpus, Asked):
     """Sequences of frames from files, in splits, windows and batches, and back to files.
 
     Args:
@@ -209,92 +207,14 @@ class FrameDataModule(LightningDataModule, Corpus):
         self.setup()
         return Sequences(self._raw[split], self._fitted()[0])
 
-    # Known of some kinds of data only
-
-    least_seconds = 0.0  # of a generated sequence that a person can judge
-    measures_samples = False  # whether `sample_figures` has any
-    plays_one_step = True  # whether the mean of every frame given those before it can be played
-
-    def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
-        return torch.zeros(len(frames))
-
-    def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
-        """Refuse log p ``(T,)`` of a sequence that no model of such data can have."""
-
     def rounding(self, reference: Recording) -> float | list[float]:
         """Return how far rounding in files moves features, all or each; 0 where digits tell."""
-        return 0.0
-
-    @property
-    def noise_scale(self) -> float:
-        """Return the standard deviation, in standardised units, that noise in place of the data's
-        steps gives to every feature given all else; 0 where there is no such noise."""
         return 0.0
 
     @property
     def units(self) -> str:
         """Return the units of the frames that a model sees, in words."""
         return "standardised units" if self.rescale else "the data's units"
-
-    def bits_per_sample(self, log_prob: float) -> float | None:
-        """Return the bits that a sample of integer data takes under a model.
-
-        Args:
-            log_prob: mean log density of a frame as a model sees it, in nats.
-
-        Returns:
-            Bits, or None for data that are no integers.
-        """
-        return None
-
-    @property
-    def caveats(self) -> list[str]:
-        """Return what whoever reads results has to know of the data, for the card and the table."""
-        return []
-
-    def metrics(self, frames: torch.Tensor | npt.ArrayLike) -> dict[str, float]:
-        """Return figures of standardised frames ``(T, D)`` by name, beside the likelihood. A figure
-        that is known of the test data too has the same name with ``_of_data``."""
-        return {}
-
-    def leaves(self, frames: torch.Tensor) -> str | None:
-        """Return how generated frames ``(T, D)`` leave the data, or None if they do not, as far as
-        can be told of this kind of data."""
-        return None if bool(torch.isfinite(frames).all()) else "they are no numbers"
-
-    def sample_figures(
-        self,
-        samples: Mapping[str, Sequence[torch.Tensor]],
-        one_step: Sequence[torch.Tensor] = (),
-        split: Split = "test",
-    ) -> dict[str, dict[str, float]]:
-        """Return figures of generated sequences, by set and by name, and of held-out ones.
-
-        Args:
-            samples: Sets of standardised sequences ``(T, D)`` by name.
-            one_step: Pairs of frames ``(2 N, D)``: a true one, and the next one as it was drawn.
-            split: Part of the data that is held out.
-
-        Returns:
-            A row of figures for each set, and the row "held-out data"; empty for kinds of data of
-            which none are known.
-        """
-        return {}
-
-    def process(
-        self, frames: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Return log p ``(T,)``, mean and variance ``(T, D)`` of standardised frames under the
-        process that made them; None where that process is not known."""
-        return None
-
-    def references(
-        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
-    ) -> dict[str, list[torch.Tensor]]:
-        """Return further rivals of a model of this kind of data: by name, log p ``(T,)`` of every
-        test sequence under a predictor fitted to the known ones."""
-        return {}
 
     # Files that are not of the corpus
 

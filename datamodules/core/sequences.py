@@ -7,13 +7,15 @@ Conventions:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from rnade_lightning.datamodules.core.standardise import Standardiser
+
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ _WINDOWS = 200  # of the classifier, at most, of a kind
 
 @dataclass(frozen=True)
 class Body:
-    """What moves.
+    """A skeleton that moves.
 
     Attributes:
         skeleton: Its joints.

@@ -48,7 +48,9 @@ def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) ->
     """Frames stay on disk, so another layout under the same version would meet older ones there."""
     layout = shipped.layout
     skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
-    known = {5: {"format", "up", "up_by", "source_rate", "height", "skeleton", "ground", "tall", "reach"}}
+    known = {
+        5: {"format", "up", "up_by", "source_rate", "height", "skeleton", "ground", "tall", "reach"}
+    }
     assert set(layout) - {"axes"} == known[MocapDataModule.reader_version]
     assert set(layout["skeleton"]) == skeleton
 

@@ -1,0 +1,48 @@
+"""The table of long samples: after a test, for data that have such figures."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from toy import options
+
+from rnade_lightning.__main__ import main
+from rnade_lightning.callbacks import SampleFigures
+
+
+def test_samples_and_held_out_data_stand_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([
+        "fit", "--model.n_hidden=4", "--model.n_recurrent=5", "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=1", "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false", "--trainer.callbacks=SampleFigures",
+        "--trainer.callbacks.n_samples=2", "--trainer.callbacks.seconds=4",
+        "--trainer.callbacks.every_n_epochs=1", "--trainer.logger=CSVLogger",
+        f"--trainer.logger.save_dir={tmp_path}",
+    ])  # fmt: skip
+    (path,) = tmp_path.rglob("samples/figures.csv")
+    with open(path) as file:
+        found = {row["figure"]: row for row in csv.DictReader(file)}
+    assert {"bad seconds", "frechet poses", "one step skate", "auc"} < set(found)
+    assert set(found["speed"]) == {"figure", "from nothing", "continued", "held-out data"}
+    assert float(found["speed"]["held-out data"]) == 1
+    assert found["spectral radius"]["from nothing"] == found["spectral radius"]["continued"] != ""
+    said = capsys.readouterr().out
+    assert "| frechet poses |" in said
+    assert (path.parent / "figures.md").read_text().startswith("| samples of 4 s |")
+    metrics = (path.parents[1] / "metrics.csv").read_text()
+    assert "figures/from_nothing/bad_seconds" in metrics
+
+
+def test_other_data_are_passed_over(root: Path, tmp_path: Path) -> None:
+    few = ("--trainer.max_epochs=1", "--trainer.callbacks+=SampleFigures")
+    main(["fit", *options(root, tmp_path, *few)])
+    assert not list(tmp_path.rglob("figures.*"))
+
+
+def test_arguments_that_draw_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_samples must be 1 or more"):
+        SampleFigures(n_samples=0)

@@ -1,0 +1,54 @@
+"""Frames of motion tell when they leave the data, and are measured as the motion that they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rnade_lightning.datamodules import MocapDataModule
+
+
+def test_training_frames_do_not_leave_the_data_and_others_do(shipped: MocapDataModule) -> None:
+    for sequence in shipped.sequences("train"):
+        assert shipped.leaves(sequence.frames[:30]) is None
+    frames = sequence.frames[:30].clone()
+    name = shipped.feature_names[7]
+    frames[:, 7] = 1.5 * shipped.layout["reach"][7]
+    assert str(shipped.leaves(frames)).startswith(f"{name} is 1.5 times as far out")
+    frames[0, 0] = torch.nan
+    assert shipped.leaves(frames) == "they are no numbers"
+
+
+def test_figures_of_held_out_data_are_those_of_data(shipped: MocapDataModule) -> None:
+    held_out = [sequence.frames for sequence in shipped.sequences("test")]
+    pairs = [torch.stack((x[:-1], x[1:]), 1).flatten(0, 1) for x in held_out]
+    found = shipped.sample_figures({"the same": held_out}, pairs)
+    same, own = found["the same"], found["held-out data"]
+    for key in set(same) & set(own) - {"auc", "seconds_with_data"}:
+        assert same[key] == pytest.approx(own[key])
+    assert same["one_step_skate"] == pytest.approx(same["foot_skate"], rel=0.1)
+    assert own["auc"] == pytest.approx(0.5, abs=0.1)
+    assert own["bad_seconds"] < 0.05
+
+
+@pytest.mark.slow
+def test_representations_of_one_motion_have_the_same_figures(shipped: MocapDataModule) -> None:
+    """They see places only."""
+    parts = shipped.parts
+    other = MocapDataModule(parts=parts, representation="positions", noise=1e-6)
+    for data in (shipped, other):
+        held_out = [sequence.frames for sequence in data.sequences("test")]
+        found = data.sample_figures({"the same": held_out})["the same"]
+        if data is shipped:
+            expected = found
+    for key in ("frechet_poses", "frechet_velocities", "speed", "spread", "foot_skate", "ground"):
+        assert found[key] == pytest.approx(expected[key], rel=0.02, abs=1e-3)
+
+
+def test_frames_without_places_have_none(shipped: MocapDataModule) -> None:
+    assert shipped.measures_samples
+    raw = MocapDataModule(parts=shipped.parts, representation="raw")
+    assert not raw.measures_samples
+    assert raw.sample_figures({"any": [torch.zeros(10, raw.n_features)]}) == {}
+    assert np.isfinite(raw.frame_rate)
