@@ -276,8 +276,9 @@ class SampleFigures:
             feet = motion.points[:, self.body.feet]
             low = feet[..., 1] < self._limits.heights
             steps = np.linalg.norm(feet[1::2, :, ::2] - feet[::2, :, ::2], axis=-1)
-            found.append(steps[low[1::2] & low[::2]] * self.body.fps)
-        return float(np.concatenate(found).mean())
+            stands = steps[low[1::2] & low[::2]] * self.body.fps
+            found.append(float(stands.mean()) if len(stands) else float("nan"))
+        return _mean(found, [len(m.frames) for m in one_step])
 
 
 def auc(motions: Sequence[Moving], others: Sequence[Moving], seed: int = 0) -> float:
