@@ -25,7 +25,7 @@ from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.density import SequenceDensity
-from rnade_lightning.long_samples import draw
+from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
 
 SHIPPED = Path(__file__).parent / "models" / "walk"
@@ -95,11 +95,14 @@ def sample(
                 " has never seen such frames, and what it draws keeps the relation"
             )
         start = frames[None, :n_prefix].to(device)
+    how = generator, temperature
     with torch.no_grad():
-        u = model.initial_state(1) if prefix is None else model.states(start)[1]
-    drawn = draw(
-        model, u, n_frames, n_samples, data.frame_rate, data.leaves, guard, generator, temperature
-    )
+        if prefix is None:
+            known = data.settle_seconds, data.frame_rate, data.leaves
+            u = settled(model, n_samples, *known, *how)
+        else:
+            u = model.states(start)[1].expand(n_samples, -1)
+    drawn = draw(model, u, n_frames, data.frame_rate, data.leaves, guard, *how)
     stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
     Path(out).mkdir(parents=True, exist_ok=True)
     written = []

@@ -11,17 +11,55 @@ from tqdm import tqdm
 
 from rnade_lightning.density import SequenceDensity
 
+Leaves = Callable[[Tensor], str | None]
 TRIES = 50
 """Draws of one second, at most, that the guard looks at."""
+
+
+def settled(
+    model: SequenceDensity,
+    n_samples: int,
+    seconds: float,
+    frames_per_second: float,
+    leaves: Leaves,
+    generator: torch.Generator | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Return states ``(n_samples, S)`` after some seconds drawn from nothing. A first frame has no
+    past, so what follows it is not yet what follows long histories. What has left the data in the
+    last of these seconds starts anew, a few times.
+
+    Args:
+        model: the model.
+        n_samples: N, sequences.
+        seconds: their length; 0 for the state before the first frame.
+        frames_per_second: the frame rate.
+        leaves: says how frames ``(T, D)`` of a second leave the data, or None.
+        generator: source of randomness, on the model's device.
+        temperature: of every draw.
+    """
+    start = model.initial_state(1)
+    if not (n_frames := round(seconds * frames_per_second)):
+        return start.expand(n_samples, -1)
+    n = max(round(frames_per_second), 1)
+    found, todo = start.repeat(n_samples, 1).detach(), list(range(n_samples))
+    for _ in range(TRIES):
+        u = start.expand(len(todo), -1)
+        for length in (n_frames - n, n):
+            frames, u = _second(model, u, length, generator, temperature)
+        found[todo] = u
+        todo = [i for i, x in zip(todo, frames, strict=True) if leaves(x)]
+        if not todo:
+            break
+    return found
 
 
 def draw(
     model: SequenceDensity,
     u: Tensor,
     n_frames: int,
-    n_samples: int,
     frames_per_second: float,
-    leaves: Callable[[Tensor], str | None],
+    leaves: Leaves,
     guard: bool = False,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
@@ -32,9 +70,8 @@ def draw(
 
     Args:
         model: the model.
-        u: state ``(1, S)`` before the first frame.
+        u: state ``(N, S)`` before the first frame of each sequence.
         n_frames: frames of each sequence.
-        n_samples: sequences.
         frames_per_second: the frame rate.
         leaves: says how frames ``(T, D)`` of a second leave the data, or None.
         guard: draw again what does.
@@ -48,8 +85,8 @@ def draw(
         ValueError: a sequence leaves the data in its first second.
     """
     n = max(round(frames_per_second), 1)
-    drawn: list[list[Tensor]] = [[] for _ in range(n_samples)]
-    running, u = list(range(n_samples)), u.expand(n_samples, -1)
+    drawn: list[list[Tensor]] = [[] for _ in u]
+    running = list(range(len(u)))
     bar = tqdm(total=n_frames, desc="draw", unit="frame", disable=None)
     for start in range(0, n_frames, n):
         length = min(n, n_frames - start)
@@ -85,12 +122,12 @@ def _second(
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
     """Draw frames ``(N, T, D)`` from states ``(N, S)``; return them and the states after them."""
-    frames = []
+    frames = [u.new_empty(len(u), 0, model.n_features)]
     with torch.no_grad():
         for _ in range(n_frames):
             x, u = model.next_frames(u, generator, temperature)
-            frames.append(x)
-    return torch.stack(frames, 1), u
+            frames.append(x[:, None])
+    return torch.cat(frames, 1), u
 
 
 def _end(i: int, seconds: float, why: str, guard: bool) -> None:

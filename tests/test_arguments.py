@@ -180,7 +180,8 @@ def test_gradients_are_numbers_where_units_saturate(options: dict[str, Any]) -> 
             found.append(torch.autograd.grad(log_p.sum(), leaves, materialize_grads=True))
         for one, two in zip(*found, strict=True):
             assert not one.isnan().any()
-            torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-3)
+            rounding = 1e-6 * float(one.abs().max())  # what sums of 1e10 and -1e10 leave
+            torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-3 + rounding)
 
 
 def test_a_component_out_of_reach_spoils_no_gradient() -> None:

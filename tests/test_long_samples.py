@@ -8,7 +8,7 @@ from reference import supplement
 from torch import Tensor
 
 from rnade_lightning.density import SequenceDensity
-from rnade_lightning.long_samples import TRIES, draw
+from rnade_lightning.long_samples import TRIES, draw, settled
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def drawn(
     model: SequenceDensity, n_frames: int, leaves: object, guard: bool = False
 ) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    how = (leaves, guard, generator)
-    return draw(model, model.initial_state(1), n_frames, 4, 10.0, *how)  # type: ignore[arg-type]
+    u = model.initial_state(1).expand(4, -1).detach()
+    return draw(model, u, n_frames, 10.0, leaves, guard, generator)  # type: ignore[arg-type]
 
 
 def test_nothing_leaves_and_the_draws_are_those_of_the_model(model: SequenceDensity) -> None:
@@ -53,6 +53,29 @@ def test_with_the_guard_no_second_leaves(model: SequenceDensity) -> None:
     assert [len(x) for x in found] == [60] * 4
     assert not any(leaves(x) for frames in found for x in frames.split(10))
     assert any(leaves(x) for frames in drawn(model, 60, lambda x: None) for x in frames.split(10))
+
+
+def test_a_settled_state_is_one_after_draws(model: SequenceDensity) -> None:
+    def known() -> torch.Generator:
+        return torch.Generator().manual_seed(0)
+
+    u = settled(model, 4, 2.0, 10.0, lambda x: None, known())
+    frames = model.sample(20, 4, generator=known())[0]
+    torch.testing.assert_close(u, model.states(frames)[1])
+    start = settled(model, 4, 0.0, 10.0, lambda x: "far")
+    torch.testing.assert_close(start, model.initial_state(4))
+
+
+def test_what_leaves_while_it_settles_starts_anew(model: SequenceDensity) -> None:
+    asked: list[Tensor] = []
+
+    def leaves(x: Tensor) -> str | None:
+        asked.append(x)
+        return "far" if len(asked) in (1, 3, 5) else None
+
+    u = settled(model, 4, 2.0, 10.0, leaves, torch.Generator().manual_seed(0))
+    assert [len(x) for x in asked] == [10] * 7  # the last seconds of 4, then of 2 and of 1
+    assert u.isfinite().all()
 
 
 def test_what_leaves_at_once_is_refused(model: SequenceDensity) -> None:

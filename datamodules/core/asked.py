@@ -14,6 +14,7 @@ class Asked:
     """Answers of a kind of data; each kind overrides those that it knows better."""
 
     least_seconds = 0.0  # of a generated sequence that a person can judge
+    settle_seconds = 0.0  # of a sequence generated from nothing, to be left out
     measures_samples = False  # whether `sample_figures` has any
     plays_one_step = True  # whether the mean of every frame given those before it can be played
 

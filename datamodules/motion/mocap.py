@@ -85,7 +85,7 @@ class MocapDataModule(MeasuredDataModule):
     extensions = tuple(FORMATS)
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
-    least_seconds = 10.0
+    least_seconds, settle_seconds = 10.0, 5.0
     reader_version = 5  # grows with any change of frames or layout that a file gives
 
     def __init__(

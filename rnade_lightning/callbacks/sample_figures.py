@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.media import log_numbers, log_table
 from rnade_lightning.linear_path import spectral_radius
+from rnade_lightning.long_samples import settled
 from rnade_lightning.rnn_rnade import RecurrentModel
 from rnade_lightning.run_files import going_without, write_csv, write_text
 
@@ -91,14 +92,17 @@ class SampleFigures(pl.Callback):
         model.eval()  # no dropout in a sample
         generator = torch.Generator(pl_module.device).manual_seed(self.seed)
         n_frames = math.ceil(seconds * data.frame_rate)
-        samples = {"from nothing": list(model.sample(n_frames, n_samples, generator=generator)[0])}
+        known = data.settle_seconds, data.frame_rate, data.leaves
+        u = settled(model, n_samples, *known, generator)
+        drawn = model.sample(n_frames, u=u, generator=generator)[:, 0]
+        samples = {"from nothing": list(drawn)}
         held_out = [s.frames for s in itertools.islice(data.sequences(split), 100)]
         held_out = [frames.to(pl_module.device) for frames in held_out if len(frames) > 1]
         prefixes = list(itertools.islice(itertools.cycle(held_out), n_samples))
         longest = max(round(self.n_prefix_seconds * data.frame_rate), 1)
         n_prefix = min(longest, min(len(frames) // 2 for frames in prefixes))
         given = torch.stack([frames[:n_prefix] for frames in prefixes])
-        more = model.sample(n_frames, n_samples, prefix=given, generator=generator)[0]
+        more = model.sample(n_frames, prefix=given, generator=generator)[:, 0]
         samples["continued"] = list(more)
         pairs = list(_one_step(model, held_out, generator))
         found = data.sample_figures(samples, pairs, split)

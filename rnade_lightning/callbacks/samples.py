@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
 from rnade_lightning.callbacks.media import log_media, log_numbers
+from rnade_lightning.long_samples import settled
 from rnade_lightning.run_files import going_without, write_text
 
 
@@ -130,7 +131,9 @@ class Samples(pl.Callback):
         some = itertools.islice(data.sequences(split), 100)
         held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
         n_frames, prefix_length = lengths(data, self.n_frames, self.n_prefix)
-        drawn = model.sample(n_frames, self.n_samples, generator=generator)[0]
+        known = data.settle_seconds, data.frame_rate, data.leaves
+        u = settled(model, self.n_samples, *known, generator)
+        drawn = model.sample(n_frames, u=u, generator=generator)[:, 0]
         for i, sequence in enumerate(held_out):
             name, frames = sequence
             truth = frames[: prefix_length + n_frames].to(device)
