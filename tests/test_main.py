@@ -186,7 +186,7 @@ def test_without_data_the_shipped_motion_is_run_and_said_to_be(
     tuned = yaml.safe_load((CONFIGS[0].parent / "motion.yaml").read_text())
     model = options_["model"]["init_args"]
     assert model["n_hidden"] == 7
-    for key in ("dropout", "input_noise", "learn_past"):
+    for key in ("dropout", "input_noise", "past"):
         assert model[key] == tuned["model"]["init_args"][key]
     assert options_["data"]["class_path"].endswith("MocapDataModule")
 

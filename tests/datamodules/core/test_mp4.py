@@ -14,7 +14,7 @@ from rnade_lightning.datamodules.core import mp4
 @needs_encoder
 def test_motion_is_played_as_the_gif_is(tmp_path: Path) -> None:
     data = MocapDataModule()
-    written = data.render(data.sequences("test")[0].frames[:30], tmp_path / "walk.1")
+    written = data.render(data.sequences("train")[0].frames[:30], tmp_path / "walk.1")
     assert [path.name for path in written] == [f"walk.1.{k}" for k in ("bvh", "gif", "html", "mp4")]
     assert sorted(tmp_path.iterdir()) == sorted(written)  # nothing is left over
     frames, rate, said = decoded(written[3])

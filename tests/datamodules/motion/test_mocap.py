@@ -271,7 +271,7 @@ def test_the_card_tells_what_the_files_are(shipped: MocapDataModule) -> None:
     card = shipped.describe()
     assert card["up"] == "y (by feet and head)"
     assert card["n_bones"] == 37
-    assert card["height_of_body"][0] == pytest.approx(27.5, abs=1)
+    assert card["height_of_body"][0] == pytest.approx(25, abs=1)
     assert (card["unit"], card["resampled"]) == ("not given", "nothing")
     low, high = card["root_height"]
     assert 10 < low < high < 40  # units of CMU's kind
