@@ -32,7 +32,7 @@ def trained(folder: Path, radius: float) -> tuple[pl.Trainer, RNNRNADEModule]:
 def test_the_best_weights_are_stable(
     tmp_path: Path, radius: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
         trainer, module = trained(tmp_path, radius)
     assert float(trainer.callback_metrics["path/spectral_radius"]) == pytest.approx(
         radius, abs=1e-3

@@ -123,7 +123,7 @@ def test_a_class_without_a_version_is_read_anew_and_says_so(
     for scale in (1, 1, 2):
         monkeypatch.setattr(Doubled, "scale", scale)
         data = Doubled(str(corpus), window=8)
-        with caplog.at_level("INFO"):
+        with caplog.at_level("INFO", logger="pytorch_lightning"):
             data.setup()
         assert reads(corpus) == ALL
         assert first_frame(data) == pytest.approx(scale * counted_table(100, 0)[0])

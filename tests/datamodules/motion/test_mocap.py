@@ -241,7 +241,7 @@ def test_the_lowest_rate_of_the_files_is_that_of_all(
     for rate in (30.0, 60.0, 120.0, 15.0):
         write_bvh(tmp_path / f"{rate:g}.bvh", replace(short_take, fps=rate))
     data = MocapDataModule(str(tmp_path), window=8)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
         data.setup()
     assert "3 of 4 files are resampled to 15 frames per second, the lowest rate" in caplog.text
     assert data.frame_rate == 15
