@@ -39,6 +39,7 @@ from rnade_lightning.command_parser import (
     names_data,
     on_rank_zero,
     refuse,
+    switched_on,
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.front_page import answered, program
@@ -316,7 +317,7 @@ def _run(argv: list[str]) -> None:
     if argv and argv[0] in COMMANDS:
         jsonargparse.auto_cli(
             COMMANDS[argv[0]],
-            args=argv[1:],
+            args=switched_on(argv[1:]),
             as_positional=False,
             parser_class=Parser,
             prog=f"{program()} {argv[0]}",

@@ -77,6 +77,9 @@ HELP_ALONE = (["--help"], ["-h"])
 """Options that ask for the help of a command with its default classes; see `help_of`."""
 
 
+SWITCHES = ("--guard",)
+"""Options that are true where they stand without a value."""
+
 BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
     "component": component_class,
     "density": density_class,
@@ -192,6 +195,21 @@ def names_data(argv: Sequence[str]) -> bool:
         if isinstance(found, dict) and "data" in found:
             return True
     return False
+
+
+def switched_on(argv: Sequence[str]) -> list[str]:
+    """Return the options with the value that `SWITCHES` have where they stand alone.
+
+    >>> switched_on(["--guard", "--seconds", "3", "--guard"])
+    ['--guard=true', '--seconds', '3', '--guard=true']
+    >>> switched_on(["--guard", "false"])
+    ['--guard', 'false']
+    """
+    behind = [*argv[1:], "--"]
+    return [
+        f"{option}=true" if option in SWITCHES and after.startswith("--") else option
+        for option, after in zip(argv, behind, strict=False)
+    ]
 
 
 def refuse(said: str) -> NoReturn:
