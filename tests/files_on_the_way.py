@@ -63,9 +63,11 @@ def trainer(folder: Path, **options: Any) -> pl.Trainer:
 
 
 def bvh_to_step(folder: Path, counted: AbstractContextManager[None]) -> None:
-    """Go from BVH files that were not read before to a step of the optimiser."""
+    """Go from a BVH file that was not read before to a step of the optimiser."""
+    assert MocapDataModule.shipped is not None
+    file = str(MocapDataModule.shipped / "16_32.bvh.gz")
     with counted:
-        data = MocapDataModule(cache_dir=str(folder / "cache"))
+        data = MocapDataModule(file, cache_dir=str(folder / "cache"), window=16)
         module = RNNRNADEModule(data.n_features)
         trainer(folder, enable_checkpointing=False).fit(module, datamodule=data)
 
