@@ -148,7 +148,18 @@ def _tested(path: Path) -> Metrics:
         rows = list(csv.DictReader(file))
     numbers = [{k: float(v) if v else None for k, v in row.items() if k != "name"} for row in rows]
     named = zip((row["name"] for row in rows[1:]), numbers[1:], strict=True)
-    return {"test": numbers[0], "baselines": dict(named)}
+    return {"test": numbers[0], "baselines": dict(named)} | _figures(path / "samples/figures.csv")
+
+
+def _figures(path: Path) -> Metrics:
+    """Return the figures of long samples, by set; nothing for kinds of data without them."""
+    if not path.is_file():
+        return {}
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    sets = [name for name in rows[0] if name != "figure"]
+    of = {s: {r["figure"]: float(r[s]) if r[s] else None for r in rows} for s in sets}
+    return {"figures": of}
 
 
 def _best(path: Path) -> Metrics:
@@ -297,6 +308,23 @@ def table_of(task: str, spec: Any) -> list[str]:
     return _markdown([*head, "parameters", "updates", "minutes", "seeds"], [r for _, r in rows])
 
 
+def figures_of(task: str, spec: Any) -> list[str]:
+    """Return the figures of long samples of the models of a task, beside held-out data."""
+    lines = []
+    for name in spec["models"]:
+        runs = [r["figures"] for r in stored(task, name) if "figures" in r]
+        if not runs:
+            continue
+        rows = [
+            [figure, *(spread([r[s][figure] for r in runs], 3) for s in runs[0])]
+            for figure in next(iter(runs[0].values()))
+        ]
+        link = "[what they are](docs/motion.md#figures-of-samples)"
+        lines += ["", f"Samples of a minute by {name} ({link}):", ""]
+        lines += _markdown(["", *runs[0]], rows)
+    return lines
+
+
 def ablations_of(task: str, spec: Any) -> list[str]:
     """Return the validation likelihood of the best model with one thing changed."""
     rows = []
@@ -335,7 +363,7 @@ def write_results() -> str:
     for task, spec in experiments().items():
         lines += ["", f"## {spec['title']}", "", *spec["about"].strip().splitlines(), ""]
         lines += [*table_of(task, spec), "", *spec.get("remarks", "").strip().splitlines()]
-        lines += [*ablations_of(task, spec), *tried_of(task)]
+        lines += [*figures_of(task, spec), *ablations_of(task, spec), *tried_of(task)]
         firsts = [r for name in spec["models"] for r in stored(task, name)[:1]]
         commands = [command for run in firsts for command in run["commands"]]
         if commands:

@@ -92,6 +92,20 @@ def test_a_row_runs_from_nothing(
     assert str(tmp_path) not in (tmp_path / "store" / "toy" / "two-0.json").read_text()
 
 
+def test_figures_of_samples_stand_on_the_page(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "figures.csv"
+    path.write_text("figure,from nothing,held-out data\nspeed,1.25,1\nseconds with data,40,\n")
+    found = results._figures(path)
+    assert found["figures"]["held-out data"] == {"speed": 1.0, "seconds with data": None}
+    assert results._figures(tmp_path / "none.csv") == {}
+    monkeypatch.setattr(results, "stored", lambda task, name: [found])
+    lines = results.figures_of("any", {"models": {"Ours": {}}})
+    assert "| speed | 1.250 | 1.000 |" in lines
+    assert "| seconds with data | 40.000 |  |" in lines
+
+
 def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
     results: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
