@@ -45,7 +45,7 @@ def settled(
     found, todo = start.repeat(n_samples, 1).detach(), list(range(n_samples))
     for _ in range(TRIES):
         u = start.expand(len(todo), -1)
-        for length in (n_frames - n, n):
+        for length in (max(n_frames - n, 0), min(n, n_frames)):
             frames, u = _second(model, u, length, generator, temperature)
         found[todo] = u
         todo = [i for i, x in zip(todo, frames, strict=True) if leaves(x)]
@@ -121,13 +121,11 @@ def _second(
     generator: torch.Generator | None,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """Draw frames ``(N, T, D)`` from states ``(N, S)``; return them and the states after them."""
-    frames = [u.new_empty(len(u), 0, model.n_features)]
+    """Draw frames ``(N, T, D)`` from states ``(N, S)``, as the model samples; return them and the
+    states after them."""
     with torch.no_grad():
-        for _ in range(n_frames):
-            x, u = model.next_frames(u, generator, temperature)
-            frames.append(x[:, None])
-    return torch.cat(frames, 1), u
+        frames = model.sample(n_frames, u=u, generator=generator, temperature=temperature)[:, 0]
+        return frames, model.states(frames, u)[1] if n_frames else u
 
 
 def _end(i: int, seconds: float, why: str, guard: bool) -> None:
