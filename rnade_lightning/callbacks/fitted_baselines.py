@@ -18,6 +18,7 @@ from rnade_lightning.datamodules.core.sequences import Sequences
 PIECE = 4096
 """Frames that are looked at together, so that a long sequence takes no more memory."""
 
+_CHOSEN_ON = 5_000  # validation frames, at most, that options are chosen on
 _STRETCH = 64  # frames, at least, of each sequence of a selection
 
 
@@ -59,8 +60,8 @@ class FittedBaselines:
 
     Args:
         max_lags: most lags of the VAR that are tried.
-        max_frames: frames to fit on and to choose on; where a part has more, stretches of all its
-            sequences.
+        max_frames: frames to fit on; where there are more, stretches of all sequences. Options are
+            chosen on 5,000 at most.
     """
 
     def __init__(self, max_lags: int, max_frames: int) -> None:
@@ -88,11 +89,12 @@ class FittedBaselines:
         return self._select(data, ("train", "val"), spread_whole)
 
     def _select(
-        self, data: FrameDataModule, parts: Sequence[Split], select: Select
+        self, data: FrameDataModule, parts: Sequence[Split], select: Select, most: int | None = None
     ) -> list[FrameSequence]:
         found = [data.sequences(part) for part in parts]
         where = [(part, i) for part in found for i in range(len(part))]
-        spans = select([length for part in found for length in part.lengths], self.max_frames)
+        n = min(self.max_frames, most or self.max_frames)
+        spans = select([length for part in found for length in part.lengths], n)
         return [where[k][0].stretch(where[k][1], *span) for k, span in spans]
 
     def n_known(self, data: FrameDataModule) -> tuple[int, int]:
@@ -123,7 +125,7 @@ class FittedBaselines:
 
     def _validation(self, data: FrameDataModule) -> list[Tensor]:
         """Return the validation frames that options are chosen on."""
-        found = (sequence.frames for sequence in self._select(data, ("val",), spread))
+        found = (sequence.frames for sequence in self._select(data, ("val",), spread, _CHOSEN_ON))
         return [frames for frames in found if len(frames) > self.max_lags]
 
     def _tune(self, data: FrameDataModule) -> list[VAR]:
