@@ -64,9 +64,10 @@ def draw(
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
 ) -> list[Tensor]:
-    """Draw sequences a second at a time. One that leaves the data ends there, with a line that says
-    so; with the guard, such a second is drawn again from the state before it. The draws are then of
-    the model's density given that no second leaves the data.
+    """Draw sequences a second at a time. One that leaves the data ends there, after its first
+    second at the earliest, with a line that says so; with the guard, such a second is drawn again
+    from the state before it. The draws are then of the model's density given that no second leaves
+    the data.
 
     Args:
         model: the model.
@@ -82,7 +83,7 @@ def draw(
         Each sequence, ``(T, D)`` with at most ``n_frames`` frames.
 
     Raises:
-        ValueError: a sequence leaves the data in its first second.
+        ValueError: the first second of a sequence is no numbers.
     """
     n = max(round(frames_per_second), 1)
     drawn: list[list[Tensor]] = [[] for _ in u]
@@ -102,9 +103,11 @@ def draw(
         for i, said in zip(running, why, strict=True):
             if said:
                 _end(i, start / frames_per_second, said, guard)
-        kept = [i for i, said in enumerate(why) if not said]
+        kept = [i for i, said in enumerate(why) if not (said and start)]
         running = [running[i] for i in kept]
         for i, x in zip(running, frames[kept], strict=True):
+            if not torch.isfinite(x).all():
+                raise ValueError(f"sample {i} diverged in its first second; lower --temperature")
             drawn[i].append(x)
         bar.update(length)
         if not running:
@@ -134,7 +137,8 @@ def _end(i: int, seconds: float, why: str, guard: bool) -> None:
         remedy = f"{TRIES} draws of that second did: train longer, or lower --temperature"
     else:
         remedy = "--guard draws such a second again; or train longer, or lower --temperature"
-    said = f"sample {i} left the data after {seconds:.3g} s ({why})"
-    if not seconds:
-        raise ValueError(f"{said}: {remedy}")
-    rank_zero_warn(f"{said} and ends there: {remedy}")
+    if seconds:
+        said = f"sample {i} left the data after {seconds:.3g} s ({why}) and ends there"
+    else:
+        said = f"sample {i} is out of the data from its first second on ({why})"
+    rank_zero_warn(f"{said}: {remedy}")

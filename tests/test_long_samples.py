@@ -78,8 +78,10 @@ def test_what_leaves_while_it_settles_starts_anew(model: SequenceDensity) -> Non
     assert u.isfinite().all()
 
 
-def test_what_leaves_at_once_is_refused(model: SequenceDensity) -> None:
-    with pytest.raises(ValueError, match=r"sample 0 left the data after 0 s \(far\): --guard"):
-        drawn(model, 20, lambda x: "far")
-    with pytest.raises(ValueError, match=f"{TRIES} draws of that second did"):
-        drawn(model, 20, lambda x: "far", guard=True)
+def test_what_is_out_of_the_data_at_once_ends_after_a_second(model: SequenceDensity) -> None:
+    """As a continuation does whose prefix is out of the data."""
+    for guard, remedy in ((False, "--guard"), (True, f"{TRIES} draws of that second did")):
+        with pytest.warns(UserWarning, match="sample 0 is out of the data from its first") as said:
+            found = drawn(model, 20, lambda x: "far", guard)
+        assert [len(x) for x in found] == [10] * 4
+        assert remedy in str(said[0].message)
