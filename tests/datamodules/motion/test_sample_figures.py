@@ -17,6 +17,8 @@ from rnade_lightning.datamodules.motion.sample_figures import (
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
+pytestmark = pytest.mark.slow
+
 FPS = 30.0
 SKELETON = Skeleton(
     ["Hips", "LeftLeg", "RightLeg", "LeftFoot", "RightFoot", "Head"],
