@@ -228,7 +228,8 @@ def _best_errors(
         S = torch.lerp(whole, own, shrinkage)
         q = _whitened(errors, S).square().sum(-1)
         D, log_det = S.shape[0], 2 * torch.linalg.cholesky(S).diagonal().log().sum()
-        scale = factor / torch.tensor([_variance(n) for n in DEGREES])[:, None, None]
+        variances = torch.tensor([_variance(n) for n in DEGREES], dtype=torch.float64)
+        scale = factor / variances[:, None, None]
         gaussian = -0.5 * (q / scale + D * math.log(2 * math.pi))
         student = (
             torch.lgamma((df + D) / 2) - torch.lgamma(df / 2) - D / 2 * (df * math.pi).log()

@@ -69,7 +69,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Moving:
-    """One motion of two frames or more.
+    """One motion of four frames or more.
 
     Attributes:
         body: What moves.
@@ -118,13 +118,13 @@ class SampleFigures:
         held_out: Held-out motions.
 
     Raises:
-        ValueError: There is no training motion of two frames, or no held-out one.
+        ValueError: There is no training motion of four frames, or no held-out one.
     """
 
     def __init__(self, body: Body, known: Sequence[Moving], held_out: Sequence[Moving]) -> None:
         self.body = body
-        self.known = [m for m in known if len(m.frames) > 1]
-        self.held_out = [m for m in held_out if len(m.frames) > 1]
+        self.known = [m for m in known if len(m.frames) > 3]
+        self.held_out = [m for m in held_out if len(m.frames) > 3]
         if not self.known or not self.held_out:
             raise ValueError("figures of samples need training and held-out motions")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from rnade_lightning.callbacks.media import log_numbers, log_table
@@ -18,8 +19,8 @@ from rnade_lightning.long_samples import settled
 from rnade_lightning.rnn_rnade import RecurrentModel
 from rnade_lightning.run_files import going_without, write_csv, write_text
 
-HELD_OUT = "held-out data"
-"""Row of the data themselves."""
+_FAR = 1e6
+"""Deviations from which on a sample has diverged, and has no figures."""
 
 
 class SampleFigures(pl.Callback):
@@ -97,7 +98,9 @@ class SampleFigures(pl.Callback):
         drawn = model.sample(n_frames, u=u, generator=generator)[:, 0]
         samples = {"from nothing": list(drawn)}
         held_out = [s.frames for s in itertools.islice(data.sequences(split), 100)]
-        held_out = [frames.to(pl_module.device) for frames in held_out if len(frames) > 1]
+        held_out = [frames.to(pl_module.device) for frames in held_out if len(frames) > 3]
+        if not held_out:
+            return {}  # nothing to continue, or to stand beside
         prefixes = list(itertools.islice(itertools.cycle(held_out), n_samples))
         longest = max(round(self.n_prefix_seconds * data.frame_rate), 1)
         n_prefix = min(longest, min(len(frames) // 2 for frames in prefixes))
@@ -105,8 +108,11 @@ class SampleFigures(pl.Callback):
         more = model.sample(n_frames, prefix=given, generator=generator)[:, 0]
         samples["continued"] = list(more)
         pairs = list(_one_step(model, held_out, generator))
-        found = data.sample_figures(samples, pairs, split)
         model.train(was_training)
+        if any(not bool((x.abs() < _FAR).all()) for some in samples.values() for x in some):
+            rank_zero_warn(f"samples of {seconds:g} s diverged: they have no figures")
+            return {}
+        found = data.sample_figures(samples, pairs, split)
         radii = [
             spectral_radius(A)
             for part in model.modules()

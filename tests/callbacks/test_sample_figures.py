@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from bodies import PARTS
 from toy import options
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.callbacks import SampleFigures
+from rnade_lightning.datamodules import MocapDataModule
+from rnade_lightning.lightning_module import RNNRNADEModule
 
 
 def test_samples_and_held_out_data_stand_side_by_side(
@@ -35,6 +41,20 @@ def test_samples_and_held_out_data_stand_side_by_side(
     assert (path.parent / "figures.md").read_text().startswith("| samples of 4 s |")
     metrics = (path.parents[1] / "metrics.csv").read_text()
     assert "figures/from_nothing/bad_seconds" in metrics
+
+
+def test_samples_that_diverge_have_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = MocapDataModule(parts=PARTS)
+    module = RNNRNADEModule(data.n_features, 4, 5, 1)
+
+    def far(n_frames: int, **options: Any) -> torch.Tensor:
+        given = options["u"] if "u" in options else options["prefix"]
+        return torch.full((len(given), 1, n_frames, data.n_features), 1e30)
+
+    monkeypatch.setattr(module.model, "sample", far)
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True)
+    with pytest.warns(UserWarning, match="samples of 2 s diverged"):
+        assert SampleFigures()._figures(trainer, module, "test", 1, 2.0) == {}
 
 
 def test_other_data_are_passed_over(root: Path, tmp_path: Path) -> None:
