@@ -119,6 +119,7 @@ def test_an_infinite_ridge_leaves_what_it_draws_to(sequences: list[Tensor]) -> N
     torch.testing.assert_close(near, torch.eye(3).double(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_tuning_finds_heavy_tails_and_few_lags() -> None:
     var = VAR.tuned([heavy(3000, 4)], [heavy(3000, 4, seed=1)])
     assert var.df in (3.0, 4.0, 5.0)

@@ -209,5 +209,6 @@ def test_a_folder_or_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
+@pytest.mark.slow
 def test_gradcheck_takes_a_checkpoint_that_fits(path: Path) -> None:
     main(["gradcheck", f"--ckpt_path={path}", "--n_frames=2"])

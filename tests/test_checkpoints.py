@@ -179,6 +179,7 @@ def test_own_classes_are_used_by_every_command(
     assert "Ensemble" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_data_classes_of_one_name_do_not_mix(
     tmp_path: Path, root: Path, own: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_terms_are_those_of_the_chain_rule(kind: str) -> None:
 
 
 @every_density
+@pytest.mark.slow
 def test_sampler_matches_density(kind: str) -> None:
     """Log p of draws is distributed as importance sampling from a wide Gaussian says."""
     model = make(kind)

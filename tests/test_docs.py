@@ -90,6 +90,7 @@ def test_the_code_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.allclose(np.loadtxt(written), np.loadtxt(tmp_path / "b.drums")[-18:], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_model_is_drawn_by_its_script(tmp_path: Path) -> None:
     drawn = tmp_path / "model.png"
     subprocess.run((sys.executable, ROOT / "docs" / "model.py", drawn), check=True)

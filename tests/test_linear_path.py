@@ -67,6 +67,7 @@ def test_the_radius_is_the_rate_at_which_frames_grow(past: str) -> None:
 
 
 @pytest.mark.parametrize("past", ["free", "reverting"])
+@pytest.mark.slow
 def test_an_unstable_path_is_made_stable_and_no_other_is_touched(past: str) -> None:
     given = parameters(past, scale=1.0)
     before, after = make_stable(given, 0.9)

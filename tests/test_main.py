@@ -101,11 +101,13 @@ def test_help_of_fit_fits_the_model_and_the_data_on_a_page(
     assert len(text.splitlines()) < 200
 
 
+@pytest.mark.slow
 def test_a_missing_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "fit", *options(tmp_path / "nowhere", tmp_path))
     assert "nowhere" in line
 
 
+@pytest.mark.slow
 def test_a_missing_checkpoint_is_named(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +179,7 @@ def defaults_of(kind: type) -> dict[str, Any]:
     return vars(parser.get_defaults().it)
 
 
+@pytest.mark.slow
 def test_without_data_the_shipped_motion_is_run_and_said_to_be(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -207,6 +210,7 @@ def test_where_data_are_named_the_defaults_are_those_of_the_classes(
         assert found == (list(expected[key]) if key == "conditioned" else expected[key]), key
 
 
+@pytest.mark.slow
 def test_another_class_takes_its_own_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     more = ("--data=AudioDataModule", "--data.kind=innovation")
     data = printed(capsys, "fit", *more)[0]["data"]

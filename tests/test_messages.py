@@ -32,6 +32,7 @@ def test_an_unknown_option_is_named_by_its_path_with_a_near_match(
     )
 
 
+@pytest.mark.slow
 def test_an_unknown_option_of_a_file_is_named_by_its_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,6 +42,7 @@ def test_an_unknown_option_of_a_file_is_named_by_its_path(
     assert f"--model.cel in {config}: no such option; did you mean --model.cell?" in line
 
 
+@pytest.mark.slow
 def test_a_wrong_value_in_a_file_is_named_with_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,7 @@ def test_the_first_cells_are_about_the_model(path: Path) -> None:
 
 
 @needs_a_kernel
+@pytest.mark.slow
 def test_a_notebook_that_fails_is_seen(tmp_path: Path) -> None:
     import nbclient
     import nbformat

@@ -85,6 +85,7 @@ def test_an_order_is_that_of_a_permuted_density() -> None:
     torch.testing.assert_close(model.feature_log_prob(frames).sum(-1), expected)
 
 
+@pytest.mark.slow
 def test_terms_and_draws_of_an_order_stand_where_the_data_has_them() -> None:
     model = rnn_rnade("gru", feature_order=5)
     order, frames = model.feature_order, randn(1, 2, 3)
@@ -129,6 +130,7 @@ def test_pretraining_trains_rnade_alone(tmp_path: Path) -> None:
     assert not torch.allclose(module.model.log_prob(frames), log_p)
 
 
+@pytest.mark.slow
 def test_the_mean_heuristic_scales_the_gradient_by_the_means() -> None:
     """It multiplies it by each component's scale, and changes nothing else."""
     x, grads = randn(7, 3), []

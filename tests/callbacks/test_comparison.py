@@ -65,6 +65,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return runs / "toy" / "version_0", root
 
 
+@pytest.mark.slow
 def test_a_frame_that_breaks_a_relation_has_density_0_in_every_row(
     broken: tuple[Path, Path],
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_frame_that_breaks_a_relation_has_density_0_in_every_row(
     assert {(row["breaks"], row["log_prob"]) for row in scored} == {("x3", "-inf")}
 
 
+@pytest.mark.slow
 def test_a_prefix_that_breaks_a_relation_is_told_and_written_as_it_was_given(
     broken: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_no_file_of_a_run_gives_frames_that_break_a_relation_a_density(
     assert np.isfinite(metrics["one_step_2"]["log_prob"])  # the model's own frames
 
 
+@pytest.mark.slow
 def test_further_rivals_are_fitted_to_sequences_from_their_beginning(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +156,7 @@ def test_the_other_frames_have_the_mean_that_they_had(broken: tuple[Path, Path])
     )
 
 
+@pytest.mark.slow
 def test_log_p_is_of_all_frames_and_errors_of_some_of_every_file(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ class Detached(RNNRNADE):
         return shift.detach() if isinstance(shift, Tensor) else shift
 
 
+@pytest.mark.slow
 def test_a_gradient_that_autograd_misses_is_found_by_differences() -> None:
     model = spread(Detached(3, 4, 5, 2, "gru", n_past=1))
     torch.manual_seed(0)
@@ -76,6 +77,7 @@ def test_a_gradient_that_autograd_misses_is_found_by_differences() -> None:
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-9, -1e-9])
+@pytest.mark.slow
 def test_a_kink_nearer_than_every_step_is_no_fault(distance: float) -> None:
     model = supplement(1, 2, 2, 1, "gru", component="laplace").double()
     spread(model, 0.5)
@@ -84,6 +86,7 @@ def test_a_kink_nearer_than_every_step_is_no_fault(distance: float) -> None:
     require_correct(gradient_table(model, mean + distance))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_checks_before_it(tmp_path: Path) -> None:
     def fit(n_steps: int, ckpt_path: Path | None = None) -> list[str]:
         torch.manual_seed(0)
@@ -104,6 +107,7 @@ def test_a_resumed_run_keeps_the_checks_before_it(tmp_path: Path) -> None:
     assert fit(3, tmp_path / "2.ckpt") == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_named() -> None:
     model = spread(supplement(3, 4, 5, 2))
     with torch.no_grad():
@@ -112,6 +116,7 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
         require_correct(gradient_table(model, torch.randn(1, 3, 3)))
 
 
+@pytest.mark.slow
 def test_gradients_are_checked_on_the_batches_of_a_plain_loader(tmp_path: Path) -> None:
     frames = torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(0))
     trainer = pl.Trainer(

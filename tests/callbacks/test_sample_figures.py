@@ -18,6 +18,7 @@ from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 
+@pytest.mark.slow
 def test_samples_and_held_out_data_stand_side_by_side(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,6 +44,7 @@ def test_samples_and_held_out_data_stand_side_by_side(
     assert "figures/from_nothing/bad_seconds" in metrics
 
 
+@pytest.mark.slow
 def test_samples_that_diverge_have_no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     data = MocapDataModule(parts=PARTS)
     module = RNNRNADEModule(data.n_features, 4, 5, 1)
@@ -57,6 +59,7 @@ def test_samples_that_diverge_have_no_figures(monkeypatch: pytest.MonkeyPatch) -
         assert SampleFigures()._figures(trainer, module, "test", 1, 2.0) == {}
 
 
+@pytest.mark.slow
 def test_other_data_are_passed_over(root: Path, tmp_path: Path) -> None:
     few = ("--trainer.max_epochs=1", "--trainer.callbacks+=SampleFigures")
     main(["fit", *options(root, tmp_path, *few)])

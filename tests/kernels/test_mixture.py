@@ -32,6 +32,7 @@ def test_frames_go_into_lanes_and_come_back() -> None:
     np.testing.assert_array_equal(out[3:], rows[3:])
 
 
+@pytest.mark.slow
 def test_units_and_scales_are_those_of_the_equations() -> None:
     @njit
     def both(h: Any, a: Any, z: Any, relu: Any) -> None:

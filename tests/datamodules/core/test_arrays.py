@@ -96,6 +96,7 @@ def test_one_array_or_one_of_arrays_is_enough() -> None:
     )
 
 
+@pytest.mark.slow
 def test_frames_in_memory_are_not_kept_and_what_they_tell_is(tmp_path: Path) -> None:
     long = np.random.default_rng(9).normal(size=(40_000, 3))
     held = [Table(x.copy(), ["left", "right", "up"]) for x in (*WALKS, long)]

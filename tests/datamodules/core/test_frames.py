@@ -11,6 +11,7 @@ from rnade_lightning.checkpoints import load_data
 from rnade_lightning.datamodules import DataError, MocapDataModule
 
 
+@pytest.mark.slow
 def test_frames_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
     data = MocapDataModule()
     frames = data.sequences("test")[0].frames[:9].clone()

@@ -12,6 +12,7 @@ from rnade_lightning.datamodules.core import mp4
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_motion_is_played_as_the_gif_is(tmp_path: Path) -> None:
     data = MocapDataModule()
     written = data.render(data.sequences("train")[0].frames[:30], tmp_path / "walk.1")
@@ -32,6 +33,7 @@ def test_motion_is_played_as_the_gif_is(tmp_path: Path) -> None:
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_sides_are_made_even(tmp_path: Path) -> None:
     data = BallsDataModule(n_train=2, n_val=1, n_test=1, n_frames=40, window=40)
     *_, film = data.render(data.sequences("test")[0].frames, tmp_path / "balls")

@@ -13,6 +13,7 @@ from rnade_lightning.datamodules.motion.amass import body_tree, read_amass, writ
 
 
 @pytest.mark.parametrize(("n_joints", "bones"), [(22, False), (52, True), (24, True), (55, False)])
+@pytest.mark.slow
 def test_amass_goes_in_and_out(n_joints: int, bones: bool, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names, parents = body_tree(n_joints)
@@ -69,6 +70,7 @@ def test_smplx_is_read_whole_or_in_parts_and_without_its_objects(
     assert (motion.fps, motion.skeleton.names) == (120, body_tree(55)[0])
 
 
+@pytest.mark.slow
 def test_shapes_of_bodies_in_a_tree_are_no_motion(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.datamodules.motion.animation import write_gif, write_html
 
 
+@pytest.mark.slow
 def test_rendered_files_can_be_played(shipped: MocapDataModule, tmp_path: Path) -> None:
     frames = shipped.sequences("test")[0].frames[:30]
     bvh, gif, html, *film = shipped.render(frames, tmp_path / "new folder" / "walk.1")

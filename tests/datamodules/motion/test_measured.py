@@ -9,6 +9,7 @@ import torch
 from rnade_lightning.datamodules import MocapDataModule
 
 
+@pytest.mark.slow
 def test_training_frames_do_not_leave_the_data_and_others_do(shipped: MocapDataModule) -> None:
     for sequence in shipped.sequences("train"):
         assert shipped.leaves(sequence.frames[:30]) is None
@@ -20,6 +21,7 @@ def test_training_frames_do_not_leave_the_data_and_others_do(shipped: MocapDataM
     assert shipped.leaves(frames) == "they are no numbers"
 
 
+@pytest.mark.slow
 def test_figures_of_held_out_data_are_those_of_data(shipped: MocapDataModule) -> None:
     held_out = [sequence.frames for sequence in shipped.sequences("test")]
     pairs = [torch.stack((x[:-1], x[1:]), 1).flatten(0, 1) for x in held_out]
@@ -46,6 +48,7 @@ def test_representations_of_one_motion_have_the_same_figures() -> None:
         assert found[0][key] == pytest.approx(found[1][key], rel=0.02, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_frames_without_places_have_none(shipped: MocapDataModule) -> None:
     assert shipped.measures_samples
     raw = MocapDataModule(parts=shipped.parts, representation="raw")

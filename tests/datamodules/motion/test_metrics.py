@@ -24,6 +24,7 @@ def test_feet_that_slide_and_angles_out_of_range_are_seen() -> None:
     assert wide == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.slow
 def test_figures_of_spoilt_motion_exceed_those_of_the_data() -> None:
     data = MocapDataModule()
     frames = data.sequences("test")[0].frames

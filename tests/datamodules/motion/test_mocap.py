@@ -31,6 +31,7 @@ def paper_set(tmp_path: Path) -> Path:
     return tmp_path / "MOCAP.mat"
 
 
+@pytest.mark.slow
 def test_shipped_motion_is_small_continuous_and_acknowledged(shipped: MocapDataModule) -> None:
     assert SAMPLES is not None
     assert sum(file.stat().st_size for file in SAMPLES.iterdir()) < 1.5e6
@@ -44,6 +45,7 @@ def test_shipped_motion_is_small_continuous_and_acknowledged(shipped: MocapDataM
                 assert degrees_apart(motion.rotations[1:, j], motion.rotations[:-1, j]) < 45
 
 
+@pytest.mark.slow
 def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) -> None:
     """Frames stay on disk, so another layout under the same version would meet older ones there."""
     layout = shipped.layout
@@ -78,6 +80,7 @@ def test_state_of_motion_renders_without_files(shipped: MocapDataModule, tmp_pat
     assert first.read_text() == second.read_text()
 
 
+@pytest.mark.slow
 def test_vertical_axis_is_turned_on_the_way_in_and_out(take: Motion, tmp_path: Path) -> None:
     to_z = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
     rotations = take.rotations.copy()
@@ -140,6 +143,7 @@ def test_constrained_features_need_declared_noise(kind: Any) -> None:
         MocapDataModule(representation=kind)
 
 
+@pytest.mark.slow
 def test_takes_of_many_frame_rates_and_spellings_go_together(
     short_take: Motion, tmp_path: Path
 ) -> None:
@@ -222,6 +226,7 @@ def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
         MocapDataModule(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_no_frames_are_made_unless_asked_for(short_take: Motion, tmp_path: Path) -> None:
     n = len(short_take.positions)
     for rate, expected in ((24.0, n), (25.0, n), (30.0, n), (50.0, n / 2), (120.0, n / 4)):
@@ -235,6 +240,7 @@ def test_no_frames_are_made_unless_asked_for(short_take: Motion, tmp_path: Path)
         assert data.describe()["source_frame_rates"] == {f"{rate:g}": 1}
 
 
+@pytest.mark.slow
 def test_the_lowest_rate_of_the_files_is_that_of_all(
     short_take: Motion, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -255,6 +261,7 @@ def test_the_lowest_rate_of_the_files_is_that_of_all(
             torch.testing.assert_close(ours.frames, theirs.frames, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_go_with_the_rate_of_a_checkpoint(short_take: Motion, tmp_path: Path) -> None:
     for rate in (30.0, 24.0):
         write_bvh(tmp_path / f"{rate:g}.bvh", replace(short_take, fps=rate))
@@ -267,6 +274,7 @@ def test_files_go_with_the_rate_of_a_checkpoint(short_take: Motion, tmp_path: Pa
     assert data.frame_rate == 30
 
 
+@pytest.mark.slow
 def test_the_card_tells_what_the_files_are(shipped: MocapDataModule) -> None:
     card = shipped.describe()
     assert card["up"] == "y (by feet and head)"

@@ -38,6 +38,7 @@ def data_of(root: Path, **options: Any) -> MocapDataModule:
 
 @pytest.mark.parametrize("representation", ["expmap", "positions"])
 @pytest.mark.parametrize("root_motion", ["velocity", "position"])
+@pytest.mark.slow
 def test_frames_are_read_and_put_where_they_were(
     root_motion: Any, representation: Any, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def test_unwrapping_has_no_jump_above_pi_and_keeps_the_rotation(axis: list[float
     assert degrees_apart(*(Rotation.from_rotvec(m).as_quat() for m in (unwrapped, wrapped))) < 1e-6
 
 
+@pytest.mark.slow
 def test_features_of_real_motion_do_not_jump(shipped: MocapDataModule) -> None:
     for split in ("train", "val", "test"):
         for sequence in shipped.sequences(split):  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from rnade_lightning.datamodules.motion.turning import (
 TWO = {"LeftFoot", "RightFoot", "LeftFingerBase", "RightFingerBase", "LThumb", "RThumb"}
 
 
+@pytest.mark.slow
 def test_joints_of_two_axes_of_the_shipped_motion_are_found_and_named_in_the_card(
     shipped: MocapDataModule,
 ) -> None:
@@ -33,6 +34,7 @@ def test_joints_of_two_axes_of_the_shipped_motion_are_found_and_named_in_the_car
         assert shipped.dropped[f"{name}.between"] == "constant"
 
 
+@pytest.mark.slow
 def test_turned_frames_come_back_with_every_joint_in_its_place(
     shipped: MocapDataModule, take: Motion
 ) -> None:
@@ -59,6 +61,7 @@ def test_frames_are_turned_when_they_are_read_and_names_go_with_them(
     assert turned_names(plain, axes) == names != plain
 
 
+@pytest.mark.slow
 def test_a_checkpoints_axes_hold_for_files_already_read(
     shipped: MocapDataModule, take: Motion, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_files_too_short_for_a_frame_are_refused(tmp_path: Path) -> None:
         audio_module(path, split="tail", kind="mfcc").setup()
 
 
+@pytest.mark.slow
 def test_too_little_sound_for_its_frames_is_refused(tmp_path: Path) -> None:
     path = tone(tmp_path / "a.wav", n=RATE)
     with pytest.raises(DataError, match=r"a\.wav: \d+ frames to train on, of 200 samples each"):

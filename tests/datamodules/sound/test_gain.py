@@ -90,6 +90,7 @@ def test_draws_come_back_to_one_level() -> None:
     assert 1e-4 < quiet < 0.1
 
 
+@pytest.mark.slow
 def test_student_finds_its_own_parameters() -> None:
     e = student.rvs(5, 0, 0.7, size=(4, 20_000), random_state=0)
     residuals = [to_residuals(z) for z in e]

@@ -29,6 +29,7 @@ def least_squares(x: np.ndarray, order: int, forgetting: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("order", "forgetting"), [(1, 0.9), (3, 0.99), (24, 0.994)])
+@pytest.mark.slow
 def test_residuals_are_those_of_least_squares(order: int, forgetting: float) -> None:
     x = autoregressive(400) + speechlike(0, 1.0)[4000:4400]
     expected = least_squares(x, order, forgetting)
@@ -37,6 +38,7 @@ def test_residuals_are_those_of_least_squares(order: int, forgetting: float) -> 
     assert np.abs(analyse(x, order, forgetting) - other).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_a_sample_changes_no_earlier_residual_and_its_own_by_as_much() -> None:
     x = speechlike(0, 1.0)[4000:4600]
     e = analyse(x, ORDER, FORGETTING)

@@ -116,6 +116,7 @@ def test_levels_and_trimming(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [1000, 2047, 33_333, 40_000])
 @pytest.mark.parametrize("trim_db", [10, 30, 60])
+@pytest.mark.slow
 def test_trimming_in_pieces_is_that_of_librosa(n: int, trim_db: float) -> None:
     t = np.arange(n)
     x = np.exp(-(((t - 0.4 * n) / (0.1 * n)) ** 2)) * np.random.default_rng(0).normal(size=n)
@@ -125,6 +126,7 @@ def test_trimming_in_pieces_is_that_of_librosa(n: int, trim_db: float) -> None:
 
 
 @pytest.mark.parametrize(("rate", "target"), [(48_000, 16_000), (16_000, 22_050)])
+@pytest.mark.slow
 def test_resampling_in_pieces_is_that_of_the_whole(rate: int, target: int) -> None:
     x = np.random.default_rng(0).normal(size=30_000)
     expected = librosa.resample(x, orig_sr=rate, target_sr=target)

@@ -23,6 +23,7 @@ from rnade_lightning.datamodules.sound.spectra import (
     ("n_fft", "win_length", "hop_length", "n_mels", "f_min", "f_max"),
     [(1024, 1024, 256, 80, 0.0, 8000.0), (512, 400, 160, 40, 60.0, 7600.0)],
 )
+@pytest.mark.slow
 def test_features_are_those_of_librosa(
     utterance: np.ndarray, n_fft: int, win_length: int, hop_length: int, n_mels: int,
     f_min: float, f_max: float,

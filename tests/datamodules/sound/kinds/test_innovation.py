@@ -61,6 +61,7 @@ def test_density_of_innovations_is_that_of_residuals(linear_corpus: Path) -> Non
 
 
 @pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.slow
 def test_batches_carry_the_log_jacobian(linear_corpus: Path, stateful: bool) -> None:
     data = module(linear_corpus, kind="innovation", stateful=stateful)
     whole = {s.frames.numpy().tobytes(): s.log_jacobian for s in data.sequences("test")}

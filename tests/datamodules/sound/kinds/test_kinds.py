@@ -78,6 +78,7 @@ def test_those_that_are_shipped_are_found() -> None:
 
 @every_kind
 @pytest.mark.parametrize("deltas", [False, True])
+@pytest.mark.slow
 def test_frames_are_as_wide_as_their_names_and_as_many_as_told(name: str, deltas: bool) -> None:
     kind = make(name, deltas=deltas)
     for n_samples in (kind.min_samples, 5000):
@@ -238,6 +239,7 @@ def write_kind(path: Path, times: int = 1, version: str = "") -> None:
     sys.modules.pop("my_kinds", None)
 
 
+@pytest.mark.slow
 def test_a_kind_of_the_users_own_is_named_by_its_path(own: Path, corpus: Path) -> None:
     write_kind(own / "my_kinds.py")
     check_density(make("my_kinds.Pairs", frame_length=10))
