@@ -38,6 +38,7 @@ def one_line(error: pytest.ExceptionInfo[ValueError], file: Path) -> None:
     assert said.count(";") or said.count(":") > 1  # what to do stands behind
 
 
+@pytest.mark.slow
 def test_what_fits_is_loaded(good: dict[str, Any], tmp_path: Path) -> None:
     assert good["package_version"] == package_version()
     torch.save(good, file := tmp_path / "same.ckpt")

@@ -133,6 +133,7 @@ def test_a_component_that_does_not_say_its_variance_is_refused() -> None:
 
 
 @every_kind
+@pytest.mark.slow
 def test_feature_cdf_is_the_integral_of_the_density(options: dict[str, Any]) -> None:
     model = rnade(2, **options)
     x, step = torch.tensor([0.2, 0.31], dtype=torch.float64), 1e-4

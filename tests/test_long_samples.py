@@ -78,6 +78,7 @@ def test_what_leaves_while_it_settles_starts_anew(model: SequenceDensity) -> Non
     assert u.isfinite().all()
 
 
+@pytest.mark.slow
 def test_what_is_out_of_the_data_at_once_ends_after_a_second(model: SequenceDensity) -> None:
     """As a continuation does whose prefix is out of the data."""
     for guard, remedy in ((False, "--guard"), (True, f"{TRIES} draws of that second did")):

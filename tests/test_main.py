@@ -146,6 +146,7 @@ def test_cuda_without_cuda_is_refused(
     assert "CUDA" in refused(capsys, "sample", f"--ckpt_path={checkpoint}", "--device=cuda")
 
 
+@pytest.mark.slow
 def test_a_wrong_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "n_hiden" in refused(capsys, "fit", *SMALL, "--model.n_hiden=3")
 
@@ -258,6 +259,7 @@ def test_a_density_is_chosen_in_yaml(
     assert model.floor == 0.25
 
 
+@pytest.mark.slow
 def test_an_unknown_density_is_refused_with_the_list(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def test_an_option_without_a_near_match_has_no_guess() -> None:
         ("--data.split=foo", ("--data.split", "'tail'", "'file'", "foo")),
     ],
 )
+@pytest.mark.slow
 def test_an_unknown_class_or_choice_lists_the_valid_ones(
     typed: str, valid: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +88,7 @@ def test_an_unknown_command_lists_all(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("command", ["fit", "prepare"])
+@pytest.mark.slow
 def test_a_data_error_reads_as_itself(
     command: str,
     tmp_path: Path,

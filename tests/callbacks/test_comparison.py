@@ -106,6 +106,7 @@ def test_a_prefix_that_breaks_a_relation_is_told_and_written_as_it_was_given(
     np.testing.assert_allclose(written[95:, 3], 7.0)
 
 
+@pytest.mark.slow
 def test_no_file_of_a_run_gives_frames_that_break_a_relation_a_density(
     broken: tuple[Path, Path],
 ) -> None:

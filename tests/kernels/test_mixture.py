@@ -19,6 +19,7 @@ def lanes(*shape: int) -> Any:
     return np.random.default_rng(0).normal(size=shape)
 
 
+@pytest.mark.slow
 def test_frames_go_into_lanes_and_come_back() -> None:
     @njit
     def there_and_back(rows: Any, block: Any, out: Any) -> None:

@@ -13,6 +13,7 @@ def standardised(frames: Array) -> Array:
 
 
 @pytest.mark.parametrize("n", [12, 50, 1000])
+@pytest.mark.slow
 def test_the_bound_holds_for_all_but_one_sample_in_a_thousand(n: int) -> None:
     rng, n_others, n_samples = np.random.default_rng(n), 4, 3000
     ones = np.ones((n, 1))

@@ -66,6 +66,7 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
+@pytest.mark.slow
 def test_a_figure_that_drifts_is_kept_in_sight(drift: str, tmp_path: Path) -> None:
     way = np.stack(DRIFTS[drift](np.linspace(0, 1, 60)), axis=-1)
     points = body() + way[:, None]

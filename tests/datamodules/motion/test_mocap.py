@@ -57,6 +57,7 @@ def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) ->
     assert set(layout["skeleton"]) == skeleton
 
 
+@pytest.mark.slow
 def test_hinges_of_the_shipped_motion_are_found(shipped: MocapDataModule) -> None:
     hinges = {name for name, why in shipped.dropped.items() if why != "constant"}
     assert hinges == {
@@ -94,6 +95,7 @@ def test_vertical_axis_is_turned_on_the_way_in_and_out(take: Motion, tmp_path: P
     np.testing.assert_allclose(heights, take.positions[1:10, 1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_first_frames_can_be_skipped(tmp_path: Path) -> None:
     take = tumble(100)
     take.rotations[0] = [0, 0, 0, 1]  # a T-pose

@@ -49,6 +49,7 @@ def test_turned_frames_come_back_with_every_joint_in_its_place(
     assert np.abs(here - there).max() < 1e-5 * bones  # float32
 
 
+@pytest.mark.slow
 def test_frames_are_turned_when_they_are_read_and_names_go_with_them(
     shipped: MocapDataModule, take: Motion
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_checkpoints_axes_hold_for_files_already_read(
     assert scored.frames[-20:].numpy() == pytest.approx(sequence.frames[-20:].numpy(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_prefix_is_written_as_it_was_given(
     shipped: MocapDataModule, take: Motion, tmp_path: Path
 ) -> None:

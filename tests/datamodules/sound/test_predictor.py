@@ -51,6 +51,7 @@ def test_a_sample_changes_no_earlier_residual_and_its_own_by_as_much() -> None:
         assert t > 590 or np.abs(difference[t + 1 : t + 9]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_jacobian_is_triangular_with_ones() -> None:
     """By steps below those of 16 bits, which the predictor does not see, and by larger ones, which
     it does: either way no residual depends on a later sample, and on its own with slope 1."""

@@ -91,6 +91,7 @@ def test_frames_are_as_wide_as_their_names_and_as_many_as_told(name: str, deltas
 
 
 @every_kind
+@pytest.mark.slow
 def test_a_sound_of_one_sample_less_than_a_frame_is_refused(name: str, tmp_path: Path) -> None:
     least = make(name).min_samples
     for n_samples in (least, least - 1):

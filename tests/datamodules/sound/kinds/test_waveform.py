@@ -13,6 +13,7 @@ from rnade_lightning.datamodules.sound.speechlike import speechlike
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24"])
+@pytest.mark.slow
 def test_waveform_comes_back_exact_to_one_step(tmp_path: Path, subtype: str) -> None:
     soundfile.write(tmp_path / "a.wav", speechlike(1, 1.0), RATE, subtype=subtype)
     data = audio_module(tmp_path / "a.wav", split="tail", frame_length=20)
