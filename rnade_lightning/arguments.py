@@ -26,9 +26,10 @@ class Sequences(Protocol):
     """A model of sequences, as far as its arguments depend on it."""
 
     n_features: int
+    n_context: int
 
     @property
-    def n_history(self) -> int: ...
+    def n_read(self) -> int: ...
 
     def initial_state(self, batch_size: int) -> Tensor: ...
 
@@ -133,16 +134,30 @@ def prefix(name: str, value: Any, like: Tensor, n_features: int, least: int = 1)
 
 
 def sequences(
-    model: Sequences, frames: Any, u: Any = None, mask: Any = None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Return frames ``(B, T, D)``, the state ``(B, S)`` and the mask ``(B, T)`` of sequences."""
+    model: Sequences, frames: Any, u: Any = None, mask: Any = None, context: Any = None
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Return frames ``(B, T, D)``, the state ``(B, S)``, the mask ``(B, T)`` and the context ``(B,
+    T, C)`` of sequences."""
     like = _state(model)
     frames = tensor("frames", frames, like, "B", "T", model.n_features)
     u = None if u is None else state(model, u)
     mask = None if mask is None else mask_of(mask, like, frames.shape[1])
-    frames, u, mask = _one_batch(frames=frames, u=u, mask=mask)
+    context = _context(model, context, like, ("B", frames.shape[1]))
+    frames, u, mask, context = _one_batch(frames=frames, u=u, mask=mask, context=context)
     assert frames is not None
-    return frames, u, mask
+    return frames, u, mask, context
+
+
+def context_of_frame(model: Sequences, context: Any, batch_size: int) -> Any:
+    """Return the context of one frame ``(B, C)``, or None for a model without any.
+
+    Raises:
+        TypeError, ValueError: it does not fit, is missing, or the model has none.
+    """
+    context = _context(model, context, _state(model), ("B",))
+    if context is None or len(context) >= batch_size:
+        return context
+    return context.expand(batch_size, -1)
 
 
 def state(model: Sequences, u: Any) -> Tensor:
@@ -151,22 +166,26 @@ def state(model: Sequences, u: Any) -> Tensor:
     return tensor("u", u, like, "B", like.shape[1])
 
 
-def one_frame(model: Sequences, x: Any, u: Any) -> tuple[Tensor, Tensor]:
-    """Return frames ``(B, D)`` and the states ``(B, S)`` before them."""
-    x = tensor("x", x, _state(model), "B", model.n_features)
-    x, u = _one_batch(x=x, u=state(model, u))
+def one_frame(
+    model: Sequences, x: Any, u: Any, context: Any = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return frames ``(B, D)``, the states ``(B, S)`` before them, and their context ``(B, C)``."""
+    like = _state(model)
+    x = tensor("x", x, like, "B", model.n_features)
+    context = _context(model, context, like, ("B",))
+    x, u, context = _one_batch(x=x, u=state(model, u), context=context)
     assert x is not None
     assert u is not None
-    return x, u
+    return x, u, context
 
 
 def history_of(model: Sequences, history: Any) -> Tensor:
-    """Return histories ``(..., n_history)``."""
-    return tensor("history", history, _state(model), ..., model.n_history)
+    """Return histories ``(..., n_read)``."""
+    return tensor("history", history, _state(model), ..., model.n_read)
 
 
 def after_history(model: Sequences, history: Any, frames: Any) -> tuple[Tensor, Tensor]:
-    """Return histories ``(..., n_history)`` and frames ``(..., D)`` whose batches broadcast."""
+    """Return histories ``(..., n_read)`` and frames ``(..., D)`` whose batches broadcast."""
     history = history_of(model, history)
     frames = tensor("frames", frames, history, ..., model.n_features)
     batch(history=history.shape[:-1], frames=frames.shape[:-1])
@@ -241,6 +260,20 @@ def _placed(name: str, value: Tensor, like: Tensor, shape: Sequence[Size]) -> No
     fits = len(last) == len(own) if shape[0] is ... else value.dim() == len(own)
     if not fits or any(isinstance(n, int) and n != m for n, m in zip(own, last, strict=True)):
         raise ValueError(f"{name} has shape {_text(value.shape)}, expected {_text(shape)}")
+
+
+def _context(model: Sequences, context: Any, like: Tensor, batch: Sequence[Size]) -> Tensor | None:
+    C = getattr(model, "n_context", 0)
+    if context is None:
+        if C:
+            raise ValueError(
+                f"the model is given a context of {C} numbers a frame: give context, with nan where"
+                " a number is absent"
+            )
+        return None
+    if not C:
+        raise ValueError("the model has no context: leave context out")
+    return tensor("context", context, like, *batch, C)
 
 
 def _one_batch(**tensors: Tensor | None) -> list[Tensor | None]:

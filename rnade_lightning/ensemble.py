@@ -44,8 +44,12 @@ class Ensemble(SequenceDensity):
             raise ValueError(f"the members of an ensemble model {sorted(sizes)} features, not one")
         self._members = nn.ModuleList(members)
         self.n_features = sizes.pop()
-        bounds = [0, *torch.tensor([member.n_history for member in members]).cumsum(0).tolist()]
-        self._histories = [slice(*pair) for pair in pairwise(bounds)]
+        contexts = {member.n_context for member in members}
+        if len(contexts) != 1:
+            raise ValueError(f"the members are given contexts of {sorted(contexts)} numbers")
+        self.n_context = contexts.pop()
+        self._in_state = _side_by_side([member.n_history for member in members])
+        self._histories = _side_by_side([member.n_read for member in members])
 
     @property
     def members(self) -> list[SequenceDensity]:
@@ -58,27 +62,42 @@ class Ensemble(SequenceDensity):
 
     @property
     def n_history(self) -> int:
+        return self._in_state[-1].stop
+
+    @property
+    def n_read(self) -> int:
         return self._histories[-1].stop
 
     def initial_state(self, batch_size: int) -> Tensor:
         return self._join([member.initial_state(batch_size) for member in self.members])
 
     def states(
-        self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        frames, u, mask = arguments.sequences(self, frames, u, mask)
+        frames, u, mask, context = arguments.sequences(self, frames, u, mask, context)
         u = self.initial_state(len(frames)) if u is None else u
+        given = () if context is None else (context,)
         pairs = [
-            member.states(frames, own, mask)
+            member.states(frames, own, mask, *given)
             for member, own in zip(self.members, self._split(u), strict=True)
         ]
         history, last = zip(*pairs, strict=True)
         return torch.cat(history, -1), self._join(last)
 
-    def step(self, x: Tensor, u: Tensor) -> Tensor:
-        x, u = arguments.one_frame(self, x, u)
+    def step(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
+        x, u, context = arguments.one_frame(self, x, u, context)
+        given = () if context is None else (context,)
         parts = zip(self.members, self._split(u), strict=True)
-        return self._join([member.step(x, own) for member, own in parts])
+        return self._join([member.step(x, own, *given) for member, own in parts])
+
+    def history(self, u: Tensor, context: Tensor | None = None) -> Tensor:
+        u = arguments.state(self, u)
+        parts = zip(self.members, self._split(u), strict=True)
+        return torch.cat([member.history(own, context) for member, own in parts], -1)
 
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         history, frames = arguments.after_history(self, history, frames)
@@ -127,5 +146,11 @@ class Ensemble(SequenceDensity):
         sizes = [m.initial_state(1).shape[1] - m.n_history for m in self.members]
         hidden = u[:, self.n_history :].split(sizes, -1)
         return [
-            torch.cat((u[:, own], h), -1) for own, h in zip(self._histories, hidden, strict=True)
+            torch.cat((u[:, own], h), -1) for own, h in zip(self._in_state, hidden, strict=True)
         ]
+
+
+def _side_by_side(sizes: Sequence[int]) -> list[slice]:
+    """Return where each of so many numbers stand, one after the other."""
+    bounds = [0, *torch.tensor(sizes).cumsum(0).tolist()]
+    return [slice(*pair) for pair in pairwise(bounds)]

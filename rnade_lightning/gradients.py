@@ -130,6 +130,7 @@ def rnn_rnade_gradients(
     activation: str = "sigmoid",
     floor: float = 0.0,
     kappa: float = 0.0,
+    context: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return the gradients of the summed log density of sequences, by Algorithm 2 (plain cells).
 
@@ -143,9 +144,12 @@ def rnn_rnade_gradients(
         activation: as in `RNADE`.
         floor: as in `RNADE`.
         kappa: as in `RNNRNADE`; for a path that reverts to the mean (parameter ``B``).
+        context: ``(B, T, C)``, NaN where a number is absent (parameters ``C_alpha``, .., ``E``,
+            ``absent``); None for a model without.
 
     Returns:
-        The gradient of every parameter, by name, and that of the frames.
+        The gradient of every parameter, by name, under ``context`` that of the context if there is
+        one, and that of the frames.
     """
     B, T, _ = frames.shape
     options: dict[str, Any] = {
@@ -155,6 +159,11 @@ def rnn_rnade_gradients(
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
     A = _past_weights(parameters, kappa, frames.shape[-1])
+    C = 0 if context is None else context.shape[-1]
+    E = parameters.get("E", frames.new_zeros(frames.shape[-1], C))
+    c = frames.new_zeros(*frames.shape[:2], 0)
+    if context is not None:  # c_t, with the learned number where one is absent
+        c = torch.where(context.isnan(), parameters["absent"], context.nan_to_num(0.0))
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
     atoms, (state, state_slope) = getattr(component, "atoms", ()), STATES[cell]
@@ -165,34 +174,42 @@ def rnn_rnade_gradients(
 
     u = [parameters["u_0"].expand(B, -1)]  # u_0 .. u_T, each (B, R)
     for t in range(T):
-        z = frames[:, t] @ W_in.T + u[t] @ W_rec.T + b_h
+        z = torch.cat((frames[:, t], c[:, t]), -1) @ W_in.T + u[t] @ W_rec.T + b_h
         u.append(state(z))
 
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     d_frames, d_A = torch.zeros_like(frames), torch.zeros_like(A)
+    d_c, D = torch.zeros_like(c), frames.shape[-1]
     g = torch.zeros_like(u[T])  # d / d u_t; nothing follows the last frame
     for t in reversed(range(T)):  # frame t + 1 of the supplement: it sees u[t] and makes u[t + 1]
         biases = [rnade[f"b_{n}"].expand(B, -1, -1) for n in ("alpha", "mu", "sigma")]
         for i, n in enumerate(("alpha", "mu", "sigma")):
             if n in conditioned:
                 biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
+                if C:
+                    own = c[:, t] @ parameters[f"C_{n}"].T
+                    biases[i] = biases[i] + own.view_as(biases[i])
         past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
         explained = sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
+        explained = explained + c[:, t] @ E.T
         x = frames[:, t]
         if not atoms:
             x = x - explained
-        elif past:  # bounds cannot be shifted: the means are
+        else:  # bounds cannot be shifted: the means are
             biases[1] = biases[1] + explained[..., None]
         d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
         e = g * state_slope(u[t + 1])
-        total["W_in"] += e.T @ frames[:, t]
+        total["W_in"] += e.T @ torch.cat((frames[:, t], c[:, t]), -1)
         total["W_rec"] += e.T @ u[t]
         total["b_h"] += e.sum(0)
-        d_frames[:, t] += d_x + e @ W_in
+        d_frames[:, t] += d_x + e @ W_in[:, :D]
+        d_explained = d_rnade["b_mu"].sum(-1) if atoms else -d_x
+        d_c[:, t] += e @ W_in[:, D:] + d_explained @ E
+        if "E" in parameters:
+            total["E"] += d_explained.T @ c[:, t]
         for i, x_i in enumerate(past):
-            d_explained = d_rnade["b_mu"].sum(-1) if atoms else -d_x
             d_A[i] += d_explained.T @ x_i
             d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec
@@ -200,7 +217,14 @@ def rnn_rnade_gradients(
             d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)
             total[f"W_{n}"] += d_b.T @ u[t]
             g = g + d_b @ parameters[f"W_{n}"]
+            if C:
+                total[f"C_{n}"] += d_b.T @ c[:, t]
+                d_c[:, t] += d_b @ parameters[f"C_{n}"]
     total["u_0"] = g.sum(0)
+    if context is not None:
+        absent = context.isnan()
+        total["absent"] = d_c.where(absent, d_c.new_zeros(())).sum((0, 1))
+        total["context"] = d_c.masked_fill(absent, 0.0)
     if "A" in parameters:
         total["A"] = d_A
     if "B" in parameters:  # B_i stands in A_i and, with a minus, in A_{i+1}

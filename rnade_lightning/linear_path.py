@@ -80,15 +80,17 @@ def fit_path(
     sequences: Iterable[Tensor],
     ridge: float,
 ) -> Tensor:
-    """Set the A_i, or B_i, of a path to their ridge regression on sequences, if they are learnt.
+    """Set the A_i, or B_i, of a path, and E, to their ridge regression on sequences, if they are
+    learnt.
 
     Args:
         parameters: of the path; see `path_parameters`.
         n_past: p.
         kappa: share of the last frame that a reverting path starts from.
-        sequences: each ``(T, D)``; the frames after the first p of them are explained.
-        ridge: penalty, beside sums over frames. It draws a free path to copying, and a reverting
-            one to no part of past differences.
+        sequences: each ``(T, D)``, or ``(T, D + C)`` with the context behind the frame, of a path
+            that reads one; the frames after the first p of them are explained.
+        ridge: penalty, beside sums over frames. It draws a free path to copying, a reverting one
+            to no part of past differences, and E to 0.
 
     Returns:
         The covariance of what the path leaves unexplained, ``(D, D)``, float64.
@@ -96,29 +98,35 @@ def fit_path(
     Raises:
         ValueError: there are not more such frames than features.
     """
-    B = parameters.get("B")
+    B, E = parameters.get("B"), parameters.get("E")
     weights = parameters["A"] if B is None else B
     assert weights is not None
-    D, P = weights.shape[-1], weights.shape[0] * weights.shape[-1]
+    D, n_own = weights.shape[-1], weights.shape[0] * weights.shape[-1]
+    P = n_own + (0 if E is None else E.shape[1])
     gram, n = torch.zeros(P + D, P + D, dtype=torch.float64), 0
     for sequence in sequences:
-        x = sequence.detach().to("cpu", torch.float64)
+        x, context = sequence.detach().to("cpu", torch.float64).tensor_split([D], 1)
         past = [x[n_past - i : max(len(x) - i, 0)] for i in range(1, n_past + 1)]
         left = x[n_past:] - (1 if B is None else kappa) * past[0]
         if B is not None:
             past = [later - earlier for later, earlier in pairwise(past)]
-        both = torch.cat((*past, left), 1)
+        both = torch.cat((*past, context[n_past:], left), 1)
         gram, n = gram + both.T @ both, n + len(both)
     if n <= D:
         raise ValueError(f"{n} frames are too few to start the linear path of {D} features")
     change = torch.zeros(P, D, dtype=torch.float64)
+    learnt = slice(0 if weights.requires_grad else n_own, P)
+    if learnt.start < P:
+        of_learnt = gram[learnt, learnt]
+        penalty = ridge * torch.eye(len(of_learnt), dtype=torch.float64)
+        change[learnt] = torch.linalg.solve(of_learnt + penalty, gram[learnt, P:])
     if weights.requires_grad:
-        penalty = ridge * torch.eye(P, dtype=torch.float64)
-        change = torch.linalg.solve(gram[:P, :P] + penalty, gram[:P, P:])
-        new = change.reshape(len(weights), D, D).mT.clone()  # change has a row for each regressor
+        new = change[:n_own].reshape(len(weights), D, D).mT.clone()  # a row for each regressor
         if B is None:
             new[0] += torch.eye(D)
         weights.copy_(new)
+    if E is not None:
+        E.copy_(change[n_own:].T)
     explained = change.T @ gram[:P, P:]
     return (gram[P:, P:] - explained - explained.T + change.T @ gram[:P, :P] @ change) / n
 

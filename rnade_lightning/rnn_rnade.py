@@ -12,6 +12,9 @@ the density, so they are computed first, and all frames go through one call of i
 With a linear path from the last p frames, the density models what they leave unexplained,
 $x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact); the path starts at copying the last frame.
 It is free, or reverts to the mean (see `linear_path`).
+With a context $c_t$ of every frame, which is known and not modelled, the net reads $[x_t, c_t]$,
+frame t's biases get $C_\alpha c_t$ (likewise $\mu$, $\sigma$), and the linear path $E c_t$. A
+number of it that is absent is replaced by a learned one.
 Where the density has bounds, which cannot be shifted, the sum is added to its means instead. With
 that path, RNADE's own linear path, K = 1 and no hidden units, RNN-RNADE is a VAR(p), a vector
 autoregression of order p, with full covariance.
@@ -20,7 +23,7 @@ Conventions:
     As in `density`. The state ``u (B, S)``: the recurrent units of the last layer (R =
     ``n_recurrent``); the last p frames, the latest first (p D numbers), if there is a linear path
     from them; what else the last layer's cell carries; the states of the layers below. Its first
-    R + p D numbers are a frame's history.
+    R + p D numbers, and the frame's context behind them, are its history.
 """
 
 from __future__ import annotations
@@ -75,6 +78,10 @@ class RecurrentModel(SequenceDensity):
         input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
         feature_order: order in which the density visits the features: a list of their numbers, the
             seed of a random order, or None for the order of the data.
+        n_context: C, numbers of a frame that its density is given; 0 for none. A list for several
+            parts, each of so many numbers, that can be absent one by one.
+        context_dropout: share of the sequences, in training, in which a part of the context is
+            absent.
     """
 
     def __init__(
@@ -92,10 +99,16 @@ class RecurrentModel(SequenceDensity):
         n_layers: int = 1,
         input_noise: float = 0.0,
         feature_order: int | Sequence[int] | None = None,
+        n_context: int | Sequence[int] = 0,
+        context_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if n_past < 0 or not 0 <= dropout < 1:
             raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
+        self.context_parts = [n_context] if isinstance(n_context, int) else list(n_context)
+        if min(self.context_parts, default=0) < 0 or not 0 <= context_dropout < 1:
+            raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
+        self.n_context, self.context_dropout = sum(self.context_parts), context_dropout
         if n_layers < 1 or not input_noise >= 0:
             raise ValueError("n_layers must be at least 1, input_noise at least 0")
         if n_recurrent < 1:
@@ -113,9 +126,14 @@ class RecurrentModel(SequenceDensity):
         path = path_parameters(n_past, n_features, past, kappa, learn_past, learn_kappa)
         for name, parameter in path.items():
             self.register_parameter(name, parameter)
+        if self.n_context:
+            self.absent = nn.Parameter(torch.zeros(self.n_context))
+            if n_past:
+                self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
+        n_inputs = n_features + self.n_context
         self.layers = nn.ModuleList(
-            kind(n_recurrent if layer else n_features, n_recurrent, batch_first=True)
+            kind(n_recurrent if layer else n_inputs, n_recurrent, batch_first=True)
             for layer in range(n_layers)
         )
 
@@ -137,6 +155,10 @@ class RecurrentModel(SequenceDensity):
             W = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_recurrent))
             nn.init.normal_(W, std=0.01)
             self.register_parameter(f"W_{name}", W)
+            if self.n_context:
+                C = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_context))
+                nn.init.normal_(C, std=0.01)
+                self.register_parameter(f"C_{name}", C)
 
     # ------------------------------------------------------------------ recurrence
 
@@ -152,37 +174,73 @@ class RecurrentModel(SequenceDensity):
         return u.expand(batch_size, -1)
 
     def states(
-        self, frames: Tensor, u: Tensor | None = None, mask: Tensor | None = None
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        frames, u, mask = arguments.sequences(self, frames, u, mask)
+        frames, u, mask, context = arguments.sequences(self, frames, u, mask, context)
         if u is None:
             u = self.initial_state(len(frames))
         n = self.n_history
         if not frames.shape[1]:
-            return frames.new_zeros(len(frames), 0, n), u
+            return frames.new_zeros(len(frames), 0, self.n_read), u
+        if context is not None:
+            context = self._filled(context, dropped=self.training)
         if mask is None or u.shape[1] == n:
-            after, last = self._run(frames, u)
+            after, last = self._run(frames, u, context)
             history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
             if mask is not None:
                 n_valid = mask.sum(1)[:, None, None].expand(-1, -1, n)
                 last = history.gather(1, n_valid)[:, 0]
-            return history[:, :-1], last
+            return self._with_context(history[:, :-1], context), last
         outputs = []
         for t in range(frames.shape[1]):  # of what is no history, only the last is known
             outputs.append(u[:, :n])
-            u = torch.where(mask[:, t, None], self.step(frames[:, t], u), u)
-        return torch.stack(outputs, 1), u
+            own = None if context is None else context[:, t : t + 1]
+            u = torch.where(mask[:, t, None], self._run(frames[:, t : t + 1], u, own)[1], u)
+        return self._with_context(torch.stack(outputs, 1), context), u
 
-    def step(self, x: Tensor, u: Tensor) -> Tensor:
-        x, u = arguments.one_frame(self, x, u)
-        return self._run(x[:, None], u)[1]
+    def step(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
+        x, u, context = arguments.one_frame(self, x, u, context)
+        if context is not None:
+            context = self._filled(context)[:, None]
+        return self._run(x[:, None], u, context)[1]
 
-    def _run(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the history after every frame ``(B, T, R + p D)``, and the whole state after the
-        last ``(B, S)``."""
+    def history(self, u: Tensor, context: Tensor | None = None) -> Tensor:
+        if context is not None and self.n_context:
+            u = arguments.state(self, u)
+            context = self._filled(arguments.context_of_frame(self, context, len(u)))
+        return super().history(u, context)
+
+    def _filled(self, context: Tensor, dropped: bool = False) -> Tensor:
+        """Return a context ``(B, ..., C)`` with learned numbers in place of absent ones, and of
+        parts that are dropped from a whole sequence."""
+        absent = context.isnan()
+        if dropped and self.context_dropout:
+            shape = len(context), len(self.context_parts)
+            drop = torch.rand(shape, device=context.device) < self.context_dropout
+            parts = torch.tensor(self.context_parts, device=context.device)
+            drop = drop.repeat_interleave(parts, 1, output_size=self.n_context)
+            absent = absent | drop.view(len(drop), *[1] * (context.dim() - 2), -1)
+        return torch.where(absent, self.absent, context.nan_to_num(0.0))
+
+    @staticmethod
+    def _with_context(history: Tensor, context: Tensor | None) -> Tensor:
+        if context is None:
+            return history
+        return torch.cat((history, context.to(history.dtype)), -1)
+
+    def _run(
+        self, frames: Tensor, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what of the state is read after every frame ``(B, T, R + p D)``, and the whole
+        state after the last ``(B, S)``."""
         R, n_history, T = self.n_recurrent, self.n_history, frames.shape[1]
         frames = readable(self.density.censor(frames))
-        after, last = self._run_layers(frames, torch.cat((u[:, :R], u[:, n_history:]), -1))
+        units = torch.cat((u[:, :R], u[:, n_history:]), -1)
+        after, last = self._run_layers(frames, units, context)
         if not self.n_past:
             return after, last
         before = u[:, R:n_history].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
@@ -191,11 +249,15 @@ class RecurrentModel(SequenceDensity):
         after = torch.cat((after, *past), -1)
         return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
 
-    def _run_layers(self, frames: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    def _run_layers(
+        self, frames: Tensor, u: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the recurrent units of the last layer after every frame ``(B, T, R)``, and the
         states of all layers, the last layer first, after the last frame."""
         if self.input_noise and self.training:
             frames = frames + self.input_noise * torch.randn_like(frames)
+        if context is not None:
+            frames = torch.cat((frames, context.to(frames.dtype)), -1)
         after, last = frames, []
         for layer, u_layer in zip(self.layers, reversed(u.chunk(self.n_layers, -1)), strict=True):
             after, u_layer = self._run_layer(cast(Cell, layer), after, u_layer)
@@ -221,17 +283,19 @@ class RecurrentModel(SequenceDensity):
     # ------------------------------------------------------------------ one frame after its history
 
     def frame_params(self, history: Tensor) -> StateParams:
-        """Return the density's parameters after histories ``(..., R + p D)``, in the order of
+        """Return the density's parameters after histories ``(..., R + p D + C)``, in the order of
         ``param_shapes``. A parameter that the state does not set keeps its static shape."""
         history = arguments.history_of(self, history)
         weights = [
-            cast(Tensor, getattr(self, f"W_{name}")) if name in self.conditioned else None
+            self.weights_of(name) if name in self.conditioned else None
             for name in self.density.param_shapes
         ]
         with full_precision(history):
             units = history[..., : self.n_recurrent]
             u = nn.functional.dropout(units, self.dropout, self.training)
             u = u if self.conditioned_on_state else 0 * u
+            if self.n_context:
+                u = torch.cat((u, history[..., self.n_history :]), -1)
             shifted = self.n_past > 0 and self.density.shift_means
             added = [
                 self._in_visit_order(self._explained(history))[..., None]
@@ -241,9 +305,17 @@ class RecurrentModel(SequenceDensity):
             ]
             return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
 
+    def weights_of(self, name: str) -> Tensor:
+        """Return what a parameter that the state sets is multiplied by, ``(prod(shape), R + C)``:
+        of the units, and of the context."""
+        W = cast(Tensor, self._parameters[f"W_{name}"])
+        if not self.n_context:
+            return W
+        return torch.cat((W, cast(Tensor, self._parameters[f"C_{name}"])), 1)
+
     def shift(self, history: Tensor) -> Tensor | float:
-        """Return what the last p frames explain of the next, ``(..., D)``, to be subtracted from
-        it. It is 0 without that path, and where the path is added to the means."""
+        """Return what the last p frames and the context explain of the next, ``(..., D)``, to be
+        subtracted from it. It is 0 without that path, and where the path is added to the means."""
         history = arguments.history_of(self, history)
         return self._explained(history) if self.n_past and not self.density.shift_means else 0.0
 
@@ -256,7 +328,10 @@ class RecurrentModel(SequenceDensity):
         with full_precision(history):
             A = self.past_weights()
             past = history[..., self.n_recurrent : self.n_history].to(A.dtype)
-            return torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), A)
+            sum_ = torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), A)
+            if self.n_context:
+                sum_ = sum_ + history[..., self.n_history :].to(A.dtype) @ self.E.T
+            return sum_
 
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         return self.density.log_prob(self.unexplained(frames, history), self.frame_params(history))
@@ -363,22 +438,25 @@ class RNNRNADE(RecurrentModel):
         return self.rnade
 
     def next_frames(
-        self, u: Tensor, generator: torch.Generator | None, temperature: float
+        self,
+        u: Tensor,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         noisy = self.training and (self.dropout or self.input_noise)
-        cell = cast(Cell, self.layers[0])
-        if (
-            not self.rnade.compiled or cell.kernel is None or noisy or self.n_layers > 1
-            or self.feature_order
-        ):  # fmt: skip
-            return super().next_frames(u, generator, temperature)
+        kernels = [cast(Cell, cell).kernel for cell in self.layers]
+        if not self.rnade.compiled or None in kernels or noisy:
+            return super().next_frames(u, generator, temperature, context)
         from rnade_lightning.kernels import sampler
 
         S = self.n_past * self.n_features + len(self.u_0)
         u = arguments.tensor("u", u, self.u_0, "B", S)
+        context = arguments.context_of_frame(self, context, len(u))
+        given = u.new_empty(len(u), 0) if context is None else self._filled(context)
         noise = self.rnade.noise((len(u), self.n_features), generator)
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
-        return sampler.next_frames(self, u, noise, temperature), u
+        return sampler.next_frames(self, u, noise, temperature, given), u
 
 
 def _feature_order(order: int | Sequence[int] | None, n_features: int) -> list[int] | None:

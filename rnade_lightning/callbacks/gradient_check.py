@@ -26,6 +26,7 @@ from __future__ import annotations
 import copy
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,11 @@ class GradientRow(NamedTuple):
 
 
 def gradient_table(
-    model: SequenceDensity, frames: Tensor, mask: Tensor | None = None, seed: int = 0
+    model: SequenceDensity,
+    frames: Tensor,
+    mask: Tensor | None = None,
+    seed: int = 0,
+    context: Tensor | None = None,
 ) -> list[GradientRow]:
     """Check ``log_prob(frames)`` and the gradient of its sum by every parameter.
 
@@ -74,6 +79,7 @@ def gradient_table(
         frames: ``(B, T, D)``; a few are enough.
         mask: ``(B, T)``, valid frames.
         seed: of the random directions and draws.
+        context: ``(B, T, C)``, of a model that has one.
 
     Returns:
         A row for `LOG_P` and one for each parameter.
@@ -86,16 +92,18 @@ def gradient_table(
     given = frames.detach()
     frames = given.to("cpu", torch.float64)
     mask = None if mask is None else mask.cpu()
-    by_algorithm = _algorithm_gradients(exact, frames, mask)
-    by_autograd = autograd_gradients(exact, exact.log_prob(frames, mask).sum())
+    context = None if context is None else context.detach().to("cpu", torch.float64)
+    at_exact = frames, mask, None, context
+    by_algorithm = _algorithm_gradients(exact, frames, mask, context)
+    by_autograd = autograd_gradients(exact, exact.log_prob(*at_exact).sum())
     yardstick = by_autograd | by_algorithm
-    measured = measure(in_use, exact, frames, mask, yardstick, seed)
+    measured = measure(in_use, exact, frames, mask, yardstick, seed, context)
     wide = _copy(in_use).to(torch.float64)
     device = next(wide.parameters()).device
-    at = frames.to(device), None if mask is None else mask.to(device)
-    gradients = autograd_gradients(wide, wide.log_prob(*at).sum())
+    at = [None if t is None else t.to(device) for t in at_exact]
+    gradients = autograd_gradients(wide, wide.log_prob(*at).sum())  # type: ignore[arg-type]
     generator = torch.Generator().manual_seed(seed)
-    log_p = exact.log_prob(frames, mask).norm().item()
+    log_p = exact.log_prob(*at_exact).norm().item()
     error, allowed = (value / max(log_p, 1e-8) for value in measured[LOG_P])
     rows = [GradientRow(LOG_P, log_p, error, allowed, math.nan, math.nan)]
     for name, parameter in wide.named_parameters():
@@ -104,7 +112,7 @@ def gradient_table(
         algorithm = math.nan
         if by_algorithm:
             algorithm = _relative(by_algorithm[name] - by_autograd[name], by_autograd[name])
-        difference = _against_differences(wide, *at, parameter, gradients[name], generator)
+        difference = _against_differences(wide, at, parameter, gradients[name], generator)
         rows.append(GradientRow(name, norm, error, allowed, algorithm, difference))
     return rows
 
@@ -190,7 +198,9 @@ class GradientCheck(pl.Callback):
         if not trainer.is_global_zero:
             return
         batch, some = as_batch(batch), (slice(self.n_sequences), slice(self.n_frames))
-        rows = gradient_table(pl_module.model, batch["frames"][some], batch["mask"][some])
+        context = batch["context"][some] if "context" in batch else None
+        given = batch["frames"][some], batch["mask"][some]
+        rows = gradient_table(pl_module.model, *given, context=context)
         metrics = {
             f"gradcheck/{name}": max(getattr(row, name) for row in rows[1:])
             for name in ("in_use", "algorithm", "difference")
@@ -235,7 +245,7 @@ def _checked_before(folder: Path, trainer: pl.Trainer) -> list[list[str]]:
 
 
 def _algorithm_gradients(
-    model: SequenceDensity, frames: Tensor, mask: Tensor | None
+    model: SequenceDensity, frames: Tensor, mask: Tensor | None, context: Tensor | None = None
 ) -> dict[str, Tensor]:
     if not isinstance(model, RNNRNADE):
         return {}
@@ -245,12 +255,13 @@ def _algorithm_gradients(
         parameters = {n.removeprefix(layer): p.detach() for n, p in model.named_parameters()}
         options = model.rnade.gradient_options
         found = rnn_rnade_gradients(
-            parameters, frames, mask=mask, cell=model.cell, kappa=model.kappa, **options
-        )[0]
+            parameters, frames, mask=mask, cell=model.cell, kappa=model.kappa, context=context,
+            **options,
+        )[0]  # fmt: skip
         return {name: found[name.removeprefix(layer)] for name in names}
     if mask is not None:
         frames = frames.where(mask[..., None], frames.new_zeros(()))
-    history = model.states(frames)[0]
+    history = model.states(frames, None, None, context)[0]
     x, N = model.unexplained(frames, history), frames.shape[0] * frames.shape[1]
     biases = [b.expand(*x.shape[:2], *b.shape[-2:]).reshape(N, *b.shape[-2:])
               for b in model.frame_params(history)]  # fmt: skip
@@ -275,8 +286,7 @@ def _algorithm_gradients(
 @torch.no_grad()
 def _against_differences(
     model: SequenceDensity,
-    frames: Tensor,
-    mask: Tensor | None,
+    at: Sequence[Tensor | None],
     parameter: nn.Parameter,
     gradient: Tensor,
     generator: torch.Generator,
@@ -285,7 +295,7 @@ def _against_differences(
     What the rounding of log p and kinks hide counts as a relative error of 1e-5."""
 
     def log_p() -> float:
-        return model.log_prob(frames, mask).sum().item()
+        return model.log_prob(*at).sum().item()  # type: ignore[arg-type]
 
     def central(direction: Tensor, step: float) -> tuple[float, float]:
         """Return the slope, and the difference of the slopes on both sides."""

@@ -37,7 +37,7 @@ class LinearStart(pl.Callback):
             return
         for model in pl_module.modules():
             if isinstance(model, RecurrentModel) and model.n_past:
-                frames = self._some(s.frames for s in data.sequences("train"))
+                frames = self._some(s.with_context() for s in data.sequences("train"))
                 of = model._parameters, model.n_past, model.kappa
                 covariance = fit_path(*of, frames, self.ridge)
                 if model.feature_order:

@@ -63,6 +63,7 @@ def measure(
     mask: Tensor | None,
     yardstick: Mapping[str, Tensor],
     seed: int,
+    context: Tensor | None = None,
 ) -> dict[str, Measured]:
     """Return what the path in use misses and may miss, by parameter and for `LOG_P`.
 
@@ -73,15 +74,17 @@ def measure(
         mask: ``(B, T)``, valid frames; None for all.
         yardstick: the gradient of ``sum log p`` by every parameter, in float64.
         seed: of the draws.
+        context: ``(B, T, C)``, of a model that has one, likewise.
     """
     like = next(model.parameters(), frames)
     u = torch.finfo(like.dtype).eps / 2
     gamma = LAMBDA * math.sqrt(roundings(model, frames)) * u
     own_mask = None if mask is None else mask.to(like.device)
-    found = _numbers(model, frames.to(like), own_mask)
-    exact_numbers = _numbers(exact, frames, mask)
+    own_context = None if context is None else context.to(like)
+    found = _numbers(model, frames.to(like), own_mask, own_context)
+    exact_numbers = _numbers(exact, frames, mask, context)
     expected = {**yardstick, LOG_P: exact_numbers[LOG_P]}
-    sums = _sums_over_frames(exact, frames, mask)
+    sums = _sums_over_frames(exact, frames, mask, context)
     moved = dict.fromkeys(expected, 0.0)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(N_DRAWS):
@@ -90,7 +93,8 @@ def measure(
             for p in other.parameters():
                 p.mul_(1 + gamma * _signs(p, generator))
         at = frames * (1 + gamma * _signs(frames, generator))
-        for name, number in _numbers(other, at, mask).items():
+        given = None if context is None else context * (1 + gamma * _signs(context, generator))
+        for name, number in _numbers(other, at, mask, given).items():
             moved[name] = max(moved[name], _norm(number - exact_numbers[name]))
     return {
         name: Measured(
@@ -109,16 +113,18 @@ def gradients(model: nn.Module, log_p: Tensor, *, retain_graph: bool = False) ->
     return dict(zip(parameters, found, strict=True))
 
 
-def _numbers(model: SequenceDensity, frames: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-    log_p = model.log_prob(frames, mask)
+def _numbers(
+    model: SequenceDensity, frames: Tensor, mask: Tensor | None, context: Tensor | None
+) -> dict[str, Tensor]:
+    log_p = model.log_prob(frames, mask, None, context)
     return {**gradients(model, log_p.sum()), LOG_P: log_p.detach()}
 
 
 def _sums_over_frames(
-    model: SequenceDensity, frames: Tensor, mask: Tensor | None
+    model: SequenceDensity, frames: Tensor, mask: Tensor | None, context: Tensor | None
 ) -> dict[str, float]:
     """Sums over frames of the norms of each frame's own gradient, and of its log p."""
-    log_p = model.log_prob(frames, mask)
+    log_p = model.log_prob(frames, mask, None, context)
     total = {LOG_P: log_p.abs().sum().item()}
     for one in log_p.flatten():
         for name, g in gradients(model, one, retain_graph=True).items():

@@ -195,47 +195,72 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
 
 @compiled
 def _next_frames(  # type: ignore[no-untyped-def]
-    frames, u, uniform, value, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, cell, W_in, W_rec,
-    b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
+    frames, u, uniform, value, given, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, E, order,
+    cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, low,
+    high, temperature,
 ):  # fmt: skip
     """Draw the next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``; these
-    become the states after it."""
+    become the states after it.
+
+    ``given`` (N, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
+    empty; ``order`` (D,), the feature that is drawn d-th; ``W_in`` (G, D + C) of the first layer,
+    ``W_up`` (layers - 1, G, R) of those above; ``W_rec`` (layers, G, R), ``b_in`` and ``b_rec``
+    (layers, G).
+    """
     N, D = frames.shape
-    R, kind, bounded = W_rec.shape[1], frames.dtype, low > -np.inf
-    n_history = R + len(A) * D
+    n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[1]
+    kind, bounded = frames.dtype, low > -np.inf
+    n_history, n_memory = R + len(A) * D, R if cell == 3 else 0
     a, h, mean, shift = np.empty_like(c), np.empty_like(c), np.empty(D, kind), np.empty(D, kind)
-    z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty_like(b_in), np.empty_like(b_in)
+    G = b_in.shape[1]
+    z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty(G, kind), np.empty(G, kind)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
+    x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(D + C, kind)
     for n in range(N):
-        x, hidden = frames[n], u[n, :R]
+        seen[:R], seen[R:], read[D:] = u[n, :R], given[n], given[n]
         alpha[:], mu[:], sigma[:] = b_alpha, b_mu, b_sigma
         if len(U_alpha):
-            add_rows(alpha.reshape(-1), U_alpha, hidden)
+            add_rows(alpha.reshape(-1), U_alpha, seen)
         if len(U_mu):
-            add_rows(mu.reshape(-1), U_mu, hidden)
+            add_rows(mu.reshape(-1), U_mu, seen)
         if len(U_sigma):
-            add_rows(sigma.reshape(-1), U_sigma, hidden)
+            add_rows(sigma.reshape(-1), U_sigma, seen)
         shift[:] = 0
         for i in range(len(A)):
             add_rows(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
+        if len(E):
+            add_rows(shift, E, given[n])
         if bounded:
             for d in range(D):
-                mu[d] += shift[d]
+                mu[d] += shift[order[d]]
         _frame(
             x, mean, uniform[n], value[n], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu, V_sigma,
             L, floor, relu, low, high, temperature, a, h, z,
         )  # fmt: skip
+        for d in range(D):
+            read[order[d]] = x[d]
         if not bounded:
             for d in range(D):
-                x[d] += shift[d]
-        g[:], g_rec[:] = b_in, b_rec
-        add_rows(g, W_in, x)
-        add_rows(g_rec, W_rec, hidden)
-        next_state(hidden, u[n, n_history:], g, g_rec, cell)
+                read[d] += shift[d]
+        frames[n] = read[:D]
+        g[:] = b_in[0]
+        add_rows(g, W_in, read)
+        for layer in range(n_layers):  # the last one's state stands first, then from the top down
+            at = n_history + n_memory + (n_layers - 2 - layer) * (R + n_memory)
+            hidden, memory = u[n, at : at + R], u[n, at + R : at + R + n_memory]
+            if layer == n_layers - 1:
+                hidden, memory = u[n, :R], u[n, n_history : n_history + n_memory]
+            if layer:
+                g[:] = b_in[layer]
+                add_rows(g, W_up[layer - 1], seen[:R])
+            g_rec[:] = b_rec[layer]
+            add_rows(g_rec, W_rec[layer], hidden)
+            next_state(hidden, memory, g, g_rec, cell)
+            seen[:R] = hidden
         for i in range(n_history - 1, R + D - 1, -1):  # past frames, the latest first
             u[n, i] = u[n, i - D]
         if n_history > R:
-            u[n, R : R + D] = x
+            u[n, R : R + D] = read[:D]
 
 
 # ------------------------------------------------------------------ from torch
@@ -283,7 +308,9 @@ def draw(
     return x, mean
 
 
-def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature: float) -> Tensor:
+def next_frames(
+    model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature: float, given: Tensor
+) -> Tensor:
     """Draw frames ``(N, D)`` in states ``u (N, S)``; these become, in place, the states after them.
 
     Args:
@@ -291,28 +318,38 @@ def next_frames(model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature
         u: States, contiguous.
         noise: Uniforms and standard draws, each ``(N, D)``.
         temperature: As in `RNADE.sample`.
+        given: Context ``(N, C)``, nothing absent.
     """
     rnade, (uniform, value) = model.rnade, map(as_array, noise)
     frames = torch.empty(uniform.shape, dtype=u.dtype)
-    out, states = frames.numpy(), u.numpy()
+    out, states, context = frames.numpy(), u.numpy(), as_array(given)
     names = ("alpha", "mu", "sigma")
     static = [as_array(b) for b in rnade.static_params()]
     nothing = np.empty((0, 0), out.dtype)
-    paths = [
-        as_array(getattr(model, f"W_{n}")) if n in model.conditioned else nothing for n in names
-    ]
-    A = as_array(model.past_weights())
-    layer = model.layers[0]
-    gates = [as_array(getattr(layer, name)) for name in layer.kernel_weights]
-    recurrent = (CELLS.index(layer.kernel), *gates)
+    paths = [as_array(model.weights_of(n)) if n in model.conditioned else nothing for n in names]
+    E = model._parameters.get("E")
+    linear = as_array(model.past_weights()), nothing if E is None else as_array(E)
+    order = np.arange(out.shape[1]) if model.feature_order is None else model.feature_order
     weights, options = _weights(rnade), _options(rnade, temperature)
+    shared = (*static, *paths, *linear, np.asarray(order), *_layers(model.layers))
 
     def run(some: slice, width: int) -> None:
-        own = (out[some], states[some], uniform[some], value[some])
-        _next_frames(*own, *static, *paths, A, *recurrent, *weights, *options)
+        own = (out[some], states[some], uniform[some], value[some], context[some])
+        _next_frames(*own, *shared, *weights, *options)
 
     in_parts(len(out), run, share=1)
     return frames
+
+
+def _layers(layers: Any) -> tuple[Any, ...]:
+    """Return the number of the cell and the weights of all layers, as `_next_frames` takes them."""
+    arrays = [[as_array(getattr(layer, n)) for n in layer.kernel_weights] for layer in layers]
+    W_in, *others = zip(*arrays, strict=True)
+    cell = CELLS.index(layers[0].kernel)
+    if len(arrays) == 1:  # the usual case, which copies nothing
+        up = np.empty((0, *others[0][0].shape), W_in[0].dtype)
+        return cell, W_in[0], up, *(one[0][None] for one in others)
+    return cell, W_in[0], np.stack(W_in[1:]), *map(np.stack, others)
 
 
 def _weights(rnade: Any) -> list[np.ndarray]:
