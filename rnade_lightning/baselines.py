@@ -54,10 +54,11 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True)
 class VAR:
-    """A vector autoregression, x_t = A [x_{t-1}; ..; x_{t-p}; 1] + e_t.
+    """A vector autoregression, x_t = A [x_{t-1}; ..; x_{t-p}; c_t; 1] + e_t. The context c_t, if
+    there is one, stands behind the features of a frame in all that it is given.
 
     Attributes:
-        A: coefficients ``(D, p D + 1)``.
+        A: coefficients ``(D, p D + C + 1)``.
         covariance: ``(D, D)``; of Student errors their scale matrix, df / (df - 2) times smaller.
         options: what it was fitted with.
     """
@@ -70,6 +71,12 @@ class VAR:
     def n_lags(self) -> int:
         """Return p."""
         return self.options.n_lags
+
+    @property
+    def n_given(self) -> int:
+        """Return C."""
+        D, P = self.A.shape
+        return P - self.n_lags * D - 1
 
     @property
     def df(self) -> float:
@@ -86,15 +93,16 @@ class VAR:
         shrinkage: float = 0.0,
         factor: float = 1.0,
         df: float = math.inf,
+        n_given: int = 0,
     ) -> VAR:
         """Fit by ridge regression, with the covariance of its residuals; see `Options`. An infinite
-        ridge leaves what it draws to.
+        ridge leaves what it draws to. ``n_given`` is C, numbers of the context.
 
         Raises:
             ValueError: no sequence is longer than the n_lags.
         """
         options = Options(n_lags, ridge, towards_copying, shrinkage, factor, df)
-        return _Regression(sequences, n_lags).fit(options)
+        return _Regression(sequences, n_lags, n_given).fit(options)
 
     @classmethod
     def copy_last(cls, sequences: Sequence[Tensor]) -> VAR:
@@ -109,6 +117,7 @@ class VAR:
         validation: Sequence[Tensor],
         max_lags: int = 3,
         copy: bool = False,
+        n_given: int = 0,
     ) -> VAR:
         """Fit to sequences, with all options chosen by the log density of validation sequences.
 
@@ -121,12 +130,13 @@ class VAR:
             validation: to choose on, likewise.
             max_lags: most lags that are tried.
             copy: copy the last frame; only the errors are tuned.
+            n_given: C, numbers of the context.
 
         Raises:
             ValueError: a part has no sequence longer than ``max_lags``.
         """
         lags = (1,) if copy else range(1, max_lags + 1)
-        fits = {p: _Regression(sequences, p) for p in lags}
+        fits = {p: _Regression(sequences, p, n_given) for p in lags}
         held_out = [s.double() for s in validation if len(s) > max_lags]
         if not held_out:
             raise ValueError(f"no validation sequence is longer than {max_lags} frames")
@@ -143,11 +153,11 @@ class VAR:
 
     def refitted(self, sequences: Sequence[Tensor]) -> VAR:
         """Return the same kind of model, fitted to other sequences."""
-        return _Regression(sequences, self.n_lags).fit(self.options)
+        return _Regression(sequences, self.n_lags, self.n_given).fit(self.options)
 
     def mean(self, frames: Tensor) -> Tensor:
         """Return the predictive mean of frames p+1 .. T of a sequence, ``(T - p, D)``."""
-        return _stack([frames], self.n_lags)[0] @ self.A.T
+        return _stack([frames], self.n_lags, self.n_given)[0] @ self.A.T
 
     def log_prob(self, frames: Tensor) -> Tensor:
         """Return the log density of frames p+1 .. T given the frames before them, ``(T - p,)``,
@@ -157,21 +167,24 @@ class VAR:
     def feature_log_prob(self, frames: Tensor) -> Tensor:
         """Return the terms of `log_prob`, ``(T - p, D)``: the log density of every feature given
         the features before it and the frames before."""
-        error = frames[self.n_lags :].double() - self.mean(frames)
+        error = self._errors(frames)
         return _log_density(_whitened(error, self.covariance), self.covariance, self.df)
+
+    def _errors(self, frames: Tensor) -> Tensor:
+        return frames[self.n_lags :, : len(self.A)].double() - self.mean(frames)
 
     def squared_errors(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return the exact expected squared error of a draw, and that of the mean, each ``(T -
         p,)``. The first is infinite for 2 degrees of freedom and below."""
-        of_mean = (frames[self.n_lags :] - self.mean(frames)).square().sum(-1)
+        of_mean = self._errors(frames).square().sum(-1)
         return of_mean + _variance(self.df) * self.covariance.trace(), of_mean
 
 
 class _Regression:
     """Fits linear predictors with one number of lags, from sums of products of the frames."""
 
-    def __init__(self, sequences: Sequence[Tensor], n_lags: int) -> None:
-        past, now = _stack(sequences, n_lags)
+    def __init__(self, sequences: Sequence[Tensor], n_lags: int, n_given: int = 0) -> None:
+        past, now = _stack(sequences, n_lags, n_given)
         self.n = len(now)
         self.of_past, self.of_both, self.of_now = past.T @ past, past.T @ now, now.T @ now
 
@@ -214,7 +227,7 @@ def _best_errors(
         shrinkages: to choose from; degrees of freedom and the factor are always chosen.
     """
     errors = torch.cat([
-        (s[var.n_lags :] - var.mean(s))[skip - var.n_lags :] for s in sequences
+        var._errors(s)[skip - var.n_lags :] for s in sequences
     ])  # fmt: skip
     options = var.options
     whole = var.covariance * _variance(var.df) / options.factor
@@ -269,16 +282,16 @@ def _log_density(r: Tensor, covariance: Tensor, df: float) -> Tensor:
     return constant + own - log_scale
 
 
-def _stack(sequences: Sequence[Tensor], n_lags: int) -> tuple[Tensor, Tensor]:
-    """Return regressors [x_{t-1}; ..; x_{t-p}; 1] and targets x_t of all frames with p before
+def _stack(sequences: Sequence[Tensor], n_lags: int, n_given: int = 0) -> tuple[Tensor, Tensor]:
+    """Return regressors [x_{t-1}; ..; x_{t-p}; c_t; 1] and targets x_t of all frames with p before
     them."""
-    sequences = [s.double() for s in sequences if len(s) > n_lags]
-    if not sequences:
+    both = [s.double() for s in sequences if len(s) > n_lags]
+    if not both:
         raise ValueError(f"no sequence is longer than {n_lags} frames")
-    past = [
-        torch.cat(
-            [s[n_lags - i : len(s) - i] for i in range(1, n_lags + 1)] + [s[n_lags:, :1] * 0 + 1], 1
-        )
-        for s in sequences
-    ]
-    return torch.cat(past), torch.cat([s[n_lags:] for s in sequences])
+    past, now = [], []
+    for s in both:
+        x, c = s.tensor_split([s.shape[1] - n_given], 1)
+        lags = [x[n_lags - i : len(x) - i] for i in range(1, n_lags + 1)]
+        past.append(torch.cat([*lags, c[n_lags:], torch.ones_like(x[n_lags:, :1])], 1))
+        now.append(x[n_lags:])
+    return torch.cat(past), torch.cat(now)

@@ -21,12 +21,14 @@ from rnade_lightning.checkpoints import (
     load_data,
     load_model,
 )
+from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.density import SequenceDensity
 from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.steering import by_class, label_to_tell, posterior, steered, summary_of
 
 SHIPPED = Path(__file__).parent / "models" / "walk"
 """The folder of the model that comes with this package, trained on the motion that does."""
@@ -43,6 +45,8 @@ def sample(
     n_prefix: int | None = None,
     temperature: float = 1.0,
     guard: bool = False,
+    label: list[str] | str | None = None,
+    control: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     trust: Trust = (),
@@ -64,6 +68,10 @@ def sample(
         n_prefix: the same in frames.
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
         guard: draw a second again that leaves the data; otherwise a sequence ends there.
+        label: class that a model with labels is given, such as ``run`` or ``action=run``, or a list
+            of them, one of each label; without it samples take the classes in turn.
+        control: what steers a model with controls: a file of its kind, a .csv of the controls or,
+            for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z).
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
@@ -73,14 +81,19 @@ def sample(
               file=sys.stderr)  # fmt: skip
     data, model = _load(str(ckpt_path or SHIPPED), device, trust)
     generator = torch.Generator(device).manual_seed(seed)
-    start, given = torch.empty(1, 0, model.n_features, device=device), None
-    n_frames, n_prefix = lengths(
-        data,
-        _in_frames(data, n_frames, seconds, "n_frames", "seconds"),
-        _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds"),
-    )
+    start, given, sequence = torch.empty(1, 0, model.n_features, device=device), None, None
+    length = _in_frames(data, n_frames, seconds, "n_frames", "seconds")
+    default_frames = lengths(data, None, None)[0]
     if prefix is not None:
         sequence = data.score_input(prefix)
+    labels = {} if sequence is None else dict(sequence.labels)
+    words = [label] if isinstance(label, str) else list(label or ())
+    steer = steered(data, n_samples, length, default_frames, words, control, labels)
+    n_frames = steer.n_frames
+    context = None if steer.context is None else steer.context.to(device)
+    if sequence is not None:
+        of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
+        n_prefix = lengths(data, n_frames, of_prefix)[1]
         frames = sequence.frames
         if len(frames) < n_prefix:
             raise ValueError(
@@ -96,19 +109,25 @@ def sample(
             )
         start = frames[None, :n_prefix].to(device)
     how = generator, temperature
+    before = None if sequence is None else sequence.context_of(0, start)
     with torch.no_grad():
         if prefix is None:
             known = data.settle_seconds, data.frame_rate, data.leaves
-            u = settled(model, n_samples, *known, *how)
+            first = None if context is None else context[:, 0]
+            u = settled(model, n_samples, *known, *how, first)
         else:
-            u = model.states(start)[1].expand(n_samples, -1)
-    drawn = draw(model, u, n_frames, data.frame_rate, data.leaves, guard, *how)
+            u = model.states(start, **argument(before))[1].expand(n_samples, -1)
+    drawn = draw(model, u, n_frames, data.frame_rate, data.leaves, guard, *how, context)
     stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
     Path(out).mkdir(parents=True, exist_ok=True)
     written = []
     for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
-        whole = torch.cat((start[0], frames)).cpu()
-        written += data.render(whole, Path(out, f"{stem}_{i}"), given)
+        whole, own = torch.cat((start[0], frames)).cpu(), None
+        if context is not None:
+            parts = [context[i, : len(frames)]] if before is None else [before[0], context[i]]
+            own = torch.cat(parts)[: len(whole)].cpu()
+        name = f"{stem}_{i}" + (f"_{steer.told[i]}" if steer.told[i] else "")
+        written += data.render(whole, Path(out, name), given, own)
     print("\n".join(map(str, written)))
 
 
@@ -117,6 +136,7 @@ def score(
     files: str,
     out: str | None = None,
     warmup_seconds: float = 0.0,
+    label: str | None = None,
     device: str = "cpu",
     trust: Trust = (),
 ) -> None:
@@ -132,24 +152,47 @@ def score(
         files: a file, folder or glob, of the kind that the model was trained on.
         out: CSV file to write; standard output if not given.
         warmup_seconds: length of the start of each sequence that is left out of the CSV.
+        label: ``all``, or a label's name, to tell the class of each file: log_prob is then that of
+            a mixture of the classes, with a column for log p under each of them and one for its
+            posterior probability after that frame, all classes alike before the first.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
     data, model = _load(ckpt_path, device, trust)
     integers = data.bits_per_sample(0.0) is not None
     first = _in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
+    tell = None if label is None else label_to_tell(data, label)
+    classes = data.given.classes[tell] if tell and data.given else []
+    of_classes = [f"{what}_{name}" for what in ("log_prob", "posterior") for name in classes]
     rows: list[tuple[object, ...]] = [
-        ("file", "frame", "log_prob", "seconds", "breaks", *["bits_per_sample"] * integers)
-    ]
+        (
+            "file", "frame", "log_prob", "seconds", "breaks", *["bits_per_sample"] * integers,
+            *of_classes,
+        )
+    ]  # fmt: skip
+    told_of: list[tuple[str, str | None, str, float]] = []
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
-        with torch.no_grad():
-            log_p = model.log_prob(sequence.frames[None].to(device))[0].cpu()
-        log_p += sequence.log_jacobian
+        frames = sequence.frames[None].to(device)
+        more = torch.zeros(0, frames.shape[1])
+        if tell is None:
+            with torch.no_grad():
+                log_p = model.log_prob(frames, **argument(sequence.context_of(0, frames)))[0].cpu()
+        else:
+            under = by_class(model, data, sequence, tell, device)
+            under[:, :first] = 0  # which is left out of the posterior, too
+            after, log_p = posterior(under)
+            more = torch.cat((under + sequence.log_jacobian, after))
+            best = int(after[:, -1].argmax())
+            own = sequence.labels.get(tell)
+            told_of.append((sequence.name, own, classes[best], float(after[best, -1])))
+        log_p = log_p + sequence.log_jacobian
         data.check_likelihood(sequence.name, log_p[first:].numpy())
         for t, value in enumerate(log_p.tolist()[first:], first):
             bits = (data.bits_per_sample(value),) * integers
             told = value, round(t / data.frame_rate, 6), sequence.breaks.get(t, "")
-            rows.append((sequence.name, t, *told, *bits))
+            rows.append((sequence.name, t, *told, *bits, *more[:, t].tolist()))
+    if tell is not None:
+        print(summary_of(tell, told_of), file=sys.stderr)
     if out is None:
         csv.writer(sys.stdout).writerows(plain_rows(rows))
         return

@@ -17,6 +17,7 @@ from torchmetrics import MeanMetric
 
 from rnade_lightning import densities
 from rnade_lightning.class_paths import locate, public_path
+from rnade_lightning.contexts import argument
 from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, SequenceDensity
 from rnade_lightning.ensemble import Ensemble
@@ -42,9 +43,11 @@ class SequenceModule(StoredModule):
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
         self._train_nll = MeanMetric()  # of the epoch so far, which a checkpoint inside it keeps
 
-    def forward(self, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the log density of every frame, ``(B, T)``."""
-        return self.model.log_prob(frames, mask)
+    def forward(
+        self, frames: Tensor, mask: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """Return the log density of every frame given its context, ``(B, T)``."""
+        return self.model.log_prob(frames, mask, **argument(context))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         nll, n_frames = self._nll(batch, "train")
@@ -76,8 +79,9 @@ class SequenceModule(StoredModule):
         frame."""
         batch = as_batch(batch)
         frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
-        mean = self.model.predictive_mean(frames, n_samples=100, generator=generator)
-        log_p = self(frames, batch["mask"])
+        context = argument(batch.get("context"))
+        mean = self.model.predictive_mean(frames, n_samples=100, generator=generator, **context)
+        log_p = self(frames, batch["mask"], **context)
         if "log_jacobian" in batch:
             log_p = log_p + batch["log_jacobian"]
         return {"log_prob": log_p, "mean": mean}
@@ -90,7 +94,7 @@ class SequenceModule(StoredModule):
         if "continues" in batch:
             log_p = self._carried(batch, stage)
         else:
-            log_p = self(batch["frames"], batch["mask"])
+            log_p = self(batch["frames"], batch["mask"], **argument(batch.get("context")))
         if "log_jacobian" in batch:
             log_p = log_p + batch["log_jacobian"]
         nll = -log_p.where(scored, log_p.new_zeros(())).sum() / n_frames.clamp(min=1)
@@ -115,7 +119,8 @@ class SequenceModule(StoredModule):
         u = self.model.initial_state(len(batch["frames"]))
         if stage in self._states:
             u = torch.where(batch["continues"][:, None], self._states[stage].to(u), u)
-        log_p, after = self.model.log_prob_and_state(batch["frames"], batch["mask"], u)
+        given = batch["frames"], batch["mask"], u
+        log_p, after = self.model.log_prob_and_state(*given, **argument(batch.get("context")))
         self._states[stage] = after.detach()
         return log_p
 

@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
 
+from rnade_lightning.contexts import argument, joined
 from rnade_lightning.density import SequenceDensity
 
 Leaves = Callable[[Tensor], str | None]
@@ -24,6 +25,7 @@ def settled(
     leaves: Leaves,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
+    context: Tensor | None = None,
 ) -> Tensor:
     """Return states ``(n_samples, S)`` after some seconds drawn from nothing. A first frame has no
     past, so what follows it is not yet what follows long histories. What has left the data in the
@@ -37,6 +39,7 @@ def settled(
         leaves: says how frames ``(T, D)`` of a second leave the data, or None.
         generator: source of randomness, on the model's device.
         temperature: of every draw.
+        context: ``(N, C)``, of a model that has one: that of every frame of these seconds.
     """
     start = model.initial_state(1)
     if not (n_frames := round(seconds * frames_per_second)):
@@ -45,10 +48,13 @@ def settled(
     found, todo = start.repeat(n_samples, 1).detach(), list(range(n_samples))
     for _ in range(TRIES):
         u = start.expand(len(todo), -1)
+        own = None
         for length in (max(n_frames - n, 0), min(n, n_frames)):
-            frames, u = _second(model, u, length, generator, temperature)
+            if context is not None:
+                own = context[todo, None].expand(-1, length, -1)
+            frames, u = _second(model, u, length, generator, temperature, own)
         found[todo] = u
-        todo = [i for i, x in zip(todo, frames, strict=True) if leaves(x)]
+        todo = [i for i, x in zip(todo, joined(frames, own), strict=True) if leaves(x)]
         if not todo:
             break
     return found
@@ -63,6 +69,7 @@ def draw(
     guard: bool = False,
     generator: torch.Generator | None = None,
     temperature: float = 1.0,
+    context: Tensor | None = None,
 ) -> list[Tensor]:
     """Draw sequences a second at a time. One that leaves the data ends there, after its first
     second at the earliest, with a line that says so; with the guard, such a second is drawn again
@@ -78,6 +85,7 @@ def draw(
         guard: draw again what does.
         generator: source of randomness, on the model's device.
         temperature: of every draw.
+        context: ``(N, n_frames, C)``, of a model that has one.
 
     Returns:
         Each sequence, ``(T, D)`` with at most ``n_frames`` frames.
@@ -91,14 +99,16 @@ def draw(
     bar = tqdm(total=n_frames, desc="draw", unit="frame", disable=None)
     for start in range(0, n_frames, n):
         length = min(n, n_frames - start)
-        frames, after = _second(model, u, length, generator, temperature)
-        why = [leaves(x) for x in frames]
+        own = None if context is None else context[running, start : start + length]
+        frames, after = _second(model, u, length, generator, temperature, own)
+        why = [leaves(x) for x in joined(frames, own)]
         for _ in range(TRIES if guard else 0):
             if not (bad := [i for i, said in enumerate(why) if said]):
                 break
-            again, after_again = _second(model, u[bad], length, generator, temperature)
+            given = None if own is None else own[bad]
+            again, after_again = _second(model, u[bad], length, generator, temperature, given)
             frames[bad], after[bad] = again, after_again
-            for i, x in zip(bad, again, strict=True):
+            for i, x in zip(bad, joined(again, given), strict=True):
                 why[i] = leaves(x)
         for i, said in zip(running, why, strict=True):
             if said:
@@ -123,12 +133,15 @@ def _second(
     n_frames: int,
     generator: torch.Generator | None,
     temperature: float,
+    context: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw frames ``(N, T, D)`` from states ``(N, S)``, as the model samples; return them and the
     states after them."""
     with torch.no_grad():
-        frames = model.sample(n_frames, u=u, generator=generator, temperature=temperature)[:, 0]
-        return frames, model.states(frames, u)[1] if n_frames else u
+        own = argument(context)
+        how = {"generator": generator, "temperature": temperature, **own}
+        frames = model.sample(n_frames, u=u, **how)[:, 0]
+        return frames, model.states(frames, u, **own)[1] if n_frames else u
 
 
 def _end(i: int, seconds: float, why: str, guard: bool) -> None:

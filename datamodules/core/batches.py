@@ -1,8 +1,4 @@
-"""Turn sequences into splits, windows and padded batches, in an order that can be repeated.
-
-Training, validation and test parts are set apart so that nothing leaks: the end of every sequence
-(`tail`), whole files by a seeded shuffle (`whole_files`), or groups of files that belong together,
-such as readings of one sentence (`whole_groups`).
+"""Turn sequences into windows and padded batches, in an order that can be repeated.
 
 Two kinds of order. `ShareSampler` shares out items that stand for themselves: shuffled windows, or
 whole sequences by length. `RowSampler` lays whole sequences end to end, one row of the batch after
@@ -11,7 +7,8 @@ another, for training that carries the state from window to window.
 Conventions:
     A batch is a dictionary: ``frames (B, T, D)`` float32, ``mask (B, T)`` true on valid frames
     (padding is on the right), ``scored (B, T)`` true on the valid frames that count, and
-    ``log_jacobian (B, T)``, to add to log p of each frame (see `standardise`). An item dealt
+    ``log_jacobian (B, T)``, to add to log p of each frame (see `standardise`); where a model is
+    given something beside the past, ``context (B, T, C)`` (see `given`). An item dealt
     only to give every rank equal work is all zeros and fully masked. In batches of `RowSampler`
     there is also ``continues (B,)``, true where a row goes on from the same row of the batch
     before, and all batches of an epoch have the same number of rows.
@@ -29,6 +26,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.datamodules.core.given import Given
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 Batch = dict[str, torch.Tensor]
@@ -51,74 +49,6 @@ def check_windows(window: int, stride: int, batch_size: int, warmup: int, statef
         raise DataError("stateful windows do not overlap: leave stride out")
 
 
-def tail(
-    n_frames: int, val_fraction: float, test_fraction: float, warmup: int = 0
-) -> dict[str, slice]:
-    """Return the span of each part in one sequence; a part of fraction 0 is left out.
-
-    A part of the end that is not longer than the warm-up has no frame that is scored: these frames
-    stay with the part before them.
-
-    >>> tail(10, val_fraction=0.1, test_fraction=0.2)
-    {'train': slice(0, 7, None), 'val': slice(7, 8, None), 'test': slice(8, 10, None)}
-    >>> tail(10, val_fraction=0.1, test_fraction=0.2, warmup=1)
-    {'train': slice(0, 8, None), 'test': slice(8, 10, None)}
-    """
-    test = n_frames - round(n_frames * test_fraction)
-    if test_fraction > 0 and not scores(n_frames - test, warmup):
-        test = n_frames
-    val = test - round(n_frames * val_fraction)
-    if val_fraction > 0 and not scores(test - val, warmup):
-        val = test
-    spans = {"train": slice(0, val), "val": slice(val, test), "test": slice(test, n_frames)}
-    return {part: span for part, span in spans.items() if span.start < span.stop}
-
-
-def scores(n_frames: int, warmup: int) -> bool:
-    """Tell whether a sequence has a frame that is scored: one past the warm-up."""
-    return n_frames > warmup
-
-
-def whole_files(n_files: int, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
-    """Return the part of each file. Every part with a fraction above 0 gets at least one file.
-
-    Raises:
-        DataError: Too few files.
-    """
-    n_test = max(round(n_files * test_fraction), 1) if test_fraction > 0 else 0
-    n_val = max(round(n_files * val_fraction), 1) if val_fraction > 0 else 0
-    n_train = n_files - n_test - n_val
-    if n_train < 1:
-        raise DataError(
-            f"{n_files} files are too few for {n_test} of test, {n_val} of validation and one to"
-            " train: add files, lower the fractions, or set split to tail"
-        )
-    labels = ["test"] * n_test + ["val"] * n_val + ["train"] * n_train
-    order = np.random.default_rng([seed, n_files]).permutation(n_files)
-    return [labels[i] for i in order]
-
-
-def whole_groups(
-    groups: Sequence[str], val_fraction: float, test_fraction: float, seed: int
-) -> list[str]:
-    """Return the part of each file, given the group of each. All files of a group are in one part.
-
-    Fractions are those of the groups.
-
-    Raises:
-        DataError: Too few groups.
-    """
-    names = sorted(set(groups))
-    try:
-        parts = whole_files(len(names), val_fraction, test_fraction, seed)
-    except DataError as error:
-        if len(names) == len(groups):
-            raise
-        raise DataError(str(error).replace("files", "groups of files")) from None
-    part_of = dict(zip(names, parts, strict=True))
-    return [part_of[group] for group in groups]
-
-
 def cut(n_frames: int, window: int, stride: int) -> list[tuple[int, int]]:
     """Return the windows over a sequence. The last may be shorter, so that no frame is lost.
 
@@ -137,10 +67,12 @@ class Item(NamedTuple):
     Attributes:
         raw: Raw frames ``(T, D_raw)``, float64; none for an item that is fully masked.
         start: The first frame's number in its sequence.
+        context: What is given of them, ``(T, C)``; None for nothing.
     """
 
     raw: npt.NDArray[np.float64]
     start: int
+    context: torch.Tensor | None = None
 
 
 class Spans(Dataset[Item]):
@@ -149,17 +81,22 @@ class Spans(Dataset[Item]):
     Args:
         sequences: Raw sequences, each ``(T, D_raw)``: arrays, or frames on disk.
         spans: Sequence, first frame and one past the last frame of each item.
+        given: How a context is made; None where nothing is given.
     """
 
-    def __init__(self, sequences: Sequence[Any], spans: Sequence[Span]) -> None:
-        self.sequences, self.spans = sequences, spans
+    def __init__(
+        self, sequences: Sequence[Any], spans: Sequence[Span], given: Given | None = None
+    ) -> None:
+        self.sequences, self.spans, self.given = sequences, spans, given
 
     def __len__(self) -> int:
         return len(self.spans)
 
     def __getitem__(self, index: int) -> Item:
         sequence, start, stop = self.spans[index] if index != _NOTHING else (0, 0, 0)
-        return Item(np.asarray(self.sequences[sequence][start:stop], np.float64), start)
+        frames = self.sequences[sequence]
+        context = None if self.given is None else self.given.of(frames, start, stop)
+        return Item(np.asarray(frames[start:stop], np.float64), start, context)
 
 
 class Collate:
@@ -197,6 +134,11 @@ class Collate:
             frames[mask] = valid
         batch = {"frames": frames, "mask": mask, "log_jacobian": log_jacobian}
         batch["scored"] = mask & (starts[:, None] + at >= self.warmup)
+        contexts = [item.context for item in items if item.context is not None]
+        if contexts:
+            context = contexts[0].new_zeros(*mask.shape, contexts[0].shape[1])
+            context[mask] = torch.cat(contexts)
+            batch["context"] = context
         return batch | ({"continues": starts > 0} if self.stateful else {})
 
 
@@ -354,6 +296,7 @@ def make_loader(
     windows: tuple[int, int],
     batch_size: int,
     *,
+    given: Given | None = None,
     stateful: bool,
     train: bool,
     warmup: int,
@@ -369,6 +312,7 @@ def make_loader(
         standardiser: map from raw frames, fitted to the training part.
         windows: length of a window, and frames from one to the next.
         batch_size: windows or sequences in a batch, on each rank.
+        given: how a context is made; None where nothing is given.
         stateful: rows go on from batch to batch.
         train: whether it is the training part.
         warmup: first frames of each sequence that are not scored in evaluation.
@@ -389,7 +333,7 @@ def make_loader(
         sampler = RowSampler(list(map(len, cuts)), batch_size, *ranks, shuffled)
     padded = windows[0] if train else None
     return FrameLoader(
-        Spans(raw, spans),
+        Spans(raw, spans, given),
         batch_size=batch_size,
         sampler=sampler,
         collate_fn=Collate(standardiser, padded, 0 if train else warmup, stateful),

@@ -11,15 +11,16 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.batches import scores, tail, whole_groups
 from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
 from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.splits import scores, tail, whole_groups
 from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
 _PARTS = ("train", "val", "test")
@@ -57,6 +58,7 @@ class Corpus(ABC):
     num_workers: int
     group: str | None
     parts: dict[str, list[str]] | None
+    only: str | None
     on_error: Literal["raise", "skip"]
     cache_dir: str | None
     max_bytes: int | None
@@ -64,6 +66,7 @@ class Corpus(ABC):
     _n_files: int
     _layouts: dict[Path, dict[str, Any]]
     _left_out: dict[str, str]
+    _paths: dict[str, Path]
 
     # Filled in by each kind of data
 
@@ -111,17 +114,23 @@ class Corpus(ABC):
             raise DataError(f"{path}: group {self.group!r} finds nothing in the file's name")
         return str(match[1] if match.re.groups else match[0])
 
-    def _check_group(self, group: str) -> None:
-        if self.split != "file":
+    def _check_patterns(self, group: str | None, only: str | None) -> None:
+        if group is not None and self.split != "file":
             raise DataError("group keeps files together: set split to file, or leave group out")
-        try:
-            re.compile(group)
-        except re.error as error:
-            raise DataError(f"group {group!r} is no regular expression: {error}") from None
+        for name, pattern in (("group", group), ("only", only)):
+            try:
+                re.compile(pattern or "")
+            except re.error as error:
+                raise DataError(f"{name} {pattern!r} is no regular expression: {error}") from None
 
     def _files(self) -> list[Path]:
         """Return the files to read, on this machine."""
-        return self.holding(find_files(self._root(), self.extensions, self.beside, self._cache()))
+        files = self.holding(find_files(self._root(), self.extensions, self.beside, self._cache()))
+        if self.only is None:
+            return files
+        if not (found := [path for path in files if re.search(str(self.only), path.as_posix())]):
+            raise DataError(f"{self._root()}: only {self.only!r} finds none of {len(files)} files")
+        return found
 
     def _parts(self, files: list[Path]) -> list[str] | None:
         """Return the part of each file, or None where the end of every sequence is set apart."""
@@ -142,12 +151,20 @@ class Corpus(ABC):
             raise DataError("parts names every file itself: leave group out")
 
     def _listed_parts(self, files: list[Path], parts: dict[str, list[str]]) -> list[str]:
-        part_of = {name: part for part, names in parts.items() for name in names}
         names = [name_of(path, self._root(), self.extensions) for path in files]
-        if missing := sorted(set(part_of) - set(names)):
+        part_of: dict[str, str] = {}
+        missing = []
+        for part, patterns in parts.items():
+            for pattern in patterns:
+                found = [n for n in names if n == pattern or fnmatchcase(n, pattern)]
+                missing += [pattern] * (not found)
+                for name in found:
+                    if part_of.setdefault(name, part) != part:
+                        raise DataError(f"parts: {name} is in val and test: keep it in one part")
+        if missing:
             raise DataError(
                 f"{len(missing)} of the files that parts lists are not there, the first is"
-                f" {missing[0]}: add them, or list others"
+                f" {min(missing)}: add them, or list others"
             )
         return [part_of.get(name, "train") for name in names]
 
@@ -270,6 +287,7 @@ class Corpus(ABC):
     ) -> list[tuple[str, str, Array | Frames]]:
         """Return part, name and frames of the pieces of a file's sequences."""
         name = name_of(path, self._root(), self.extensions)
+        self._paths |= {name + suffix: path for suffix in sequences}
         pieces = []
         for suffix, frames in sequences.items():
             spans = tail(len(frames), self.val_fraction, self.test_fraction, self.warmup)
@@ -336,6 +354,7 @@ class Corpus(ABC):
             recording = self._read(file, reference, "the training data")
             name = name_of(file, path, self.extensions)
             for suffix, frames in recording.frames.items():
+                self._paths[name + suffix] = file
                 yield name + suffix, frames
 
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:

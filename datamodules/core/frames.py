@@ -27,16 +27,19 @@ from pytorch_lightning.utilities import rank_zero_info
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.asked import Asked
 from rnade_lightning.datamodules.core.batches import FrameLoader, check_windows, make_loader
-from rnade_lightning.datamodules.core.corpus import Corpus, Parts
+from rnade_lightning.datamodules.core.beside import Beside, columns_of
+from rnade_lightning.datamodules.core.corpus import Parts
 from rnade_lightning.datamodules.core.fingerprint import check_same, fingerprints
+from rnade_lightning.datamodules.core.given import Given
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.sequences import FrameSequence, Sequences, Split
 from rnade_lightning.datamodules.core.standardise import RANK_TOLERANCE, Standardiser
+from rnade_lightning.datamodules.core.with_context import WithContext
 
 __all__ = ["FrameDataModule", "FrameSequence", "Recording", "Split"]
 
 
-class FrameDataModule(LightningDataModule, Corpus, Asked):
+class FrameDataModule(LightningDataModule, WithContext, Asked):
     """Sequences of frames from files, in splits, windows and batches, and back to files.
 
     Args:
@@ -60,12 +63,20 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             model's state is carried through whole sequences. Windows then do not overlap.
         group: Regular expression. Files in whose names it finds the same text (its first bracket,
             or all of it) stay in one split.
-        parts: Names of the files for ``val`` and ``test``, below root and without ending; all other
-            files train. Without it, the seed chooses.
+        parts: Names or patterns of the files for ``val`` and ``test``, below root and without
+            ending; all other files train. Without it, the seed chooses.
         on_error: What to do about files that cannot be used: refuse them all, or leave them out.
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
         max_bytes: Bytes of memory that one file may take while it is read. Without it, 100 times
             the file's size, and of small files 1,000 times up to 64 MiB.
+        labels: Where the label of a sequence stands, which the model is given: a regular expression
+            on the file's path with a named group for each label, "parent" for the name of its
+            folder, or a table (.csv, .tsv) with a column ``file``.
+        control: Features that the model is given and does not model, by name or pattern.
+        control_files: Pattern of a second file (.csv) whose signals the model is given, such as
+            ``../force/{name}.csv``.
+        control_window: Frames before and after a frame whose controls it is given, too.
+        only: Regular expression; files in whose paths it finds nothing are left out.
     """
 
     def __init__(
@@ -88,6 +99,11 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
         cache_dir: str | None = None,
         parts: dict[str, list[str]] | None = None,
         max_bytes: int | None = None,
+        labels: str | None = None,
+        control: list[str] | None = None,
+        control_files: str | None = None,
+        control_window: tuple[int, int] = (0, 0),
+        only: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -98,7 +114,7 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
         self.stateful, self.group, self.on_error = stateful, group, on_error
-        self.cache_dir, self.max_bytes, self.parts = cache_dir, max_bytes, parts
+        self.cache_dir, self.max_bytes, self.parts, self.only = cache_dir, max_bytes, parts, only
         if parts is not None:
             self.split = "file"
             self._check_parts(parts)
@@ -107,14 +123,16 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             raise DataError("num_workers must be 0 or more, max_bytes 1 or more or left out")
         if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction >= 1:
             raise DataError("val_fraction and test_fraction must be 0 or more and sum to below 1")
-        if group is not None:
-            self._check_group(group)
+        self._check_patterns(group, only)
         self._reference: Recording | None = None  # without frames
         self._standardiser: Standardiser | None = None
         self._raw: Parts = {}
         self._parts_known: dict[str, str] = {}  # of the files of a checkpoint
         self._left_out: dict[str, str] = {}
         self._n_files = 0
+        self._paths: dict[str, Path] = {}
+        self._beside = Beside(labels, control, control_files, control_window, self.extensions)
+        self._given: Given | None = None
 
     @abstractmethod
     def write(self, raw: Array, stem: Path) -> list[Path]:
@@ -145,13 +163,15 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             statistics = store.moments([frames for _, frames in parts["train"]])
             known = [frames for part in ("train", "val") for _, frames in parts[part]]
             how = self.rank_tolerance, self.rescale, known, self.rounding(reference)
-            standardiser = Standardiser.of(statistics, reference.feature_names, *how)
-            if not standardiser.kept:
+            names = reference.feature_names
+            given = columns_of(names, self._beside.control)
+            standardiser = Standardiser.of(statistics, names, *how, given)
+            if not standardiser.modelled:
                 raise DataError(f"{self._root()}: every feature is constant: nothing to model")
             if standardiser.dropped:
                 rank_zero_info(standardiser.report())
             self._standardiser = standardiser
-        self._raw, self._reference = parts, reference
+        self._raw, self._reference = self.all_known(parts, reference), reference
 
     # Standardised frames and back
 
@@ -165,13 +185,24 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
     @property
     def n_features(self) -> int:
         """Return D, the number of features of a frame; read the files if that was not done."""
-        return len(self._fitted()[0].kept)
+        return len(self._fitted()[0].modelled)
 
     @property
     def feature_names(self) -> list[str]:
         """Return the names of the features kept."""
         standardiser = self._fitted()[0]
-        return [standardiser.names[i] for i in standardiser.kept]
+        return [standardiser.names[i] for i in standardiser.modelled]
+
+    @property
+    def given(self) -> Given | None:
+        """Return what a model is given beside the past; None for nothing."""
+        self._fitted()
+        return self._given
+
+    @property
+    def n_context(self) -> int | list[int]:
+        """Return how many numbers of a frame a model is given, by part; 0 for none."""
+        return 0 if self.given is None else self.given.sizes
 
     @property
     def frame_rate(self) -> float:
@@ -197,15 +228,26 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
         """Turn raw frames ``(..., D_raw)`` into standardised ones ``(..., D)``, float32."""
         return self._fitted()[0].forward(raw)
 
-    def destandardise(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
-        """Turn standardised ``(..., D)`` into raw ``(..., D_raw)`` frames, float64, all
-        features."""
-        return self._fitted()[0].backward(frames)
+    def destandardise(
+        self, frames: torch.Tensor | npt.ArrayLike, context: torch.Tensor | None = None
+    ) -> Array:
+        """Turn standardised ``(..., D)`` into raw ``(..., D_raw)`` frames, float64, all features;
+        given ones from the context ``(T, C)``, which may stand behind frames, ``(T, D + C)``."""
+        standardiser = self._fitted()[0]
+        D, n = len(standardiser.modelled), standardiser.n_given
+        whole = torch.as_tensor(frames)
+        if self._given is not None and context is None and whole.shape[-1] > D:
+            whole, context = whole[..., :D], whole[..., D:]
+        if not n:
+            return standardiser.backward(whole)
+        if self._given is None or context is None:
+            raise DataError(f"{n} features are given, not modelled: give their context as well")
+        return standardiser.backward(whole, self._given.control_of(context)[:, :n])
 
     def sequences(self, split: Split) -> Sequences:
         """Return the standardised sequences of a split; each is read when it is asked for."""
         self.setup()
-        return Sequences(self._raw[split], self._fitted()[0])
+        return Sequences(self._raw[split], self._fitted()[0], self._given)
 
     def rounding(self, reference: Recording) -> float | list[float]:
         """Return how far rounding in files moves features, all or each; 0 where digits tell."""
@@ -225,18 +267,24 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             DataError: No such file, or its features are not those this module knows.
         """
         how, reference = self._fitted()
-        found = (FrameSequence.of(*one, how) for one in self._inputs(path, reference))
+        pairs = (self.one_known(*one, reference) for one in self._inputs(path, reference))
+        found = (FrameSequence.of(*one, how, self._given) for one in pairs)
         return [replace(sequence, raw=None) for sequence in found]  # they take memory
 
     def score_input(self, path: str | Path) -> FrameSequence:
         """Return the one sequence in a file, with its raw frames; see `score_inputs`."""
-        found = list(self._inputs(path, self._fitted()[1]))
+        how, reference = self._fitted()
+        found = list(self._inputs(path, reference))
         if len(found) > 1:
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
-        return FrameSequence.of(*found[0], self._fitted()[0])
+        return FrameSequence.of(*self.one_known(*found[0], reference), how, self._given)
 
     def render(
-        self, frames: torch.Tensor | npt.ArrayLike, stem: str | Path, given: Array | None = None
+        self,
+        frames: torch.Tensor | npt.ArrayLike,
+        stem: str | Path,
+        given: Array | None = None,
+        context: torch.Tensor | None = None,
     ) -> list[Path]:
         """Write standardised frames ``(T, D)`` as files that a person can play.
 
@@ -244,13 +292,14 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             frames: Frames, as a model sees them.
             stem: Path of the files, without their endings.
             given: Raw frames ``(n, D_raw)`` that the first n were made of, to write as they are.
+            context: What the model was given of them, ``(T, C)``.
 
         Returns:
             Paths of the files written.
         """
-        raw, stem = self.destandardise(frames), Path(stem)
+        raw, stem = self.destandardise(frames, context), Path(stem)
         if given is not None:
-            raw[: len(given)] = given
+            raw[: len(given)] = np.asarray(given)[:, : raw.shape[1]]
         if raw.ndim != 2 or not len(raw) or not np.isfinite(raw).all():
             raise DataError(f"{stem}: frames to write must be (T, D), finite, and one at least")
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -270,6 +319,7 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             "frame_rate": reference.frame_rate,
             "layout": reference.layout,
             "parts": fingerprints(self._raw) if self._raw else self._parts_known,
+            "given": None if self._given is None else self._given.state(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -295,6 +345,8 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
                 " the data it was trained on, or train anew"
             )
         self._standardiser, self._reference = standardiser, reference
+        given = state_dict.get("given")
+        self._given = None if given is None else Given.from_state(given)
 
     def describe(self) -> dict[str, Any]:
         """Return a card of the data in plain types: its source, its size, and what was left out."""
@@ -312,6 +364,8 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
             "sequences": {part: len(self._raw[part]) for part in self._raw},
             "caveats": self.caveats,
         }
+        if self._given is not None:
+            card["given"] = {"control": self._given.names, "labels": self._given.classes}
         source = Path(root) / "SOURCE.md"
         return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})
 
@@ -323,8 +377,8 @@ class FrameDataModule(LightningDataModule, Corpus, Asked):
         run = self.trainer
         ranks = (1, 0) if run is None else (run.world_size, run.global_rank)
         return make_loader(
-            frames, self._fitted()[0], (self.window, self.stride), batch_size, stateful=stateful,
-            train=train, warmup=self.warmup, seed=self.seed, ranks=ranks,
+            frames, self._fitted()[0], (self.window, self.stride), batch_size, given=self._given,
+            stateful=stateful, train=train, warmup=self.warmup, seed=self.seed, ranks=ranks,
             num_workers=self.num_workers,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ Conventions:
     ``(T, D_raw)`` slice like arrays and are read by ``np.asarray``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rnade_lightning.datamodules.core.given import Given
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 Split = Literal["train", "val", "test"]
@@ -29,6 +30,9 @@ class FrameSequence:
             where a frame breaks a relation of the training data.
         breaks: The feature that breaks it, by number of the frame.
         raw: Raw frames ``(T, D_raw)`` as they were read, where they are at hand.
+        context: What a model is given of each frame, ``(T, C)``; None where nothing is (see
+            `given`).
+        labels: Class of the sequence by name of the label.
     """
 
     name: str
@@ -36,6 +40,8 @@ class FrameSequence:
     log_jacobian: torch.Tensor
     breaks: dict[int, str] = field(default_factory=dict)
     raw: Any = None
+    context: torch.Tensor | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.name, self.frames))
@@ -52,24 +58,52 @@ class FrameSequence:
             log_jacobian=self.log_jacobian[start:stop],
             breaks={t - start: name for t, name in self.breaks.items() if start <= t < stop},
             raw=None if self.raw is None else self.raw[start:stop],
+            context=None if self.context is None else self.context[start:stop],
         )
 
+    def context_of(self, start: int, frames: torch.Tensor) -> torch.Tensor | None:
+        """Return the context of frames ``(1, T, D)`` from one on, as a model takes it."""
+        if self.context is None:
+            return None
+        return self.context[None, start : start + frames.shape[1]].to(frames)
+
+    def with_context(self) -> torch.Tensor:
+        """Return the frames with their context behind them, 0 where it is absent, ``(T, D + C)``;
+        for linear predictors."""
+        if self.context is None:
+            return self.frames
+        return torch.cat((self.frames, self.context.nan_to_num(0.0)), 1)
+
     @classmethod
-    def of(cls, name: str, raw: npt.ArrayLike, standardiser: Standardiser) -> "FrameSequence":
-        """Return raw frames ``(T, D_raw)`` as standardised ones."""
-        frames = np.asarray(raw, dtype=np.float64)
+    def of(
+        cls,
+        name: str,
+        raw: Any,
+        standardiser: Standardiser,
+        given: Given | None = None,
+        span: tuple[int, int] | None = None,
+    ) -> "FrameSequence":
+        """Return raw frames ``(T, D_raw)`` as standardised ones, all or those of a span."""
+        start, stop = span or (0, len(raw))
+        own = raw[start:stop] if span else raw
+        frames = np.asarray(own, dtype=np.float64)
         breaks = standardiser.breaks(frames)
         added = standardiser.log_jacobian(frames, breaks)
-        return cls(name, standardiser.forward(frames), added, breaks, raw)
+        context = None if given is None else given.of(raw, start, stop)
+        labels = getattr(raw, "labels", {})
+        return cls(name, standardiser.forward(frames), added, breaks, own, context, labels)
 
 
 class Sequences(Sequence[FrameSequence]):
     """Standardised sequences, read when they are asked for."""
 
     def __init__(
-        self, raw: Sequence[tuple[str, npt.ArrayLike]], standardiser: Standardiser
+        self,
+        raw: Sequence[tuple[str, npt.ArrayLike]],
+        standardiser: Standardiser,
+        given: Given | None = None,
     ) -> None:
-        self._raw, self._standardiser = raw, standardiser
+        self._raw, self._how = raw, (standardiser, given)
 
     def __len__(self) -> int:
         return len(self._raw)
@@ -82,12 +116,12 @@ class Sequences(Sequence[FrameSequence]):
     def stretch(self, index: int, start: int, stop: int) -> FrameSequence:
         """Return the frames of a sequence from one on and before another; no others are read."""
         name, raw = self._raw[index]
-        return FrameSequence.of(name, raw[start:stop], self._standardiser)  # type: ignore[index]
+        return FrameSequence.of(name, raw, *self._how, (start, stop))
 
     def longer_than(self, n: int) -> "Sequences":
         """Return the sequences of more than n frames."""
         pairs = zip(self._raw, self.lengths, strict=True)
-        return Sequences([raw for raw, length in pairs if length > n], self._standardiser)
+        return Sequences([raw for raw, length in pairs if length > n], *self._how)
 
     @overload
     def __getitem__(self, index: int) -> FrameSequence: ...
@@ -95,6 +129,5 @@ class Sequences(Sequence[FrameSequence]):
     def __getitem__(self, index: slice) -> "Sequences": ...
     def __getitem__(self, index: int | slice) -> "FrameSequence | Sequences":
         if isinstance(index, slice):
-            return Sequences(self._raw[index], self._standardiser)
-        name, raw = self._raw[index]
-        return FrameSequence.of(name, raw, self._standardiser)
+            return Sequences(self._raw[index], *self._how)
+        return FrameSequence.of(*self._raw[index], *self._how)

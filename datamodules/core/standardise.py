@@ -9,13 +9,17 @@ So a likelihood is of the whole frame: a frame that breaks a relation has densit
 the others. It breaks it where the deviation is above ten times the residual of training, and above
 the rounding of the numbers.
 
+Some features may be *given*: they are no part of what is modelled but known beside it (see
+`given`). They are kept first, so that a feature that is a linear function of them is left out.
+
 One raw feature may be a log-Jacobian: where frames are a transformation of the data that stretches
 them by an amount that depends on the data, ``log |d frame / d data|`` given all data before. It is
 never modelled; added to a log density of frames, it makes it one of the data.
 
 Conventions:
-    ``D_raw`` features as read, ``D`` features kept. Statistics are float64, with the population's
-    divisor. Standardised frames are float32 tensors, raw frames float64 arrays.
+    ``D_raw`` features as read, ``D`` features kept, the given ones aside. Statistics are
+    float64, with the population's divisor. Standardised frames are float32 tensors, raw frames
+    float64 arrays.
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,7 +58,7 @@ class Standardiser:
 
     Attributes:
         names: Names of the raw features.
-        kept: Indices of the features kept.
+        kept: Indices of the features kept, the given ones first.
         mean: Mean of each kept feature, ``(D,)``, in its own unit.
         std: Standard deviation of each kept feature, ``(D,)``.
         basis: Raw features as a linear function of standardised ones, ``(D_raw, D)``.
@@ -63,6 +67,7 @@ class Standardiser:
             ``(D_raw,)``, in its own unit.
         rounding: Rounding of each feature that is known of the kind of data, ``(D_raw,)``.
         dropped: Why each feature that is not kept was left out, by name.
+        n_given: Number of features that are given.
     """
 
     names: list[str]
@@ -74,6 +79,7 @@ class Standardiser:
     residual: Array
     rounding: Array
     dropped: dict[str, str]
+    n_given: int = 0
 
     def __post_init__(self) -> None:
         n_raw, n = len(self.names), len(self.kept)
@@ -84,6 +90,13 @@ class Standardiser:
                 raise DataError(f"the statistics' {name} is not {size} finite numbers")
         if not (self.std > 0).all() or not all(0 <= i < n_raw for i in self.kept):
             raise DataError("the statistics hold a deviation of 0 or a feature that there is not")
+        if not 0 <= self.n_given <= n:
+            raise DataError(f"the statistics say that {self.n_given} of {n} features are given")
+
+    @property
+    def modelled(self) -> list[int]:
+        """Return the indices of the features that are modelled, ``(D,)``."""
+        return self.kept[self.n_given :]
 
     @classmethod
     def fit(
@@ -105,6 +118,7 @@ class Standardiser:
         rescale: bool = True,
         known: Sequence[npt.ArrayLike] = (),
         rounded: npt.ArrayLike = 0.0,
+        given: Sequence[int] = (),
     ) -> "Standardiser":
         """Return the map for training frames with these statistics.
 
@@ -116,11 +130,14 @@ class Standardiser:
             known: Sequences ``(T, D_raw)`` on which relations must hold.
             rounded: By how much numbers may be off, one number or ``(D_raw,)``. A feature that
                 varies less is constant.
+            given: Indices of the features that are given.
         """
         rounded = np.broadcast_to(np.asarray(rounded, dtype=np.float64), (len(names),)).copy()
-        needed: dict[int, float] = {}  # features of relations that do not hold, with deviations
+        needed: dict[int, float] = {}  # features to keep whatever they are, with deviations
+        needed |= {j: float(statistics.std[j]) or 1.0 for j in given}
         while True:
-            found = cls._of(statistics, names, rank_tolerance, rescale, rounded, needed)
+            how = rank_tolerance, rescale, rounded, needed, given
+            found = cls._of(statistics, names, *how)
             broken = found._not_held(known)
             if not broken:
                 return found
@@ -135,8 +152,10 @@ class Standardiser:
         rescale: bool,
         rounded: Array,
         needed: dict[int, float],
+        given: Sequence[int],
     ) -> "Standardiser":
-        """Return the map that keeps the features ``needed``, whatever they are functions of."""
+        """Return the map that keeps the features ``needed``, whatever they are functions of, and
+        those ``given`` first."""
         n, mean, std = statistics.n, statistics.mean, statistics.std.copy()
         varies = std > np.maximum(rounded, _CONSTANT * np.abs(mean))
         scaled = statistics.centred / np.where(varies, std, 1.0)  # columns of length 1
@@ -147,7 +166,8 @@ class Standardiser:
         kept: list[int] = []
         dropped: dict[str, str] = {}
         weights: dict[int, dict[int, float]] = {}  # of dropped features, on those kept by then
-        for j, name in enumerate(names):
+        for j in sorted(range(len(names)), key=lambda j: j not in given):
+            name = names[j]
             if name == LOG_JACOBIAN:
                 weights[j] = {}
                 continue
@@ -193,7 +213,9 @@ class Standardiser:
             left[j] = np.linalg.norm(rest) * unit * np.sqrt(n / freedom)
         offset = mean - basis @ ((mean[kept] - centre) / own)
         offset[kept] = centre
-        return cls(list(names), kept, centre, own, basis, offset, left, rounded, dropped)
+        return cls(
+            list(names), kept, centre, own, basis, offset, left, rounded, dropped, len(given)
+        )
 
     # Relations
 
@@ -244,7 +266,7 @@ class Standardiser:
     def log_scale(self) -> float:
         """Return the sum of log deviations: log p of raw frames is log p of standardised ones less
         this."""
-        return float(np.log(self.std).sum())
+        return float(np.log(self.std[self.n_given :]).sum())
 
     def report(self) -> str:
         """Return one line on the features left out: how many, and where to read which."""
@@ -263,7 +285,7 @@ class Standardiser:
             frames[..., self.kept] if len(self.kept) < len(self.names) else frames
         ) - self.mean
         frames /= self.std
-        return torch.from_numpy(frames.astype(np.float32))
+        return torch.from_numpy(frames[..., self.n_given :].astype(np.float32))
 
     def log_jacobian(self, raw: npt.ArrayLike, breaks: Iterable[int] | None = None) -> torch.Tensor:
         """Return what to add to log p of standardised frames for that of raw ones ``(T, D_raw)``,
@@ -284,11 +306,23 @@ class Standardiser:
         added[list(self.breaks(frames) if breaks is None else breaks)] = -np.inf
         return torch.from_numpy(added.astype(np.float32))
 
-    def backward(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
-        """Turn standardised frames ``(..., D)`` into raw ones ``(..., D_raw)``, float64."""
+    def backward(
+        self, frames: torch.Tensor | npt.ArrayLike, given: npt.ArrayLike | None = None
+    ) -> Array:
+        """Turn standardised frames ``(..., D)`` into raw ones ``(..., D_raw)``, float64.
+
+        Args:
+            frames: Standardised frames.
+            given: The features that are given, raw, ``(..., n_given)``.
+        """
         if isinstance(frames, torch.Tensor):
             frames = frames.detach().cpu().double().numpy()
-        return np.asarray(frames, dtype=np.float64) @ self.basis.T + self.offset
+        known = np.asarray(frames, dtype=np.float64)
+        if self.n_given:
+            n = self.n_given
+            scaled = (np.asarray(given, dtype=np.float64) - self.mean[:n]) / self.std[:n]
+            known = np.concatenate([scaled, known], -1)
+        return known @ self.basis.T + self.offset
 
     def state(self) -> dict[str, Any]:
         """Return the map in plain types and tensors, for a checkpoint."""
@@ -305,6 +339,7 @@ class Standardiser:
         Raises:
             DataError: The state is of another version's map.
         """
+        state = {"n_given": 0} | state  # of a checkpoint before there were given features
         wanted = {field.name for field in fields(cls)}
         if different := sorted(wanted ^ set(state)):
             raise DataError(

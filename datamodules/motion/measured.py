@@ -69,7 +69,8 @@ class MeasuredDataModule(TurningDataModule, ABC):
         feet, n = feet_of(skeleton), 0
         if self._limits is None:
             points, angles = [], []
-            for _, known in self.sequences("train"):
+            for sequence in self.sequences("train"):
+                known = sequence.with_context()
                 parts = self._points_and_angles(self.destandardise(known))
                 points.append(parts[0])
                 angles += [] if parts[1] is None else [parts[1]]
@@ -80,7 +81,8 @@ class MeasuredDataModule(TurningDataModule, ABC):
         both = self._points_and_angles(self.destandardise(frames))
         found = motion_figures(*both, self.frame_rate, feet, self._limits)
         held_out = []
-        for _, known in self.sequences("test"):
+        for sequence in self.sequences("test"):
+            known = sequence.with_context()
             parts = self._points_and_angles(self.destandardise(known))
             known_figures = motion_figures(*parts, self.frame_rate, feet, self._limits)
             held_out.append((len(known), known_figures))
@@ -96,7 +98,7 @@ class MeasuredDataModule(TurningDataModule, ABC):
         if (why := super().leaves(frames)) or "reach" not in self.layout:
             return why
         reach = torch.tensor(self.layout["reach"], dtype=frames.dtype, device=frames.device)
-        ratio = frames.mean(0).abs() / reach
+        ratio = frames[:, : len(reach)].mean(0).abs() / reach  # a context may stand behind them
         furthest = int(ratio.argmax())
         if ratio[furthest] <= _AWAY:
             return None
@@ -121,11 +123,11 @@ class MeasuredDataModule(TurningDataModule, ABC):
         if split not in self._figures:
             known, n = [], 0
             for sequence in self.sequences("train"):
-                known.append(self._moving(body, sequence.frames))
+                known.append(self._moving(body, sequence.with_context()))
                 n += len(sequence.frames)
                 if n >= _LIMIT_FRAMES:
                     break
-            held_out = [self._moving(body, sequence.frames) for sequence in self.sequences(split)]
+            held_out = [self._moving(body, s.with_context()) for s in self.sequences(split)]
             self._figures[split] = SampleFigures(body, known, held_out)
         figures = self._figures[split]
         pairs = [self._moving(body, frames) for frames in one_step]

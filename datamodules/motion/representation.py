@@ -122,7 +122,7 @@ def encode(
         back = np.repeat(-heading, points.shape[1])
         points = about_vertical(back).apply(points.reshape(-1, 3)).reshape(points.shape)
         pose = np.concatenate([positions[:, 1:2], points[:, 1:].reshape(n_frames, -1)], axis=1)
-        return np.concatenate([_changes(positions, heading), pose[1:]], axis=1)
+        return np.concatenate([changes(positions, heading), pose[1:]], axis=1)
     joints = motion.rotations[:, 1:]
     if kind == "6d":
         limbs = six(Rotation.from_quat(joints.reshape(-1, 4))).reshape(n_frames, -1)
@@ -133,7 +133,7 @@ def encode(
     if root_motion == "position":
         return np.concatenate([positions, own, limbs], axis=1)
     pose = np.concatenate([positions[:, 1:2], own, limbs], axis=1)
-    return np.concatenate([_changes(positions, heading), pose[1:]], axis=1)
+    return np.concatenate([changes(positions, heading), pose[1:]], axis=1)
 
 
 def decode(
@@ -245,7 +245,7 @@ def euler_angles(motion: Motion) -> Array:
     return angles.reshape(n_frames, -1)
 
 
-def _changes(positions: Array, heading: Array) -> Array:
+def changes(positions: Array, heading: Array) -> Array:
     """Return the turn, and the steps to the left and ahead, since the last frame, ``(T - 1,
     3)``."""
     step = about_vertical(-heading[:-1]).apply(np.diff(positions, axis=0))
@@ -256,7 +256,7 @@ def _changes(positions: Array, heading: Array) -> Array:
 
 def _walk(features: Array) -> tuple[Array, Array]:
     """Return heading ``(T,)`` and places ``(T, 3)`` from changes and height: the inverse of
-    `_changes`."""
+    `changes`."""
     n_frames = len(features)
     turn, left, ahead, height = features[:, :4].T
     heading = np.concatenate([[0.0], np.cumsum(turn[1:])])

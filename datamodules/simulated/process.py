@@ -13,10 +13,10 @@ import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import read_arrays, write_frames
-from rnade_lightning.datamodules.core.batches import scores
 from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.moments import moments
+from rnade_lightning.datamodules.core.splits import scores
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 _PARTS = ("train", "val", "test")

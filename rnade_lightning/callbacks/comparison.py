@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBaselines
 from rnade_lightning.callbacks.media import log_numbers, log_table
+from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core.sequences import Sequences
 from rnade_lightning.density import FrameDensity
@@ -123,7 +124,8 @@ class Comparison(pl.Callback):
                 "and cannot be compared with that of the other rows"
             )
         of_model = next(iter(sums.values()))
-        note = self._note(of_model, "; ".join([units, *data.caveats]))
+        given = [] if data.given is None else [f"given and not modelled: {data.given}"]
+        note = self._note(of_model, "; ".join([units, *given, *data.caveats]))
         note += self._fitted_on(data, known if references else [])
         self._write(Path(log_dir), rows, of_model, note)
         log_table(trainer, "comparison/table", *_columns(rows))
@@ -182,7 +184,7 @@ class Comparison(pl.Callback):
         model, u, start = pl_module.model, None, 0
         for piece in sequence.frames[None].split(PIECE, 1):
             x = piece.to(pl_module.device)
-            history, u = model.states(x, u)
+            history, u = model.states(x, u, **argument(sequence.context_of(start, x)))
             skip, offset = max(first - start, 0), -start % every
             log_p = model.log_prob_given(history, x)[0, skip:]
             x, history = x[:, offset::every], history[:, offset::every]
@@ -268,9 +270,10 @@ def _written(names: Sequence[str], row: tuple[Any, ...]) -> list[str]:
 def _of_baseline(
     baseline: Baseline, sequence: FrameSequence, first: int, every: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    of_samples, of_mean = baseline.squared_errors(sequence.frames, first)
+    frames = sequence.with_context()
+    of_samples, of_mean = baseline.squared_errors(frames, first)
     some = slice(-first % every, None, every)
-    return baseline.log_prob(sequence.frames, first), (of_samples[some], of_mean[some])
+    return baseline.log_prob(frames, first), (of_samples[some], of_mean[some])
 
 
 def _of_process(

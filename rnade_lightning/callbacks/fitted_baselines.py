@@ -108,7 +108,7 @@ class FittedBaselines:
         if split not in self._fitted:
             models = self._tuned = self._tuned or self._tune(data)
             if split != "val":
-                known = [sequence.frames for sequence in self.known(data, split)]
+                known = [sequence.with_context() for sequence in self.known(data, split)]
                 models = [model.refitted(known) for model in models]
             names = ("copy_last", "copy the last frame"), ("var", "VAR")
             self._fitted[split] = [
@@ -125,17 +125,20 @@ class FittedBaselines:
 
     def _validation(self, data: FrameDataModule) -> list[Tensor]:
         """Return the validation frames that options are chosen on."""
-        found = (sequence.frames for sequence in self._select(data, ("val",), spread, _CHOSEN_ON))
+        some = self._select(data, ("val",), spread, _CHOSEN_ON)
+        found = (sequence.with_context() for sequence in some)
         return [frames for frames in found if len(frames) > self.max_lags]
 
     def _tune(self, data: FrameDataModule) -> list[VAR]:
         """Return copying and the VAR, fitted to the training part."""
-        train = [sequence.frames for sequence in self.known(data, "val")]
+        train = [sequence.with_context() for sequence in self.known(data, "val")]
+        n = 0 if data.given is None else sum(data.given.sizes)
         if validation := self._validation(data):
-            return [VAR.tuned(train, validation, self.max_lags, copy) for copy in (True, False)]
+            how = train, validation, self.max_lags
+            return [VAR.tuned(*how, copy, n) for copy in (True, False)]
         copying = Options(1, math.inf, True, shrinkage=0.1)
         var = Options(self.max_lags, 1.0, True, shrinkage=0.1)
-        return [VAR.fit(train, *options) for options in (copying, var)]
+        return [VAR.fit(train, *options, n_given=n) for options in (copying, var)]
 
 
 def spread(lengths: Sequence[int], n_frames: int) -> list[tuple[int, tuple[int, int]]]:

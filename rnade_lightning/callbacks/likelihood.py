@@ -34,6 +34,7 @@ from torch import Tensor
 from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBaselines
 from rnade_lightning.callbacks.likelihood_picture import FeatureRow, draw_likelihood
 from rnade_lightning.callbacks.media import log_media, log_numbers, log_table
+from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core.sequences import Sequences
 from rnade_lightning.run_files import going_without, replace_file, write_csv
@@ -95,8 +96,11 @@ def figures_of(
     with torch.no_grad():
         for sequence in sequences:
             u, log_p, pit = None, [], []
-            for chunk in sequence.frames.to(device)[None].split(CHUNK * step, 1):
-                history, u = model.states(chunk, u)
+            frames, start = sequence.frames.to(device)[None], 0
+            for chunk in frames.split(CHUNK * step, 1):
+                own = sequence.context_of(start, chunk)
+                start += chunk.shape[1]
+                history, u = model.states(chunk, u, **argument(own))
                 x, history = chunk[:, ::step], history[:, ::step]
                 log_p.append(_terms(model, history, x)[0])
                 try:
@@ -255,7 +259,9 @@ class Likelihood(pl.Callback):
         for name, log_p in found.by_frame.items():
             data.check_likelihood(name, log_p[-(-first // step) :])
         baselines = self.baselines.fitted(data, split)
-        of_baselines = [[_terms_of(v, x.frames, first, step) for x in sequences] for v in baselines]
+        of_baselines = [
+            [_terms_of(v, x.with_context(), first, step) for x in sequences] for v in baselines
+        ]
         numbers = self._numbers(found, data) | self._reached(data, split, sequences, first)
         log_numbers(trainer, {f"{split}/{key}": value for key, value in numbers.items()})
 
@@ -329,7 +335,7 @@ class Likelihood(pl.Callback):
         baselines = self.baselines.fitted(data, split)
         total, n = [0.0] * len(baselines), 0
         for sequence in sequences:
-            added, frames = sequence.log_jacobian[first:], sequence.frames.cpu()
+            added, frames = sequence.log_jacobian[first:], sequence.with_context().cpu()
             n += len(added)
             for i, baseline in enumerate(baselines):
                 total[i] += (baseline.log_prob(frames, first) + added).sum().item()
@@ -347,7 +353,8 @@ def _longest(data: FrameDataModule, split: str, n: int, n_frames: int) -> list[F
 def _terms_of(baseline: Baseline, frames: Tensor, first: int, step: int) -> Tensor:
     """Return a baseline's log p by feature of every n-th frame; NaN before the first scored."""
     n_lags, of = baseline.model.n_lags, baseline.model.feature_log_prob
-    found = [torch.full((-(-first // step), frames.shape[1]), math.nan, dtype=torch.float64)]
+    D = len(baseline.model.covariance)
+    found = [torch.full((-(-first // step), D), math.nan, dtype=torch.float64)]
     for start in range(first, len(frames), PIECE):
         found.append(of(frames[start - n_lags : start + PIECE])[-start % step :: step])
     return torch.cat(found)

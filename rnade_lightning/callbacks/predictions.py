@@ -32,10 +32,11 @@ class PredictionWriter(pl.Callback):
         folder = Path(log_dir, "predictions")
         folder.mkdir(parents=True, exist_ok=True)
         name = data.sequences("test")[index].name.replace("/", "_")
+        context = batch["context"][0].cpu() if "context" in batch else None
         np.savez(
             folder / f"{name}.npz",
-            frames=data.destandardise(batch["frames"][0].cpu()),
-            mean=data.destandardise(outputs["mean"][0].cpu()),
+            frames=data.destandardise(batch["frames"][0].cpu(), context),
+            mean=data.destandardise(outputs["mean"][0].cpu(), context),
             log_prob=outputs["log_prob"][0].cpu().numpy(),
             log_scale=data.log_scale,
         )

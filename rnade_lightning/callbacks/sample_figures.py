@@ -14,6 +14,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from rnade_lightning.callbacks.media import log_numbers, log_table
+from rnade_lightning.contexts import argument, joined, of_sequences
+from rnade_lightning.datamodules import FrameSequence
 from rnade_lightning.linear_path import spectral_radius
 from rnade_lightning.long_samples import settled
 from rnade_lightning.rnn_rnade import RecurrentModel
@@ -93,20 +95,24 @@ class SampleFigures(pl.Callback):
         model.eval()  # no dropout in a sample
         generator = torch.Generator(pl_module.device).manual_seed(self.seed)
         n_frames = math.ceil(seconds * data.frame_rate)
-        known = data.settle_seconds, data.frame_rate, data.leaves
-        u = settled(model, n_samples, *known, generator)
-        drawn = model.sample(n_frames, u=u, generator=generator)[:, 0]
-        samples = {"from nothing": list(drawn)}
-        held_out = [s.frames for s in itertools.islice(data.sequences(split), 100)]
-        held_out = [frames.to(pl_module.device) for frames in held_out if len(frames) > 3]
+        held_out = [s for s in itertools.islice(data.sequences(split), 100) if len(s.frames) > 3]
         if not held_out:
             return {}  # nothing to continue, or to stand beside
         prefixes = list(itertools.islice(itertools.cycle(held_out), n_samples))
         longest = max(round(self.n_prefix_seconds * data.frame_rate), 1)
-        n_prefix = min(longest, min(len(frames) // 2 for frames in prefixes))
-        given = torch.stack([frames[:n_prefix] for frames in prefixes])
-        more = model.sample(n_frames, prefix=given, generator=generator)[:, 0]
-        samples["continued"] = list(more)
+        n_prefix = min(longest, min(len(s.frames) // 2 for s in prefixes))
+        context = of_sequences(prefixes, n_prefix + n_frames, model.initial_state(1))
+        own = None if context is None else context[:, :n_frames]
+        known = data.settle_seconds, data.frame_rate, data.leaves
+        first = None if own is None else own[:, 0]
+        u = settled(model, n_samples, *known, generator, context=first)
+        drawn = model.sample(n_frames, u=u, generator=generator, **argument(own))[:, 0]
+        samples = {"from nothing": list(joined(drawn, own))}
+        given = torch.stack([s.frames[:n_prefix].to(pl_module.device) for s in prefixes])
+        how = {"generator": generator, **argument(context)}
+        more = model.sample(n_frames, prefix=given, **how)[:, 0]
+        of_more = None if context is None else context[:, n_prefix:]
+        samples["continued"] = list(joined(more, of_more))
         pairs = list(_one_step(model, held_out, generator))
         model.train(was_training)
         if any(not bool((x.abs() < _FAR).all()) for some in samples.values() for x in some):
@@ -132,13 +138,19 @@ _NOTE = (
 
 
 @torch.no_grad()
-def _one_step(model: Any, sequences: list[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+def _one_step(
+    model: Any, sequences: list[FrameSequence], generator: torch.Generator
+) -> Iterator[Tensor]:
     """Yield, of each sequence, every frame but the last followed by a draw of the next, ``(2 (T -
     1), D)``."""
-    for frames in sequences:
-        history = model.states(frames[None])[0]
-        drawn = model.sample_given(history, (), generator)[0]
-        yield torch.stack((frames[:-1], drawn[1:]), 1).flatten(0, 1).cpu()
+    like = model.initial_state(1)
+    for sequence in sequences:
+        frames = sequence.frames[None].to(like)
+        context = sequence.context_of(0, frames)
+        history = model.states(frames, **argument(context))[0]
+        drawn = joined(model.sample_given(history, (), generator), context)[0]
+        whole = joined(frames, context)[0]
+        yield torch.stack((whole[:-1], drawn[1:]), 1).flatten(0, 1).cpu()
 
 
 def _named(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

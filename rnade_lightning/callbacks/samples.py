@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
 from rnade_lightning.callbacks.media import log_media, log_numbers
+from rnade_lightning.contexts import argument, joined, of_sequences
 from rnade_lightning.long_samples import settled
 from rnade_lightning.run_files import going_without, write_text
 
@@ -31,6 +32,7 @@ class _Drawn(NamedTuple):
     frames: Tensor  # (T, D), standardised
     given: Any = None  # raw frames that the first ones were made of
     breaks: Sequence[int] = ()  # those of them that have no density
+    context: Tensor | None = None  # (T, C), what the model is given of them
 
 
 class Samples(pl.Callback):
@@ -101,12 +103,14 @@ class Samples(pl.Callback):
                 kind = drawn.kind.replace("_", " ")
                 pl.utilities.rank_zero_warn(f"the {kind} sample diverged; it is not written")
                 continue
-            frames = drawn.frames.cpu()
+            own = None if drawn.context is None else drawn.context[None]
+            frames = joined(drawn.frames, drawn.context).cpu()
             paths = data.render(frames, folder / f"{stem}_{drawn.kind}", drawn.given)
             groups.setdefault(drawn.group, []).append(Shown(drawn.title, drawn.note, paths))
             log_media(trainer, f"samples/{drawn.kind}", paths)
             with torch.no_grad():
-                log_p = model.log_prob(drawn.frames[None])[0].cpu() + data.log_jacobian(frames)
+                log_p = model.log_prob(drawn.frames[None], **argument(own))[0].cpu()
+                log_p += data.log_jacobian(frames)
             log_p[list(drawn.breaks)] = -math.inf
             metrics[drawn.kind] = {"log_prob": log_p.mean().item()} | data.metrics(frames)
         model.train(was_training)
@@ -132,14 +136,20 @@ class Samples(pl.Callback):
         held_out = sorted(some, key=lambda sequence: -len(sequence.frames))[: self.n_sequences]
         n_frames, prefix_length = lengths(data, self.n_frames, self.n_prefix)
         known = data.settle_seconds, data.frame_rate, data.leaves
-        u = settled(model, self.n_samples, *known, generator)
-        drawn = model.sample(n_frames, u=u, generator=generator)[:, 0]
+        turns = list(itertools.islice(itertools.cycle(held_out), self.n_samples))
+        contexts = of_sequences(turns, n_frames, model.initial_state(1))
+        first = None if contexts is None else contexts[:, 0]
+        u = settled(model, self.n_samples, *known, generator, context=first)
+        drawn = model.sample(n_frames, u=u, generator=generator, **argument(contexts))[:, 0]
         for i, sequence in enumerate(held_out):
             name, frames = sequence
             truth = frames[: prefix_length + n_frames].to(device)
             n_prefix = min(prefix_length, max(len(truth) // 2, 1))
             prefix = truth[:n_prefix]
-            more = model.sample(n_frames, prefix=prefix[None], generator=generator)[0, 0]
+            own = of_sequences([sequence], n_prefix + n_frames, truth)
+            of_truth = None if own is None else own[:, : len(truth)]
+            how = {"generator": generator, **argument(own)}
+            more = model.sample(n_frames, prefix=prefix[None], **how)[0, 0]
             group = f"{name}, held out"
             given = f"{n_prefix / data.frame_rate:.2g} s ({n_prefix} frames) given, the rest drawn"
             for kind, title, note, shown, n in (
@@ -149,15 +159,23 @@ class Samples(pl.Callback):
                 start = sequence.start(n)
                 raw = None if start.raw is None else np.asarray(start.raw)
                 breaks = tuple(start.breaks)
-                yield _Drawn(group, _numbered(kind, i), title, note, shown, raw, breaks)
+                context = None if own is None else own[0, : len(shown)]
+                what = title, note, shown, raw, breaks, context
+                yield _Drawn(group, _numbered(kind, i), *what)
             if data.plays_one_step:
                 drawing = {"n_samples": self.n_mean, "generator": generator}
+                drawing |= argument(of_truth)
                 mean = model.predictive_mean(truth[None], **drawing)[0]
                 title, note = "One step ahead", "the mean of every frame, given the past"
-                yield _Drawn(group, _numbered("one_step", i), title, note, mean)
+                context = None if of_truth is None else of_truth[0]
+                what = title, note, mean, None, (), context
+                yield _Drawn(group, _numbered("one_step", i), *what)
         for i, frames in enumerate(drawn):
-            title = f"Sample {i + 1}"
-            yield _Drawn("From nothing", _numbered("free", i), title, "free-running", frames)
+            title, note, context = f"Sample {i + 1}", "free-running", None
+            if contexts is not None:
+                note, context = f"given the context of {turns[i].name}", contexts[i]
+            what = title, note, frames, None, (), context
+            yield _Drawn("From nothing", _numbered("free", i), *what)
 
     def _facts(self, trainer: pl.Trainer, data: Any, model: Any) -> list[str]:
         nll = {k: v for k, v in trainer.callback_metrics.items() if k.endswith("/nll")}

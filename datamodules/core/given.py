@@ -1,0 +1,165 @@
+"""Tell what a model is given beside the past: features, signals of other files, and labels.
+
+What is given is the *context* of a frame. It is not modelled, so log p is that of the other
+features given it. Controls are numbers of each frame: features of the file itself, or signals of a
+second file that goes with it. A label is a class of a whole sequence, such as an action or a
+speaker, read from the name of its file or from a table.
+
+Conventions:
+    ``context (T, C)``, float32: the controls of a frame, standardised, those of the frames around
+    it beside them, then one number a class, 1 for the sequence's own. NaN where it is not known.
+    A control is in the units of its file, ``(T, G)``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rnade_lightning.datamodules.core import Array, DataError
+
+
+@dataclass(frozen=True)
+class Known:
+    """Raw frames ``(T, D_raw)`` with what is known beside them; it slices as they do.
+
+    Attributes:
+        frames: The frames of the file, which are read when they are asked for.
+        labels: Class of the whole sequence by name of the label; none where it is not known.
+        beside: Signals of a second file ``(T, n)``, which follow the file's features.
+    """
+
+    frames: Any
+    labels: Mapping[str, str] = field(default_factory=dict)
+    beside: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, span: slice) -> "Known":
+        beside = None if self.beside is None else self.beside[span]
+        return Known(self.frames[span], self.labels, beside)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        frames = np.asarray(self.frames, dtype or np.float64)
+        return frames if self.beside is None else np.hstack([frames, self.beside])
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is given of every frame, and how it becomes a context.
+
+    Attributes:
+        names: Names of the controls; those of a second file stand last.
+        columns: Their places among the raw features, ``(G,)``.
+        mean: Their means on the training frames, ``(G,)``.
+        std: Their deviations, ``(G,)``.
+        classes: Classes by name of the label.
+        window: Frames before and after a frame whose controls it is given, too.
+        reach: Lowest and highest value of each control on the training frames.
+    """
+
+    names: list[str]
+    columns: list[int]
+    mean: list[float]
+    std: list[float]
+    classes: dict[str, list[str]]
+    window: tuple[int, int] = (0, 0)
+    reach: list[list[float]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        labels = [f"{name} ({len(of)} classes)" for name, of in self.classes.items()]
+        return listed([*self.names, *labels])
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return how many numbers of a context each part takes: the controls, then each label."""
+        n = len(self.names) * (1 + sum(self.window))
+        return [n] * (n > 0) + [len(of) for of in self.classes.values()]
+
+    def of(self, raw: Any, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return the context ``(T, C)`` of the frames of a sequence from one on and before
+        another."""
+        stop = len(raw) if stop is None else min(stop, len(raw))
+        first = max(start - self.window[0], 0)
+        control = None
+        if self.names:
+            near = np.asarray(raw[first : stop + self.window[1]], np.float64)
+            control = near[:, self.columns]
+        return self.make(control, stop - start, getattr(raw, "labels", {}), start - first)
+
+    def make(
+        self,
+        control: npt.ArrayLike | None,
+        n_frames: int,
+        labels: Mapping[str, str],
+        skip: int = 0,
+    ) -> torch.Tensor:
+        """Return a context ``(n_frames, C)``.
+
+        Args:
+            control: Controls ``(T, G)`` in their units, of at least n_frames frames after those
+                skipped; beyond the ends they stay as they are. None if they are absent.
+            n_frames: Frames of the context.
+            labels: Class by name of the label; a label that is not there is absent.
+            skip: First frames of the control that are before the context's.
+
+        Raises:
+            DataError: A class or label that is not known; lists those that are.
+        """
+        before, after = self.window
+        parts = []
+        if self.names and control is None:
+            parts.append(np.full((n_frames, self.sizes[0]), np.nan))
+        elif self.names:
+            scaled = (np.asarray(control, np.float64) - self.mean) / self.std
+            at = np.arange(skip, skip + n_frames)[:, None] + np.arange(-before, after + 1)
+            near = scaled[np.clip(at, 0, max(len(scaled) - 1, 0))]  # (T, W, G)
+            parts.append(near.reshape(n_frames, -1))
+        if unknown := sorted(set(labels) - set(self.classes)):
+            raise DataError(f"label {unknown[0]!r} is none of {listed(self.classes) or 'none'}")
+        for name, classes in self.classes.items():
+            row = np.full(len(classes), np.nan)
+            if (own := labels.get(name)) is not None:
+                if own not in classes:
+                    raise DataError(f"{name} {own!r} is none of {listed(classes)}")
+                row = np.eye(len(classes))[classes.index(own)]
+            parts.append(np.tile(row, (n_frames, 1)))
+        return torch.from_numpy(np.hstack(parts).astype(np.float32))
+
+    def control_of(self, context: torch.Tensor) -> Array:
+        """Return the controls ``(T, G)``, in their units, that a context ``(T, C)`` was made of."""
+        n, before = len(self.names), self.window[0]
+        own = context[:, before * n : (before + 1) * n].double().numpy()
+        return np.asarray(own * self.std + self.mean)
+
+    def beyond(self, control: npt.ArrayLike) -> list[str]:
+        """Return a line on each control ``(T, G)`` that goes beyond all training frames."""
+        found, lines = np.asarray(control, np.float64), []
+        for name, of, (low, high) in zip(self.names, found.T, self.reach, strict=True):
+            share = float(((of < low) | (of > high)).mean())
+            if share > 0:
+                worst = of[np.argmax(np.maximum(of - high, low - of))]
+                lines.append(
+                    f"{name} is {worst:.3g} and the like in {share:.0%} of the frames, beyond all"
+                    f" training frames ({low:.3g} to {high:.3g})"
+                )
+        return lines
+
+    def state(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        return {**vars(self), "window": list(self.window)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Given":
+        """Return it from its `state`."""
+        return cls(**{**state, "window": tuple(state["window"])})
+
+
+def listed(names: Any, most: int = 12) -> str:
+    """Return names as text, the first of many."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f", .. ({len(names)} in all)" if len(names) > most else "")

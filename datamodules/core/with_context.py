@@ -1,0 +1,89 @@
+"""Put what is known beside the frames of files to their sequences.
+
+Conventions:
+    As in `given`.
+"""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+from rnade_lightning.datamodules.core import Array, DataError
+from rnade_lightning.datamodules.core.beside import Beside, names_in, read_control
+from rnade_lightning.datamodules.core.corpus import Corpus, Parts
+from rnade_lightning.datamodules.core.given import Given
+from rnade_lightning.datamodules.core.recording import Recording
+from rnade_lightning.datamodules.core.sequences import FrameSequence
+
+
+class WithContext(Corpus):
+    """The files of a data module, with what is known beside their frames."""
+
+    _beside: Beside
+    _given: Given | None
+
+    def all_known(self, parts: Parts, reference: Recording) -> Parts:
+        """Return the sequences of all parts with what is known beside their frames."""
+        if not self._beside.anything:
+            return parts
+        signals: list[str] | None = None
+        found: Parts = {part: [] for part in parts}
+        for part, sequences in parts.items():
+            for name, raw in sequences:
+                known, own = self._beside.known(self._paths[name], raw, reference.frame_rate)
+                signals = own if signals is None else signals
+                found[part].append((name, known))
+        if self._given is None:
+            self._given = self._beside.given(reference.feature_names, signals or [], found["train"])
+        for sequences in found.values():
+            for name, known in sequences:
+                self._beside.check(self._given, signals or [], name, known)
+        return found
+
+    def one_known(self, name: str, raw: Any, reference: Recording) -> tuple[str, Any]:
+        """Return the name and frames of a sequence that is not of the corpus, with what is known
+        beside them."""
+        if not self._beside.anything or self._given is None:
+            return name, raw
+        path = self._paths[name]
+        known, signals = self._beside.known(path, raw, reference.frame_rate)
+        self._beside.check(self._given, signals, str(path), known)
+        return name, known
+
+    @property
+    @abstractmethod
+    def frame_rate(self) -> float: ...
+
+    @abstractmethod
+    def score_input(self, path: str | Path) -> FrameSequence: ...
+
+    control_hint = "a file of this kind, or a .csv with a column for each and, perhaps, seconds"
+    """What `controls` takes, in words."""
+
+    def controls(self, what: str, n_frames: int | None, default_frames: int) -> Array:
+        """Return the controls that something tells, ``(T, G)``, in their units.
+
+        Args:
+            what: A file as those trained on, whose controls are taken, or a table of them; see
+                `beside.read_control`.
+            n_frames: T; all that it has if None.
+            default_frames: T where neither is known.
+
+        Raises:
+            DataError: It tells no such controls, or not so many frames of them.
+        """
+        given, path = self._given, Path(what)
+        assert given is not None
+        if path.suffix == ".csv" and set(given.names) <= set(names_in(path)):
+            found, names = read_control(path, None, self.frame_rate)
+            found = found[:, [names.index(name) for name in given.names]]
+        else:
+            own = self.score_input(what)
+            assert own.context is not None
+            found = given.control_of(own.context)
+        if n_frames is not None and len(found) < n_frames:
+            raise DataError(
+                f"{what}: controls {len(found)} frames ({len(found) / self.frame_rate:.3g} s), not"
+                f" {n_frames}: set --seconds or --n_frames to less"
+            )
+        return found[:n_frames]

@@ -1,0 +1,44 @@
+"""Hand contexts on: to a model as an argument, to data behind frames, to long sequences.
+
+Conventions:
+    ``context (..., T, C)``, NaN where a number is absent; None for a model that is given nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def argument(context: Tensor | None) -> dict[str, Any]:
+    """Return a context as an argument of a model; one that has none need not know of it."""
+    return {} if context is None else {"context": context}
+
+
+def joined(frames: Tensor, context: Tensor | None) -> Tensor:
+    """Return frames ``(..., T, D)`` with their context behind them, as data read them, ``(..., T, D
+    + C)``; 0 where it is absent."""
+    if context is None:
+        return frames
+    return torch.cat((frames, context.nan_to_num(0.0).to(frames)), -1)
+
+
+def lasting(context: Tensor, n_frames: int) -> Tensor:
+    """Return a context ``(T, C)`` that lasts for so many frames; one that is shorter begins again.
+
+    >>> lasting(torch.tensor([[1.0], [2.0]]), 3)[:, 0]
+    tensor([1., 2., 1.])
+    """
+    return context[torch.arange(n_frames, device=context.device) % len(context)]
+
+
+def of_sequences(sequences: Sequence[Any], n_frames: int, like: Tensor) -> Tensor | None:
+    """Return the contexts of sequences for so many frames, ``(N, n_frames, C)``; None where they
+    have none."""
+    found = [s.context for s in sequences if s.context is not None]
+    if not found:
+        return None
+    return torch.stack([lasting(context.to(like), n_frames) for context in found])
