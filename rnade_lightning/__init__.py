@@ -8,10 +8,12 @@ from rnade_lightning.densities import (
     LowRankGaussian,
     RNNDensity,
 )
-from rnade_lightning.density import FrameDensity, SequenceDensity
+from rnade_lightning.density import FrameDensity
 from rnade_lightning.ensemble import Ensemble
+from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE
-from rnade_lightning.rnn_rnade import RNNRNADE, RecurrentModel
+from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_density import SequenceDensity
 
 __all__ = [
     "RNADE",

@@ -25,9 +25,9 @@ from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.core.tables import plain_rows
-from rnade_lightning.density import SequenceDensity
 from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_density import SequenceDensity
 from rnade_lightning.steering import by_class, label_to_tell, posterior, steered, summary_of
 
 SHIPPED = Path(__file__).parent / "models" / "walk"

@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 from rnade_lightning import arguments
 from rnade_lightning.density import FrameDensity, finite, full_precision, readable
 from rnade_lightning.parameters import Params
-from rnade_lightning.rnn_rnade import RecurrentModel
+from rnade_lightning.recurrent_model import RecurrentModel
 
 
 class _Parametric(FrameDensity):

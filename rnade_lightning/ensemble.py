@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning import arguments
-from rnade_lightning.density import SequenceDensity
+from rnade_lightning.sequence_density import SequenceDensity
 
 
 class Ensemble(SequenceDensity):

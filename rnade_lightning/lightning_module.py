@@ -19,11 +19,12 @@ from rnade_lightning import densities
 from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.contexts import argument
 from rnade_lightning.densities import RNNDensity
-from rnade_lightning.density import FrameDensity, SequenceDensity
+from rnade_lightning.density import FrameDensity
 from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.ranks import of_every_rank, of_this_rank
 from rnade_lightning.rnn_rnade import RNNRNADE
+from rnade_lightning.sequence_density import SequenceDensity
 from rnade_lightning.stored_module import StoredModule
 
 

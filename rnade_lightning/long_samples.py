@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from rnade_lightning.contexts import argument, joined
-from rnade_lightning.density import SequenceDensity
+from rnade_lightning.sequence_density import SequenceDensity
 
 Leaves = Callable[[Tensor], str | None]
 TRIES = 50

@@ -22,7 +22,7 @@ from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.given import listed
-from rnade_lightning.density import SequenceDensity
+from rnade_lightning.sequence_density import SequenceDensity
 
 
 class Steered(NamedTuple):

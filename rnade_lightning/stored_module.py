@@ -33,8 +33,8 @@ from rnade_lightning.checkpoint_files import (
 )
 from rnade_lightning.class_paths import UntrustedClass, locate, public_path, trusting
 from rnade_lightning.datamodules import FrameDataModule
-from rnade_lightning.density import SequenceDensity
 from rnade_lightning.hyperparameters import arguments_of, plain, remade
+from rnade_lightning.sequence_density import SequenceDensity
 
 Trust = Sequence[str] | str
 """Packages, or one, outside this package whose classes a checkpoint may name."""

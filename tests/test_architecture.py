@@ -11,7 +11,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "rnade_lightning"
 LEVELS = [  # a file imports from its own level and those before it; a folder stands for its files
-    ["class_paths.py", "hyperparameters.py", "loaders.py", "messages.py", "ranks.py", "signals.py"],
+    [
+        "class_paths.py",
+        "contexts.py",
+        "hyperparameters.py",
+        "loaders.py",
+        "messages.py",
+        "ranks.py",
+        "signals.py",
+    ],
     ["run_folders.py"],
     ["datamodules/core"],
     ["run_files.py"],
@@ -21,11 +29,12 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["checkpoint_files.py"],
     ["arguments.py", "gradients.py", "linear_path.py", "baselines.py", "components", "cells"],
     ["parameters.py"],
-    ["density.py"],
+    ["density.py", "sequence_density.py"],
     ["kernels"],
     ["distribution.py", "rnade.py"],
+    ["recurrent_model.py"],
     ["rnn_rnade.py"],
-    ["ensemble.py", "densities.py", "long_samples.py"],
+    ["ensemble.py", "densities.py", "long_samples.py", "steering.py"],
     ["__init__.py", "configs"],
     ["stored_module.py"],
     ["lightning_module.py"],
@@ -38,7 +47,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["console.py"],
 ]
 MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
-MODEL += ["linear_path.py", "rnade.py", "rnn_rnade.py"]
+MODEL += ["sequence_density.py", "linear_path.py", "rnade.py", "recurrent_model.py", "rnn_rnade.py"]
 MODEL += ["ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(

@@ -7,8 +7,8 @@ import torch
 from reference import supplement
 from torch import Tensor
 
-from rnade_lightning.density import SequenceDensity
 from rnade_lightning.long_samples import TRIES, draw, settled
+from rnade_lightning.sequence_density import SequenceDensity
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ class Beside:
         all_names = [*names, *signals]
         mean, std, reach = np.zeros(0), np.zeros(0), np.zeros((0, 2))
         if columns:
-            found = [np.asarray(frames)[:, columns] for _, frames in training if len(frames)]
+            found = [frames.whole()[:, columns] for _, frames in training if len(frames)]
             of = moments(found)
             mean, std = of.mean, np.where(of.std > 0, of.std, 1.0)
             low, high = ([f(x, axis=0) for x in found] for f in (np.min, np.max))

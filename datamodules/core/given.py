@@ -29,7 +29,7 @@ class Known:
     Attributes:
         frames: The frames of the file, which are read when they are asked for.
         labels: Class of the whole sequence by name of the label; none where it is not known.
-        beside: Signals of a second file ``(T, n)``, which follow the file's features.
+        beside: Signals of a second file ``(T, n)``.
     """
 
     frames: Any
@@ -44,7 +44,11 @@ class Known:
         return Known(self.frames[span], self.labels, beside)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        frames = np.asarray(self.frames, dtype or np.float64)
+        return np.asarray(self.frames, dtype or np.float64)
+
+    def whole(self) -> Array:
+        """Return the features, and the signals behind them."""
+        frames = np.asarray(self)
         return frames if self.beside is None else np.hstack([frames, self.beside])
 
 
@@ -54,7 +58,7 @@ class Given:
 
     Attributes:
         names: Names of the controls; those of a second file stand last.
-        columns: Their places among the raw features, ``(G,)``.
+        columns: Their places among the raw features and the signals behind them, ``(G,)``.
         mean: Their means on the training frames, ``(G,)``.
         std: Their deviations, ``(G,)``.
         classes: Classes by name of the label.
@@ -87,8 +91,9 @@ class Given:
         first = max(start - self.window[0], 0)
         control = None
         if self.names:
-            near = np.asarray(raw[first : stop + self.window[1]], np.float64)
-            control = near[:, self.columns]
+            near = raw[first : stop + self.window[1]]
+            whole = near.whole() if isinstance(near, Known) else np.asarray(near, np.float64)
+            control = whole[:, self.columns]
         return self.make(control, stop - start, getattr(raw, "labels", {}), start - first)
 
     def make(

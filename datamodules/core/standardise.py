@@ -281,9 +281,8 @@ class Standardiser:
     def forward(self, raw: npt.ArrayLike) -> torch.Tensor:
         """Turn raw frames ``(..., D_raw)`` into standardised ones ``(..., D)``, float32."""
         frames = np.asarray(raw, dtype=np.float64)
-        frames = (
-            frames[..., self.kept] if len(self.kept) < len(self.names) else frames
-        ) - self.mean
+        all_in_order = self.kept == list(range(len(self.names)))
+        frames = (frames if all_in_order else frames[..., self.kept]) - self.mean
         frames /= self.std
         return torch.from_numpy(frames[..., self.n_given :].astype(np.float32))
 

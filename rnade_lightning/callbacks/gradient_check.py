@@ -37,12 +37,13 @@ from torch import Tensor, nn
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
 from rnade_lightning.callbacks.path_in_use import LOG_P, measure
 from rnade_lightning.callbacks.path_in_use import gradients as autograd_gradients
-from rnade_lightning.density import SequenceDensity
 from rnade_lightning.gradients import STATES, rnade_gradients, rnn_rnade_gradients
 from rnade_lightning.loaders import as_batch
+from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE
-from rnade_lightning.rnn_rnade import RNNRNADE, RecurrentModel
+from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.run_files import going_without, write_csv, write_text
+from rnade_lightning.sequence_density import SequenceDensity
 
 NAMES = ("alpha", "mu", "sigma")
 STEPS = (1e-4, 1e-6, 1e-8)

@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from rnade_lightning.linear_path import fit_path
+from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE
-from rnade_lightning.rnn_rnade import RecurrentModel
 
 
 class LinearStart(pl.Callback):

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import SequenceDensity
+from rnade_lightning.sequence_density import SequenceDensity
 
 LAMBDA = 6.0
 N_DRAWS = 4

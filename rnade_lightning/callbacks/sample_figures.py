@@ -18,7 +18,7 @@ from rnade_lightning.contexts import argument, joined, of_sequences
 from rnade_lightning.datamodules import FrameSequence
 from rnade_lightning.linear_path import spectral_radius
 from rnade_lightning.long_samples import settled
-from rnade_lightning.rnn_rnade import RecurrentModel
+from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.run_files import going_without, write_csv, write_text
 
 _FAR = 1e6

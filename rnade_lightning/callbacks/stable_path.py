@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_info
 
 from rnade_lightning.checkpoint_files import load_checkpoint
 from rnade_lightning.linear_path import make_stable, spectral_radius
-from rnade_lightning.rnn_rnade import RecurrentModel
+from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.run_files import WholeCheckpoints
 
 NAMES = ("A", "B", "kappa_logit")

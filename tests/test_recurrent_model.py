@@ -1,4 +1,4 @@
-"""A context beside the past: the density given it, on every path, with its gradients."""
+"""The recurrent net with a context beside the past: the density given it, with its gradients."""
 
 from __future__ import annotations
 
@@ -104,32 +104,6 @@ def test_so_are_those_of_layers_and_other_orders(cell: str, paths: dict[str, Any
     torch.testing.assert_close(*(m.sample(6, 3, generator=seed()) for m in models))
 
 
-def test_a_prefix_is_read_with_its_context() -> None:
-    model, x, c = model_of(**REVERTING), randn(2, 4, 3), given(T=6)
-    u = model.states(x, context=c[:, :4])[1]
-    expected = model.sample(2, u=u, context=c[:, 4:], generator=seed())
-    torch.testing.assert_close(model.sample(2, prefix=x, context=c, generator=seed()), expected)
-    with pytest.raises(ValueError, match="context has 5 frames, expected 6"):
-        model.sample(2, prefix=x, context=c[:, :5])
-
-
-def test_a_stream_is_steered_frame_by_frame() -> None:
-    model, c = model_of(**REVERTING), given()
-    whole = model.sample(6, context=c, generator=seed())[:, 0]
-    asked = []
-
-    def steering() -> Any:
-        for t in range(6):
-            asked.append(t)
-            yield c[:, t]
-
-    frames = []
-    for t, x in enumerate(model.stream(context=steering(), generator=seed())):
-        assert len(asked) == t + 1  # the next context is not asked for before its frame
-        frames.append(x[:, 0])
-    torch.testing.assert_close(torch.stack(frames, 1), whole)
-
-
 @both_backends
 def test_no_frame_sees_a_later_context_and_all_later_ones_see_it(backend: str) -> None:
     model, x, c = model_of(backend=backend), randn(1, 6, 3), randn(1, 6, 2)
@@ -217,17 +191,6 @@ def test_ensembles_and_other_densities_are_given_it() -> None:
     assert all(rival._parameters[f"C_{n}"].grad.abs().sum() > 0 for n in ("alpha", "mu", "sigma"))
     with pytest.raises(ValueError, match="contexts of"):
         Ensemble([model_of(), rnn_rnade("tanh")])
-
-
-def test_missing_and_surplus_context_are_told() -> None:
-    x, c = randn(2, 6, 3), given()
-    for call in (model_of().log_prob, lambda x: model_of().sample(3), model_of().predictive_mean):
-        with pytest.raises(ValueError, match="is given a context of 2 numbers a frame: give"):
-            call(x)
-    with pytest.raises(ValueError, match="has no context"):
-        rnn_rnade("tanh").log_prob(x, context=c)
-    with pytest.raises(ValueError, match=r"context has shape \(2, 5, 2\), expected \(B, 6, 2\)"):
-        model_of().log_prob(x, context=c[:, :5])
 
 
 @pytest.mark.parametrize("past", ["free", "reverting"])

@@ -1,0 +1,387 @@
+r"""A recurrent net whose state sets the parameters of a density of frames.
+
+$$u_t = s(W_{in} x_t + W_{rec} u_{t-1} + b_h), \qquad
+b_t = b + W u_{t-1} \text{ for every parameter that the state sets}$$
+
+Frame t reads the state after frame t - 1 only; u_0 is learned. The states do not depend on the
+density, so they are computed first, and all frames go through one call of it.
+
+With a linear path from the last p frames, the density models what they leave unexplained,
+$x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact); the path starts at copying the last frame.
+It is free, or reverts to the mean (see `linear_path`).
+With a context $c_t$ of every frame, which is known and not modelled, the net reads $[x_t, c_t]$,
+frame t's biases get $C_\alpha c_t$ (likewise $\mu$, $\sigma$), and the linear path $E c_t$. A
+number of it that is absent is replaced by a learned one.
+Where the density has bounds, which cannot be shifted, the sum is added to its means instead.
+
+Conventions:
+    As in `density`. The state ``u (B, S)``: the recurrent units of the last layer (R =
+    ``n_recurrent``); the last p frames, the latest first (p D numbers), if there is a linear path
+    from them; what else the last layer's cell carries; the states of the layers below. Its first
+    R + p D numbers, and the frame's context behind them, are its history.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from rnade_lightning import arguments
+from rnade_lightning.cells import Cell, cell_class
+from rnade_lightning.density import (
+    FrameDensity,
+    full_precision,
+    on_cpu,
+    readable,
+    transformed,
+)
+from rnade_lightning.linear_path import Past, path_parameters, path_weights
+from rnade_lightning.parameters import StateParams
+from rnade_lightning.rnade import Backend
+from rnade_lightning.sequence_density import SequenceDensity
+
+_LARGE = (16, 256)
+"""Sequences and units from which on torch's products are faster than the compiled recurrence."""
+
+
+class RecurrentModel(SequenceDensity):
+    """A recurrent net whose state sets the parameters of a `FrameDensity`.
+
+    A concrete class makes the density, says where it is kept, and calls `_add_state_paths`.
+
+    Args:
+        n_features: D, features of a frame.
+        n_recurrent: R, recurrent units.
+        cell: recurrent cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments),
+            ``gru``, ``lstm``, ``minimal_gated``, or the path of a class of your own (see `cells`).
+        n_past: p, number of frames that a linear path leads from to the next frame. It starts by
+            copying the last one. 0 for none.
+        learn_past: learn that path; otherwise it keeps copying the last frame.
+        past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
+        kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
+        learn_kappa: learn kappa by feature, from that value on.
+        dropout: share of the state's units that a frame does not see in training.
+        backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
+            numbers.
+        n_layers: recurrent layers. Each reads the units of the layer below, and a frame those of
+            the last.
+        input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
+        feature_order: order in which the density visits the features: a list of their numbers, the
+            seed of a random order, or None for the order of the data.
+        n_context: C, numbers of a frame that its density is given; 0 for none. A list for several
+            parts, each of so many numbers, that can be absent one by one.
+        context_dropout: share of the sequences, in training, in which a part of the context is
+            absent.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_recurrent: int,
+        cell: str = "gru",
+        n_past: int = 1,
+        learn_past: bool = True,
+        past: Past = "free",
+        kappa: float = 0.98,
+        learn_kappa: bool = False,
+        dropout: float = 0.0,
+        backend: Backend = "compiled",
+        n_layers: int = 1,
+        input_noise: float = 0.0,
+        feature_order: int | Sequence[int] | None = None,
+        n_context: int | Sequence[int] = 0,
+        context_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if n_past < 0 or not 0 <= dropout < 1:
+            raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
+        self.context_parts = [n_context] if isinstance(n_context, int) else list(n_context)
+        if min(self.context_parts, default=0) < 0 or not 0 <= context_dropout < 1:
+            raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
+        self.n_context, self.context_dropout = sum(self.context_parts), context_dropout
+        if n_layers < 1 or not input_noise >= 0:
+            raise ValueError("n_layers must be at least 1, input_noise at least 0")
+        if n_recurrent < 1:
+            raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
+        kind = cell_class(cell)
+        self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
+        self.n_past, self.dropout, self.backend = n_past, dropout, backend
+        self.n_layers, self.input_noise = n_layers, input_noise
+        self.feature_order = _feature_order(feature_order, n_features)
+        """Feature that the density visits d-th; None for the order of the data."""
+        self._inverse_order = (
+            self.feature_order and torch.tensor(self.feature_order).argsort().tolist()
+        )
+        self.past, self.kappa = past, kappa
+        path = path_parameters(n_past, n_features, past, kappa, learn_past, learn_kappa)
+        for name, parameter in path.items():
+            self.register_parameter(name, parameter)
+        if self.n_context:
+            self.absent = nn.Parameter(torch.zeros(self.n_context))
+            if n_past:
+                self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
+        self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
+        n_inputs = n_features + self.n_context
+        self.layers = nn.ModuleList(
+            kind(n_recurrent if layer else n_inputs, n_recurrent, batch_first=True)
+            for layer in range(n_layers)
+        )
+
+    @property
+    @abstractmethod
+    def density(self) -> FrameDensity:
+        """Return the density of one frame."""
+
+    @property
+    def floor(self) -> float:
+        return self.density.floor
+
+    def _add_state_paths(self, conditioned: Sequence[str]) -> None:
+        shapes = self.density.param_shapes
+        if unknown := set(conditioned) - set(shapes):
+            raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
+        self.conditioned = tuple(name for name in shapes if name in conditioned)
+        for name in self.conditioned:
+            W = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_recurrent))
+            nn.init.normal_(W, std=0.01)
+            self.register_parameter(f"W_{name}", W)
+            if self.n_context:
+                C = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_context))
+                nn.init.normal_(C, std=0.01)
+                self.register_parameter(f"C_{name}", C)
+
+    # ------------------------------------------------------------------ recurrence
+
+    @property
+    def n_history(self) -> int:
+        """Return how many numbers of the state a frame's density reads, R + p D."""
+        return self.n_recurrent + self.n_past * self.n_features
+
+    def initial_state(self, batch_size: int) -> Tensor:
+        """Return u_0, and zeros for the frames before the first, for each sequence, ``(B, S)``."""
+        past = self.u_0.new_zeros(self.n_history - self.n_recurrent)
+        u = torch.cat((self.u_0[: self.n_recurrent], past, self.u_0[self.n_recurrent :]))
+        return u.expand(batch_size, -1)
+
+    def states(
+        self,
+        frames: Tensor,
+        u: Tensor | None = None,
+        mask: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        frames, u, mask, context = arguments.sequences(self, frames, u, mask, context)
+        if u is None:
+            u = self.initial_state(len(frames))
+        n = self.n_history
+        if not frames.shape[1]:
+            return frames.new_zeros(len(frames), 0, self.n_read), u
+        if context is not None:
+            context = self._filled(context, dropped=self.training)
+        if mask is None or u.shape[1] == n:
+            after, last = self._run(frames, u, context)
+            history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
+            if mask is not None:
+                n_valid = mask.sum(1)[:, None, None].expand(-1, -1, n)
+                last = history.gather(1, n_valid)[:, 0]
+            return self._with_context(history[:, :-1], context), last
+        outputs = []
+        for t in range(frames.shape[1]):  # of what is no history, only the last is known
+            outputs.append(u[:, :n])
+            own = None if context is None else context[:, t : t + 1]
+            u = torch.where(mask[:, t, None], self._run(frames[:, t : t + 1], u, own)[1], u)
+        return self._with_context(torch.stack(outputs, 1), context), u
+
+    def step(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
+        x, u, context = arguments.one_frame(self, x, u, context)
+        if context is not None:
+            context = self._filled(context)[:, None]
+        return self._run(x[:, None], u, context)[1]
+
+    def history(self, u: Tensor, context: Tensor | None = None) -> Tensor:
+        if context is not None and self.n_context:
+            u = arguments.state(self, u)
+            context = self._filled(arguments.context_of_frame(self, context, len(u)))
+        return super().history(u, context)
+
+    def _filled(self, context: Tensor, dropped: bool = False) -> Tensor:
+        """Return a context ``(B, ..., C)`` with learned numbers in place of absent ones, and of
+        parts that are dropped from a whole sequence."""
+        absent = context.isnan()
+        if dropped and self.context_dropout:
+            shape = len(context), len(self.context_parts)
+            drop = torch.rand(shape, device=context.device) < self.context_dropout
+            parts = torch.tensor(self.context_parts, device=context.device)
+            drop = drop.repeat_interleave(parts, 1, output_size=self.n_context)
+            absent = absent | drop.view(len(drop), *[1] * (context.dim() - 2), -1)
+        return torch.where(absent, self.absent, context.nan_to_num(0.0))
+
+    @staticmethod
+    def _with_context(history: Tensor, context: Tensor | None) -> Tensor:
+        if context is None:
+            return history
+        return torch.cat((history, context.to(history.dtype)), -1)
+
+    def _run(
+        self, frames: Tensor, u: Tensor, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what of the state is read after every frame ``(B, T, R + p D)``, and the whole
+        state after the last ``(B, S)``."""
+        R, n_history, T = self.n_recurrent, self.n_history, frames.shape[1]
+        frames = readable(self.density.censor(frames))
+        units = torch.cat((u[:, :R], u[:, n_history:]), -1)
+        after, last = self._run_layers(frames, units, context)
+        if not self.n_past:
+            return after, last
+        before = u[:, R:n_history].unflatten(-1, (self.n_past, -1)).flip(1).to(frames.dtype)
+        whole = torch.cat((before, frames), 1)  # (B, p + T, D), in the order of time
+        past = [whole[:, self.n_past - i : self.n_past - i + T] for i in range(self.n_past)]
+        after = torch.cat((after, *past), -1)
+        return after, torch.cat((last[:, :R], after[:, -1, R:], last[:, R:]), -1)
+
+    def _run_layers(
+        self, frames: Tensor, u: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the recurrent units of the last layer after every frame ``(B, T, R)``, and the
+        states of all layers, the last layer first, after the last frame."""
+        if self.input_noise and self.training:
+            frames = frames + self.input_noise * torch.randn_like(frames)
+        if context is not None:
+            frames = torch.cat((frames, context.to(frames.dtype)), -1)
+        after, last = frames, []
+        for layer, u_layer in zip(self.layers, reversed(u.chunk(self.n_layers, -1)), strict=True):
+            after, u_layer = self._run_layer(cast(Cell, layer), after, u_layer)
+            last.append(u_layer)
+        return after, torch.cat(last[::-1], -1)
+
+    def _run_layer(self, layer: Cell, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the units of a layer after every input ``(B, T, R)``, and its state after the
+        last."""
+        if transformed():  # torch's fused cells have no rule for vmap
+            return Cell.forward(layer, inputs, u)
+        if not on_cpu(self.u_0):
+            return layer(inputs, u)
+        large = len(inputs) >= _LARGE[0] and self.n_recurrent >= _LARGE[1]
+        with full_precision(inputs):  # not every processor has torch's cells in bf16
+            inputs, u = inputs.to(self.u_0.dtype), u.to(self.u_0.dtype)
+            if self.backend == "torch" or layer.kernel is None or large:
+                return layer(inputs, u)
+            from rnade_lightning.kernels import recurrent
+
+            return recurrent.run(layer, inputs, u)
+
+    # ------------------------------------------------------------------ one frame after its history
+
+    def frame_params(self, history: Tensor) -> StateParams:
+        """Return the density's parameters after histories ``(..., R + p D + C)``, in the order of
+        ``param_shapes``. A parameter that the state does not set keeps its static shape."""
+        history = arguments.history_of(self, history)
+        weights = [
+            self.weights_of(name) if name in self.conditioned else None
+            for name in self.density.param_shapes
+        ]
+        with full_precision(history):
+            units = history[..., : self.n_recurrent]
+            u = nn.functional.dropout(units, self.dropout, self.training)
+            u = u if self.conditioned_on_state else 0 * u
+            if self.n_context:
+                u = torch.cat((u, history[..., self.n_history :]), -1)
+            shifted = self.n_past > 0 and self.density.shift_means
+            added = [
+                self._in_visit_order(self._explained(history))[..., None]
+                if name == "mu" and shifted
+                else None
+                for name in self.density.param_shapes
+            ]
+            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
+
+    def weights_of(self, name: str) -> Tensor:
+        """Return what a parameter that the state sets is multiplied by, ``(prod(shape), R + C)``:
+        of the units, and of the context."""
+        W = cast(Tensor, self._parameters[f"W_{name}"])
+        if not self.n_context:
+            return W
+        return torch.cat((W, cast(Tensor, self._parameters[f"C_{name}"])), 1)
+
+    def shift(self, history: Tensor) -> Tensor | float:
+        """Return what the last p frames and the context explain of the next, ``(..., D)``, to be
+        subtracted from it. It is 0 without that path, and where the path is added to the means."""
+        history = arguments.history_of(self, history)
+        return self._explained(history) if self.n_past and not self.density.shift_means else 0.0
+
+    def past_weights(self) -> Tensor:
+        """Return what the linear path multiplies past frames by, A_1 .. A_p, ``(p, D, D)``."""
+        A = path_weights(self._parameters, self.kappa)
+        return self.u_0.new_empty(0, self.n_features, self.n_features) if A is None else A
+
+    def _explained(self, history: Tensor) -> Tensor:
+        with full_precision(history):
+            A = self.past_weights()
+            past = history[..., self.n_recurrent : self.n_history].to(A.dtype)
+            sum_ = torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), A)
+            if self.n_context:
+                sum_ = sum_ + history[..., self.n_history :].to(A.dtype) @ self.E.T
+            return sum_
+
+    def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        return self.density.log_prob(self.unexplained(frames, history), self.frame_params(history))
+
+    def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self._in_data_order(self.density.feature_log_prob(x, params))
+
+    def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self._in_data_order(self.density.feature_cdf(x, params))
+
+    def sample_given(
+        self,
+        history: Tensor,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        params = self._batched_params(history)
+        x = self.density.sample(sample_shape, params, generator=generator, temperature=temperature)
+        return self._in_data_order(x) + self.shift(history)
+
+    def mean_given(
+        self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        mean = self.density.mean(self._batched_params(history), n_samples, generator)
+        return self._in_data_order(mean) + self.shift(history)
+
+    def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
+        """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
+        frames leave unexplained, in the order of visits."""
+        history, frames = arguments.after_history(self, history, frames)
+        return self._in_visit_order(frames - self.shift(history))
+
+    def _in_visit_order(self, x: Tensor) -> Tensor:
+        return x if self.feature_order is None else x[..., self.feature_order]
+
+    def _in_data_order(self, x: Tensor) -> Tensor:
+        return x if self._inverse_order is None else x[..., self._inverse_order]
+
+    def _batched_params(self, history: Tensor) -> list[Tensor]:
+        """Return `frame_params`, every parameter with the batch shape of the history."""
+        shapes = self.density.param_shapes.values()
+        params = self.frame_params(history)
+        return [p.expand(*history.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
+
+
+def _feature_order(order: int | Sequence[int] | None, n_features: int) -> list[int] | None:
+    """Return the features in the order of visits; None for the order of the data."""
+    if order is None:
+        return None
+    if isinstance(order, int):
+        generator = torch.Generator().manual_seed(order)
+        return torch.randperm(n_features, generator=generator).tolist()
+    if sorted(order) != list(range(n_features)):
+        raise ValueError(f"feature_order must hold each of 0 to {n_features - 1} once")
+    return list(order)

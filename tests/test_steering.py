@@ -1,0 +1,127 @@
+"""Samples are steered by labels and controls; a model given labels tells them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy import refused
+
+from rnade_lightning.__main__ import main
+from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.steering import chosen, posterior, summary_of
+
+CLASSES = {"action": ["run", "walk"], "who": ["x", "y"], "with": ["x", "z"]}
+
+
+def test_classes_are_named_alone_or_with_their_label() -> None:
+    assert chosen(CLASSES, ["run", "who=x"]) == {"action": "run", "who": "x"}
+    for word, said in (
+        ("hop", "no class; the labels are action: run, walk; who: x, y; with: x, z"),
+        ("x", "a class of several labels, write LABEL=CLASS"),
+        ("style=x", "'style' is none of action, who, with"),
+        ("action=x", "'x' is none of run, walk"),
+    ):
+        with pytest.raises(DataError, match=said):
+            chosen(CLASSES, [word])
+
+
+def test_the_posterior_is_that_of_bayes_and_the_mixture_a_density() -> None:
+    log_p = torch.randn(3, 7, generator=torch.Generator().manual_seed(0)).double()
+    after, mixed = posterior(log_p)
+    joint = log_p.exp().cumprod(1) / 3
+    torch.testing.assert_close(after, joint / joint.sum(0))
+    torch.testing.assert_close(mixed.cumsum(0).exp(), joint.sum(0))
+
+
+def test_the_summary_counts_the_files_that_are_known() -> None:
+    found = [("a", "run", "run", 0.9), ("b", "walk", "run", 0.6), ("c", None, "run", 1.0)]
+    assert summary_of("action", found).splitlines()[-1] == (
+        "1 of 2 files with a known action are right"
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Train on sequences whose mean depends on their label and on a column that is given."""
+    folder, rng = tmp_path_factory.mktemp("steered"), np.random.default_rng(0)
+    for i in range(12):
+        kind, turn = "ab"[i % 2], rng.normal(size=(60, 1))
+        x = 0.1 * rng.normal(size=(60, 2)) + turn + (1.0 if kind == "a" else -1.0)
+        rows = np.hstack([x, turn])
+        np.savetxt(folder / f"{kind}{i}.csv", rows, "%.6f", ",", header="x,y,turn", comments="")
+    main([
+        "fit", "--data", "ArrayDataModule", f"--data.root={folder}", "--data.fps=10",
+        r"--data.labels=/(?P<kind>[ab])\d", "--data.control=[turn]", "--data.split=file",
+        "--data.window=16", "--model.n_hidden=4", "--model.n_recurrent=4", "--model.n_components=1",
+        "--trainer.max_epochs=30", f"--trainer.default_root_dir={folder}", "--optimizer.lr=0.02",
+        "--trainer.callbacks+=LinearStart", "--model.context_dropout=0.2",
+    ])  # fmt: skip
+    (checkpoint,) = folder.rglob("best.ckpt")
+    return folder, checkpoint
+
+
+@pytest.mark.slow
+def test_samples_follow_their_label_and_control(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, checkpoint = trained
+    control = tmp_path / "control.csv"
+    t = np.arange(40) / 10
+    turn = np.sin(t)
+    np.savetxt(control, np.column_stack([t, turn]), "%.6f", ",", header="seconds,turn", comments="")
+    out = tmp_path / "out"
+    how = ["sample", f"--ckpt_path={checkpoint}", f"--control={control}", f"--out={out}"]
+    main([*how, "--label=b", "--n_samples=2"])
+    main([*how, "--n_samples=2", f"--prefix={folder}/a0.csv", "--n_prefix=10"])
+    found = {path.stem: next(iter(np.load(path).values())) for path in out.glob("*.npz")}
+    assert set(found) == {"sample_0_b", "sample_1_b", "continuation_of_a0_0_a",
+                          "continuation_of_a0_1_a"}  # fmt: skip
+    for name, frames in found.items():
+        own, level = frames[-40:], -1.0 if name.endswith("b") else 1.0
+        np.testing.assert_allclose(own[:, 2], turn, atol=1e-4)  # what is given is kept
+        assert abs(own[:, :2] - own[:, 2:] - level).mean() < 0.4
+    assert len(found["continuation_of_a0_0_a"]) == 50
+
+
+@pytest.mark.slow
+def test_a_model_given_labels_tells_them(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, checkpoint = trained
+    out = tmp_path / "scores.csv"
+    files = ["score", f"--ckpt_path={checkpoint}", f"--files={folder}/??.csv", f"--out={out}"]
+    main([*files, "--label=all"])
+    assert "10 of 10 files with a known kind are right" in capsys.readouterr().err
+    rows = list(csv.DictReader(out.open()))
+    assert len(rows) == 10 * 60
+    for row in rows[:60]:
+        assert float(row["posterior_a"]) + float(row["posterior_b"]) == pytest.approx(1)
+    first = rows[0]
+    mixed = np.logaddexp(float(first["log_prob_a"]), float(first["log_prob_b"])) - np.log(2)
+    assert float(first["log_prob"]) == pytest.approx(mixed, abs=1e-4)
+    main(files)  # with its own label
+    own = float(next(csv.DictReader(out.open()))["log_prob"])
+    assert own == pytest.approx(float(first["log_prob_a"]), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_mistakes_are_told_in_one_line(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, checkpoint = trained
+    short = tmp_path / "short.csv"
+    short.write_text("turn\n0.5\n0.5\n")
+    at = ["sample", f"--ckpt_path={checkpoint}", f"--out={tmp_path}"]
+    for more, said in (
+        ([], "the model is given turn: give --control"),
+        ([f"--control={folder}/a0.csv", "--label=c"], "the labels are kind: a, b"),
+        ([f"--control={short}", "--n_frames=5"], "controls 2 frames"),
+        (["--control=none.csv"], "none.csv"),
+    ):
+        assert said in refused(capsys, *at, *more)
+    told = refused(capsys, "score", f"--ckpt_path={checkpoint}", f"--files={folder}",
+                   "--label=action")  # fmt: skip
+    assert "the labels are kind" in told
+    assert "leave them out" in refused(capsys, "sample", "--label=walk", f"--out={tmp_path}")
