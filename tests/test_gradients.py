@@ -279,6 +279,11 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
         supplement, (3, 4, 5, 2),
         {"n_past": 2, "component": "laplace", "censor_at": reference.BOUNDS},
     ),
+    "RNN-RNADE context": (supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 5}),
+    "RNN-RNADE context of bounds": (
+        supplement, (3, 4, 5, 2),
+        {"n_past": 1, "n_context": 2, "component": "laplace", "censor_at": reference.BOUNDS},
+    ),
     "RNN-RNADE tanh": (supplement, (3, 4, 5, 2), {"cell": "tanh", "conditioned": ("mu",)}),
 }  # fmt: skip
 
@@ -296,14 +301,25 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
         x = randn(3, 4, sizes[0]).where(MASK[..., None], torch.tensor(torch.nan).double())
         arguments = {"mask": MASK}
         x.requires_grad_()
-        total = model.log_prob(x, MASK).sum()
+        given: dict[str, Tensor] = {}
+        if model.n_context:
+            context = randn(3, 4, model.n_context, n=3)
+            context[0, 1:, 0] = torch.nan
+            given = {"context": context.requires_grad_()}
+        total = model.log_prob(x, MASK, **given).sum()
+        if given:
+            (of_context,) = torch.autograd.grad(total, context, retain_graph=True)
+            arguments |= {"context": context.detach()}
     expected, expected["x"] = autograd(model, x, total)
+    if "context" in arguments:
+        expected["context"] = of_context
     of_the_model = (
         "conditioned",
         "linear",
         "n_past",
         "past",
         "learn_kappa",
+        "n_context",
     )  # seen from the parameters
     arguments |= {k: v for k, v in options.items() if k not in of_the_model}
     return detached(model), x.detach(), algorithm(arguments), expected
@@ -333,6 +349,7 @@ PHI = "log_phi = -0.5 * r**2 - log_sigma"
 PI = "pi = torch.softmax(log_alpha + log_phi, -1)"
 NO_EXP = "pi = torch.exp(log_alpha) * log_phi; pi = pi / pi.sum(-1, keepdim=True)"
 STEP_BACK = "a = a - x_d * W[d] if d % BLOCK else c + x[:, :d] @ W[:d]"
+W_IN = 'total["W_in"] += e.T @ torch.cat((frames[:, t], c[:, t]), -1)'
 DELTA = "delta = delta + rho[d] * d_psi"
 D_W = "d_W[d] = (delta * x_d).sum(0)"
 TOTAL = 'total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d'
@@ -491,7 +508,13 @@ MISTAKES: list[tuple[str, str]] = [
      "frames = frames"),
     ('u = [parameters["u_0"].expand(B, -1)]', 'u = [0 * parameters["u_0"].expand(B, -1)]'),
     ("u[t] @ W_rec.T + b_h", "u[t] @ W_rec + b_h"),
-    ("frames[:, t] @ W_in.T +", "frames[:, t - 1] @ W_in.T +"),
+    ("(frames[:, t], c[:, t]), -1) @ W_in.T +", "(frames[:, t - 1], c[:, t]), -1) @ W_in.T +"),
+    ("(frames[:, t], c[:, t]), -1) @ W_in.T +", "(frames[:, t], c[:, t - 1]), -1) @ W_in.T +"),
+    ("c = torch.where(context.isnan(), parameters", "c = torch.where(~context.isnan(), parameters"),
+    ('own = c[:, t] @ parameters[f"C_{n}"].T', 'own = c[:, t - 1] @ parameters[f"C_{n}"].T'),
+    ("biases[i] = biases[i] + own.view_as(biases[i])", "pass"),
+    ("explained = explained + c[:, t] @ E.T", "explained = explained - c[:, t] @ E.T"),
+    ("explained = explained + c[:, t] @ E.T", "explained = explained + 0 * c[:, t] @ E.T"),
     ("u[t] @ W_rec.T + b_h", "u[t] @ W_rec.T"),
     ("u.append(state(z))", "u.append(z)"),
     ("(torch.sigmoid, lambda u:", "(torch.tanh, lambda u:"),
@@ -518,17 +541,32 @@ MISTAKES: list[tuple[str, str]] = [
     ("e = g * state_slope(u[t + 1])", "e = g * state_slope(u[t])"),
     ("lambda u: u * (1 - u)", "lambda u: u"),
     ("lambda u: 1 - u**2", "lambda u: 1 - u"),
-    ('total["W_in"] += e.T @ frames[:, t]', 'total["W_in"] += e.T @ frames[:, t - 1]'),
-    ('total["W_in"] += e.T @ frames[:, t]', 'total["W_in"] += g.T @ frames[:, t]'),
-    ('total["W_in"] += e.T @ frames[:, t]', 'total["W_in"] = e.T @ frames[:, t]'),
+    (W_IN, W_IN.replace("frames[:, t]", "frames[:, t - 1]")),
+    (W_IN, W_IN.replace("e.T", "g.T")),
+    (W_IN, W_IN.replace("+=", "=")),
+    (W_IN, W_IN.replace("c[:, t]", "c[:, t - 1]")),
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] += e.T @ u[t + 1]'),
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] += u[t].T @ e'),
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] = e.T @ u[t]'),
     ('total["b_h"] += e.sum(0)', 'total["b_h"] += g.sum(0)'),
     ('total["b_h"] += e.sum(0)', 'total["b_h"] = e.sum(0)'),
-    ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += d_x"),
-    ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] += e @ W_in"),
-    ("d_frames[:, t] += d_x + e @ W_in", "d_frames[:, t] = d_x + e @ W_in"),
+    ("d_frames[:, t] += d_x + e @ W_in[:, :D]", "d_frames[:, t] += d_x"),
+    ("d_frames[:, t] += d_x + e @ W_in[:, :D]", "d_frames[:, t] += e @ W_in[:, :D]"),
+    ("d_frames[:, t] += d_x + e @ W_in[:, :D]", "d_frames[:, t] = d_x + e @ W_in[:, :D]"),
+    ("d_c[:, t] += e @ W_in[:, D:] + d_explained @ E", "d_c[:, t] += d_explained @ E"),
+    ("d_c[:, t] += e @ W_in[:, D:] + d_explained @ E", "d_c[:, t] += e @ W_in[:, D:]"),
+    ("d_c[:, t] += e @ W_in[:, D:] + d_explained @ E",
+     "d_c[:, t] += e @ W_in[:, D:] - d_explained @ E"),
+    ('total["E"] += d_explained.T @ c[:, t]', 'total["E"] -= d_explained.T @ c[:, t]'),
+    ('total["E"] += d_explained.T @ c[:, t]', 'total["E"] = d_explained.T @ c[:, t]'),
+    ('total[f"C_{n}"] += d_b.T @ c[:, t]', 'total[f"C_{n}"] = d_b.T @ c[:, t]'),
+    ('total[f"C_{n}"] += d_b.T @ c[:, t]', 'total[f"C_{n}"] += d_b.T @ c[:, t - 1]'),
+    ('d_c[:, t] += d_b @ parameters[f"C_{n}"]', 'd_c[:, t] -= d_b @ parameters[f"C_{n}"]'),
+    ('d_c[:, t] += d_b @ parameters[f"C_{n}"]', 'd_c[:, t] = d_b @ parameters[f"C_{n}"]'),
+    ("absent = context.isnan()", "absent = ~context.isnan()"),
+    ('total["absent"] = d_c.where(absent, d_c.new_zeros(())).sum((0, 1))',
+     'total["absent"] = d_c.sum((0, 1))'),
+    ('total["context"] = d_c.masked_fill(absent, 0.0)', 'total["context"] = d_c'),
     ("atoms else -d_x", "atoms else d_x"),
     ('d_explained = d_rnade["b_mu"].sum(-1)', "d_explained = -d_x"),
     ('d_explained = d_rnade["b_mu"].sum(-1)', 'd_explained = d_rnade["b_mu"][..., 0]'),
@@ -595,7 +633,7 @@ def test_every_line_of_the_algorithms_has_a_planted_error() -> None:
     statement = re.compile(r"^ +((\w+)(\[.*?\])?|u\.append.*) ([-+]?=) (?!torch\.zeros_like)")
     setup = re.compile(
         r"^ +(W|V_alpha|biases|b_alpha|L|A|d_W|d_V|d_b|d_x|gradients|options|rnade|W_in|conditioned"
-        r"|total|d_frames|B|x, |name|slopes)\b[^\[]*= "
+        r"|total|d_frames|B|x, |name|slopes|C|E|d_c|c)\b[^\[]*= "
     )
     touched = [old for old, _ in MISTAKES] + [old for m in MISPRINTS.values() for old in m]
     lines = [

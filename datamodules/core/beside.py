@@ -44,14 +44,17 @@ class Beside:
         labels: str | None,
         control: Sequence[str] | None,
         control_files: str | None,
-        window: Sequence[int],
+        window: Sequence[int] | None,
         endings: Sequence[str],
     ) -> None:
         self.labels = None if labels is None else Labels(labels)
         self.control, self.control_files = list(control or ()), control_files
-        self.window, self.endings = (int(window[0]), int(window[-1])), endings
-        if len(window) != 2 or min(self.window) < 0:
+        self.endings = endings
+        if window is None:
+            window = (0, 0)
+        if len(window) != 2 or min(window) < 0:
             raise DataError("control_window is two numbers of frames, before and after, 0 or more")
+        self.window = window[0], window[1]
         if control_files is not None and "{name}" not in control_files:
             raise DataError(f"control_files {control_files!r} has no {{name}} for the file's name")
 

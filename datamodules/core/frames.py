@@ -69,12 +69,10 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
         max_bytes: Bytes of memory that one file may take while it is read. Without it, 100 times
             the file's size, and of small files 1,000 times up to 64 MiB.
-        labels: Where the label of a sequence stands, which the model is given: a regular expression
-            on the file's path with a named group for each label, "parent" for the name of its
-            folder, or a table (.csv, .tsv) with a column ``file``.
+        labels: Labels that the model is given: a regular expression on a file's path with a named
+            group for each, "parent" for the name of its folder, or a .csv of labels by ``file``.
         control: Features that the model is given and does not model, by name or pattern.
-        control_files: Pattern of a second file (.csv) whose signals the model is given, such as
-            ``../force/{name}.csv``.
+        control_files: Second file (.csv) whose signals the model is given: ``../f/{name}.csv``.
         control_window: Frames before and after a frame whose controls it is given, too.
         only: Regular expression; files in whose paths it finds nothing are left out.
     """
@@ -102,7 +100,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         labels: str | None = None,
         control: list[str] | None = None,
         control_files: str | None = None,
-        control_window: tuple[int, int] = (0, 0),
+        control_window: list[int] | None = None,
         only: str | None = None,
     ) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ def everything(files: Path, **options: Any) -> ArrayDataModule:
 
 
 def test_what_is_given_is_not_modelled(files: Path) -> None:
-    data, plain = everything(files, control_window=(1, 2)), data_of(files)
+    data, plain = everything(files, control_window=[1, 2]), data_of(files)
     assert data.feature_names == ["x", "y"]
     assert data.n_context == [8, 2]
     assert (plain.n_features, plain.n_context) == (3, 0)
@@ -61,7 +61,7 @@ def test_what_is_given_is_not_modelled(files: Path) -> None:
 
 @pytest.mark.parametrize("stateful", [False, True])
 def test_batches_carry_the_context_of_their_frames(files: Path, stateful: bool) -> None:
-    data = everything(files, stateful=stateful, control_window=(1, 2))
+    data = everything(files, stateful=stateful, control_window=[1, 2])
     whole = {tuple(x.tolist()): c for s in data.sequences("train")
              for x, c in zip(s.frames, s.context, strict=True)}  # fmt: skip
     n = 0
@@ -123,7 +123,7 @@ def _saved(state: Any, folder: Path) -> Path:
         ({"control": ["*"]}, "nothing to model"),
         ({"control_files": "../{name}_sound.csv"}, "a0_sound.csv, which controls it, is not there"),
         ({"control_files": "../force.csv"}, "has no {name}"),
-        ({"control_window": (0,)}, "two numbers of frames"),
+        ({"control_window": [0]}, "two numbers of frames"),
     ],
 )
 def test_what_does_not_fit_is_refused(files: Path, options: dict[str, Any], said: str) -> None:
