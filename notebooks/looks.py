@@ -145,3 +145,96 @@ def spectrogram(ax: plt.Axes, path: Path, title: str | None = None) -> None:
     ax.imshow(level, shades, origin="lower", aspect="auto", extent=extent, interpolation="nearest")
     ax.set_title(title, loc="left")
     ax.set(xlabel="seconds")
+
+
+class Walker:
+    """A picture of a skeleton on a ground, drawn anew for every frame.
+
+    Args:
+        bones: pairs of joints.
+        height: of the body, in the units of its places.
+    """
+
+    SIZE = 420
+
+    def __init__(self, bones: list[tuple[int, int]], height: float) -> None:
+        self.bones, self.height, self.trail = bones, height, []
+
+    def draw(self, points: Any) -> Image.Image:
+        """Return a picture of joints at ``points (P, 3)``, in the world, with y up, and of the way
+        that the first joint has come."""
+        self.trail = [*self.trail[-400:], points[0, [0, 2]]]
+        centre = points[0, [0, 2]]
+        picture = Image.new("RGB", (self.SIZE, self.SIZE), "white")
+        pen, h = ImageDraw.Draw(picture), self.height
+
+        def at(x: float, y: float, z: float) -> tuple[float, float]:
+            left, ahead = (np.array([x, z]) - centre) / h
+            flat = 0.86 * left - 0.5 * ahead, 0.25 * left + 0.43 * ahead
+            scale = self.SIZE / 2.6
+            return self.SIZE / 2 - scale * flat[0], 0.8 * self.SIZE - scale * (y / h + flat[1])
+
+        step = h / 2
+        near = [step * np.round(c / step) for c in centre]
+        lines = [step * i for i in range(-4, 5)]
+        for d in lines:
+            across = [at(near[0] + d, 0, near[1] + e) for e in (lines[0], lines[-1])]
+            along = [at(near[0] + e, 0, near[1] + d) for e in (lines[0], lines[-1])]
+            pen.line(across, "#e3e8ec")
+            pen.line(along, "#e3e8ec")
+        if len(self.trail) > 1:
+            pen.line([at(x, 0, z) for x, z in self.trail], ORANGE, 2)
+        for a, b in self.bones:
+            pen.line([at(*points[a]), at(*points[b])], BLUE, 5)
+        return picture
+
+
+def drive(
+    frame: Callable[..., Any], walker: Walker, seconds: float, still: Any, **controls: Any
+) -> None:
+    """Show a figure that walks in real time while controls are moved, with a button that starts it.
+
+    A page that cannot run controls shows a still picture, and so does Jupyter without ipywidgets.
+
+    Args:
+        frame: returns the places of the next frame, given the values of the controls.
+        walker: draws them.
+        seconds: from one frame to the next.
+        still: the picture of a page that cannot run it.
+        controls: of each a range (first value, lowest, highest, step), or a list of choices.
+    """
+    import asyncio
+    import time
+
+    file = io.BytesIO()
+    still.save(file, format="png")
+    shown = {"text/plain": "", "image/png": base64.b64encode(file.getvalue()).decode()}
+    try:
+        import ipywidgets
+    except ImportError:
+        display(shown, raw=True)
+        return
+    made = {
+        name: ipywidgets.Dropdown(options=of, description=name)
+        if isinstance(of, list)
+        else ipywidgets.FloatSlider(of[0], min=of[1], max=of[2], step=of[3], description=name)
+        for name, of in controls.items()
+    }
+    screen = ipywidgets.Image(value=file.getvalue(), format="png", width=walker.SIZE)
+    button = ipywidgets.ToggleButton(description="walk")
+
+    async def run() -> None:
+        while button.value:
+            start = time.monotonic()
+            picture, into = (
+                walker.draw(frame(**{n: c.value for n, c in made.items()})),
+                io.BytesIO(),
+            )
+            picture.save(into, format="png", compress_level=1)
+            screen.value = into.getvalue()
+            await asyncio.sleep(max(seconds - (time.monotonic() - start), 0.001))
+
+    button.observe(lambda change: change["new"] and asyncio.ensure_future(run()), "value")
+    box = ipywidgets.HBox([screen, ipywidgets.VBox([button, *made.values()])])
+    live, _ = get_ipython().display_formatter.format(box)
+    display(live | shown, raw=True)

@@ -26,7 +26,7 @@ from rnade_lightning.sequence_density import SequenceDensity
 
 
 class Steered(NamedTuple):
-    """What sequences to generate are given.
+    """Holds what sequences to generate are given.
 
     Attributes:
         context: ``(N, T, C)``; None for a model that is given nothing.

@@ -82,7 +82,7 @@ def test_every_config_runs(path: Path, root: Path, tmp_path: Path) -> None:
     toy = ["--data=toy.ToyDataModule", f"--data.root={root}", "--data.split=tail"]
     toy += ["--data.warmup=3", "--data.group=null", "--data.parts=null", "--data.only=null"]
     toy += ["--data.labels=null", "--data.control=null"]
-    more = [] if path.stem in ("base", "motion", "trajectory") else toy
+    more = [] if path.stem in ("base", "motion", "steered", "trajectory") else toy
     main([
         "fit", f"--config={path}", *more, "--data.window=16", "--trainer.fast_dev_run=true",
         "--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}",

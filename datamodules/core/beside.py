@@ -34,6 +34,7 @@ class Beside:
         control_files: Pattern of the second file that goes with a file; see `beside`.
         window: Frames before and after a frame whose controls it is given, too.
         endings: Endings of the files.
+        root: Where the files are.
 
     Raises:
         DataError: They do not fit together.
@@ -46,8 +47,9 @@ class Beside:
         control_files: str | None,
         window: Sequence[int] | None,
         endings: Sequence[str],
+        root: str | Path | None = None,
     ) -> None:
-        self.labels = None if labels is None else Labels(labels)
+        self.labels = None if labels is None else Labels(labels, root)
         self.control, self.control_files = list(control or ()), control_files
         self.endings = endings
         if window is None:
@@ -146,25 +148,28 @@ def columns_of(names: Sequence[str], patterns: Sequence[str]) -> list[int]:
 
 
 class Labels:
-    """Where the labels of files stand: in their names, in their folders, or in a table.
+    """Finds the labels of files: in their names, in their folders, or in a table.
 
     Args:
         where: "parent" for the name of the folder that a file lies in, as the label "folder"; a
-            table (.csv, .tsv) with a column ``file`` and one for each label; or a regular
-            expression on the file's path, whose named groups are labels.
+            table (.csv, .tsv), which may lie among the files, with a column ``file`` and one for
+            each label; or a regular expression on the file's path, whose named groups are labels.
+        root: Where the files are.
 
     Raises:
         DataError: It is none of them.
     """
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, root: str | Path | None = None) -> None:
         self.where = where
         self._pattern: re.Pattern[str] | None = None
         self._table: dict[str, dict[str, str]] = {}
         if where == PARENT:
             self.names = ["folder"]
         elif where.lower().endswith(TABLES):
-            self._table, self.names = _read_labels(Path(where))
+            among = Path(root or "", where)
+            own = Path(where).is_file() or not among.is_file()
+            self._table, self.names = _read_labels(Path(where) if own else among)
         else:
             try:
                 self._pattern = re.compile(where)

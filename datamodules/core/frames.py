@@ -129,7 +129,8 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         self._left_out: dict[str, str] = {}
         self._n_files = 0
         self._paths: dict[str, Path] = {}
-        self._beside = Beside(labels, control, control_files, control_window, self.extensions)
+        how = labels, control, control_files, control_window, self.extensions
+        self._beside = Beside(*how, root or self.shipped)
         self._given: Given | None = None
 
     @abstractmethod

@@ -54,7 +54,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Given:
-    """What is given of every frame, and how it becomes a context.
+    """Turns what is given of every frame into a context.
 
     Attributes:
         names: Names of the controls; those of a second file stand last.

@@ -28,6 +28,8 @@ _AZIMUTH, _ELEVATION, _DISTANCE = np.radians(35), np.radians(14), 4.0  # distanc
 
 _SINKS = 0.12  # figure heights by which it may sink or rise before the camera follows
 _AWAY = np.array([0.3, 0.18, 0.3])  # figure heights that it may be away from where the camera looks
+_WAY = "#d1603d"
+_NEAR = 2.5  # heights of the body around the camera in which a path is drawn
 _FAR = 3.0  # figure heights from which the ground is out of sight
 
 Lines = list[tuple[int, int, str]]
@@ -46,7 +48,12 @@ def dots_of(names: list[str]) -> Lines:
 
 
 def write_gif(
-    path: Path, points: Array, lines: Lines, fps: float, ground: float | None = None
+    path: Path,
+    points: Array,
+    lines: Lines,
+    fps: float,
+    ground: float | None = None,
+    way: Array | None = None,
 ) -> list[Path]:
     """Draw the skeleton on a ground grid, with a camera that follows it; at most 15 frames a
     second.
@@ -57,6 +64,7 @@ def write_gif(
         lines: What joins them.
         fps: Frames per second of ``points``.
         ground: Level of the ground; that of the lowest points if it is not known.
+        way: Path on the ground that was to be followed, ``(T, 2)``; None for none.
 
     Returns:
         The files written: the GIF, and the MP4 if there is one.
@@ -74,7 +82,9 @@ def write_gif(
     grid = LineCollection([], colors=_GRID, linewidths=0.8)
     shadow = LineCollection([], colors=_SHADOW, linewidths=3, alpha=0.6)
     body = LineCollection([], linewidths=6 if dots else 3.2, capstyle="round")
-    for drawn in (grid, shadow, body):
+    wanted = LineCollection([], colors=_WAY, linewidths=2)
+    steps = np.zeros((0, 2, 3)) if way is None else _on_ground(way, floor)
+    for drawn in (grid, wanted, shadow, body):
         axes.add_collection(drawn)
     colours = np.array(_colours(lines))
     images: list[Image.Image] = []
@@ -82,8 +92,10 @@ def write_gif(
         flat = np.where([False, True, False], floor, points[t])
         far_first = np.argsort(-_project(points[t][bones].mean(axis=1), camera[t], height)[:, 2])
         in_sight = abs(camera[t, 1] - floor) < _FAR * height
+        near = np.abs(steps[:, 0, ::2] - camera[t, ::2]).max(1, initial=0) < _NEAR * height
         for drawn, segments in (
             (grid, _grid_lines(camera[t, ::2], floor, height)),
+            (wanted, steps[near]),
             (shadow, flat[bones]),
             (body, points[t][bones[far_first]]),
         ):
@@ -102,7 +114,12 @@ def write_gif(
 
 
 def write_html(
-    path: Path, points: Array, lines: Lines, fps: float, ground: float | None = None
+    path: Path,
+    points: Array,
+    lines: Lines,
+    fps: float,
+    ground: float | None = None,
+    way: Array | None = None,
 ) -> None:
     """Write one page that needs no other file and plays the motion; the mouse turns it.
 
@@ -114,6 +131,7 @@ def write_html(
         lines: What joins them.
         fps: Frames per second of ``points``.
         ground: Level of the ground; that of the lowest points if it is not known.
+        way: Path on the ground that was to be followed, ``(T, 2)``; None for none.
     """
     camera, floor, height = _stage(points, fps, ground)
     scene = {
@@ -122,6 +140,7 @@ def write_html(
         "colours": _colours(lines),
         "points": np.round((points - [0, floor, 0]) / height, 4).reshape(len(points), -1).tolist(),
         "camera": np.round((camera - [0, floor, 0]) / height, 4).tolist(),
+        "way": [] if way is None else np.round(way / height, 4).tolist(),
     }
     template = (Path(__file__).parent / "player.html").read_text(encoding="utf-8")
     content = json.dumps(scene, separators=(",", ":")).replace("</", "<\\/")
@@ -150,6 +169,12 @@ def _stage(points: Array, fps: float, ground: float | None) -> tuple[Array, floa
     camera[:, 1] -= np.clip(away, -_SINKS * height, _SINKS * height)
     away = middle - camera
     return camera + away - np.clip(away, -_AWAY * height, _AWAY * height), floor, height
+
+
+def _on_ground(way: Array, floor: float) -> Array:
+    """Return the steps of a path ``(T, 2)`` as lines on the ground, ``(T - 1, 2, 3)``."""
+    points = np.insert(way, 1, floor, axis=1)
+    return np.stack([points[:-1], points[1:]], axis=1)
 
 
 def _project(points: Array, camera: Array, height: float) -> Array:

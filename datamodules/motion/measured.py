@@ -92,6 +92,12 @@ class MeasuredDataModule(TurningDataModule, ABC):
             found[f"{key}_of_data"] = float(mean)
         return found
 
+    def places(self, frames: torch.Tensor | npt.ArrayLike) -> Array:
+        """Return the places of joints and end sites of standardised frames, with y up, ``(T, P,
+        3)``, for data with a skeleton. Where the root is modelled by its changes, the first frame
+        stands at the origin."""
+        return self._points(self.destandardise(frames))
+
     def leaves(self, frames: torch.Tensor) -> str | None:
         """Return the feature whose mean over the frames is furthest out of what training frames
         reach, if it is `_AWAY` times as far from their mean."""

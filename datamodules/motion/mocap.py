@@ -332,6 +332,8 @@ class MocapDataModule(MeasuredDataModule):
         gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))
         ground = self.layout.get("ground")
         first = points[: round(_FILM_SECONDS * self.frame_rate)]
-        _, *film = write_gif(gif, first, lines, self.frame_rate, ground)
-        write_html(html, points, lines, self.frame_rate, ground)
+        steered = self.given is not None and "root.ahead" in self.given.names
+        way = points[:, 0, ::2] if steered else None  # of a root that moves as it is told
+        _, *film = write_gif(gif, first, lines, self.frame_rate, ground, way)
+        write_html(html, points, lines, self.frame_rate, ground, way)
         return [gif, html, *film]

@@ -28,6 +28,7 @@ def test_labels_stand_in_a_table(name: str, tmp_path: Path) -> None:
     assert labels.names == ["action", "who"]
     assert labels.of(tmp_path / "a" / "7_1.bvh.gz", ENDS) == {"action": "run"}
     assert labels.of(tmp_path / "a" / "17_1.bvh.gz", ENDS) == {}
+    assert Labels("labels.csv", tmp_path).names == labels.names  # among the files
 
 
 @pytest.mark.parametrize(

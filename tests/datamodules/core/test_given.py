@@ -1,4 +1,4 @@
-"""What is given becomes a context, and comes back from it."""
+"""Controls and labels become a context, and come back from it."""
 
 import json
 
