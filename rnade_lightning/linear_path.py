@@ -79,6 +79,7 @@ def fit_path(
     kappa: float,
     sequences: Iterable[Tensor],
     ridge: float,
+    context_ridge: float = 1.0,
 ) -> Tensor:
     """Set the A_i, or B_i, of a path, and E, to their ridge regression on sequences, if they are
     learnt.
@@ -89,8 +90,9 @@ def fit_path(
         kappa: share of the last frame that a reverting path starts from.
         sequences: each ``(T, D)``, or ``(T, D + C)`` with the context behind the frame, of a path
             that reads one; the frames after the first p of them are explained.
-        ridge: penalty, beside sums over frames. It draws a free path to copying, a reverting one
-            to no part of past differences, and E to 0.
+        ridge: penalty, beside sums over frames. It draws a free path to copying, and a reverting
+            one to no part of past differences.
+        context_ridge: penalty that draws E to 0.
 
     Returns:
         The covariance of what the path leaves unexplained, ``(D, D)``, float64.
@@ -118,8 +120,9 @@ def fit_path(
     learnt = slice(0 if weights.requires_grad else n_own, P)
     if learnt.start < P:
         of_learnt = gram[learnt, learnt]
-        penalty = ridge * torch.eye(len(of_learnt), dtype=torch.float64)
-        change[learnt] = torch.linalg.solve(of_learnt + penalty, gram[learnt, P:])
+        penalty = torch.full((P,), ridge, dtype=torch.float64)
+        penalty[n_own:] = context_ridge
+        change[learnt] = torch.linalg.solve(of_learnt + penalty[learnt].diag(), gram[learnt, P:])
     if weights.requires_grad:
         new = change[:n_own].reshape(len(weights), D, D).mT.clone()  # a row for each regressor
         if B is None:

@@ -202,5 +202,5 @@ def test_the_linear_start_reads_the_context(past: str) -> None:
         x.append(A[0] @ x[-1] + E @ c[t] + 0.01 * randn(2, n=t))
     model = RNNRNADE(2, 3, 4, 1, n_past=2, past=past, kappa=0.5, n_context=3).double()
     joined = torch.cat((torch.stack(x), c), 1)
-    fit_path(model._parameters, 2, 0.5, [joined], 1e-6)
+    fit_path(model._parameters, 2, 0.5, [joined], 1e-6, 1e-6)
     torch.testing.assert_close(model.E, E, atol=5e-3, rtol=0)

@@ -9,8 +9,8 @@ Conventions:
 
 import re
 from abc import ABC
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rnade_lightning.datamodules.core.corpus import Parts
 from rnade_lightning.datamodules.core.fingerprint import fingerprints
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, Split
 from rnade_lightning.datamodules.core.functions import functions_among
+from rnade_lightning.datamodules.core.given import Known
 from rnade_lightning.datamodules.core.store import FrameStore
 from rnade_lightning.datamodules.motion.joints import Axes, angles_of, find_axes
 from rnade_lightning.datamodules.motion.representation import Kind
@@ -187,12 +188,20 @@ def _with_axes(parts: Parts, reference: Recording) -> Parts:
     axes, plain = _axes(reference), _plain(parts)
     if not axes:
         return plain
-    return {part: [(n, Turned(x, axes)) for n, x in some] for part, some in plain.items()}
+    return _changed(plain, lambda frames: Turned(frames, axes))
 
 
 def _plain(parts: Parts) -> Parts:
     """Return parts whose frames are as they were read."""
+    return _changed(parts, lambda frames: frames.frames if isinstance(frames, Turned) else frames)
+
+
+def _changed(parts: Parts, change: Callable[[Any], Any]) -> Parts:
+    """Return parts with other frames; what is known beside them stays."""
     return {
-        part: [(name, x.frames if isinstance(x, Turned) else x) for name, x in sequences]
+        part: [
+            (name, replace(x, frames=change(x.frames)) if isinstance(x, Known) else change(x))
+            for name, x in sequences
+        ]
         for part, sequences in parts.items()
     }

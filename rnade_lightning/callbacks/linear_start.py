@@ -24,12 +24,15 @@ class LinearStart(pl.Callback):
         ridge: penalty that draws the path to copying (``past: free``) or to no differences
             (``past: reverting``), beside sums over frames.
         max_frames: training frames, at most, that are looked at.
+        context_ridge: penalty on the part of a context in the path, which cannot make it unstable.
     """
 
-    def __init__(self, ridge: float = 1.0, max_frames: int = 100_000) -> None:
-        if not ridge > 0 or max_frames < 1:
-            raise ValueError("ridge must be above 0, and max_frames 1 or more")
-        self.ridge, self.max_frames = ridge, max_frames
+    def __init__(
+        self, ridge: float = 1.0, max_frames: int = 100_000, context_ridge: float = 1.0
+    ) -> None:
+        if not min(ridge, context_ridge) > 0 or max_frames < 1:
+            raise ValueError("ridge and context_ridge must be above 0, and max_frames 1 or more")
+        self.ridge, self.max_frames, self.context_ridge = ridge, max_frames, context_ridge
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
@@ -39,7 +42,7 @@ class LinearStart(pl.Callback):
             if isinstance(model, RecurrentModel) and model.n_past:
                 frames = self._some(s.with_context() for s in data.sequences("train"))
                 of = model._parameters, model.n_past, model.kappa
-                covariance = fit_path(*of, frames, self.ridge)
+                covariance = fit_path(*of, frames, self.ridge, self.context_ridge)
                 if model.feature_order:
                     covariance = covariance[model.feature_order][:, model.feature_order]
                 if isinstance(model.density, RNADE) and not model.density.shift_means:

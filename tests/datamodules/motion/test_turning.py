@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from bodies import degrees_apart
 from scipy.spatial.transform import Rotation
 
@@ -83,6 +84,18 @@ def test_a_checkpoints_axes_hold_for_files_already_read(
     assert len(sequence.breaks) > 0.9 * len(sequence.frames)
     scored = shipped.score_input(tmp_path / "free.bvh")
     assert scored.frames[-20:].numpy() == pytest.approx(sequence.frames[-20:].numpy(), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_leaves_turned_frames_and_what_is_given_beside_them() -> None:
+    data = MocapDataModule(labels="labels.csv", control=["root.turn", "root.ahead"])
+    before = list(data.sequences("test"))
+    data.load_state_dict(data.state_dict())
+    for was, now in zip(before, data.sequences("test"), strict=True):
+        assert not now.breaks
+        assert now.labels == was.labels != {}
+        torch.testing.assert_close(now.frames, was.frames)
+        torch.testing.assert_close(now.context, was.context)
 
 
 @pytest.mark.slow
