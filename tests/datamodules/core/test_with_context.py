@@ -172,7 +172,8 @@ def test_a_model_given_a_second_stream_reaches_its_exact_density(tmp_path: Path)
     )
     trainer = pl.Trainer(
         max_epochs=2, callbacks=[LinearStart(1e-3, context_ridge=1e-3)], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu",
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     (found,) = trainer.test(module, datamodule=data, verbose=False)
