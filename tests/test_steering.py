@@ -12,6 +12,7 @@ from toy import refused
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.steering import chosen, posterior, summary_of
 
 CLASSES = {"action": ["run", "walk"], "who": ["x", "y"], "with": ["x", "z"]}
@@ -101,9 +102,12 @@ def test_a_model_given_labels_tells_them(
     first = rows[0]
     mixed = np.logaddexp(float(first["log_prob_a"]), float(first["log_prob_b"])) - np.log(2)
     assert float(first["log_prob"]) == pytest.approx(mixed, abs=1e-4)
-    main(files)  # with its own label
-    own = float(next(csv.DictReader(out.open()))["log_prob"])
-    assert own == pytest.approx(float(first["log_prob_a"]), abs=1e-4)
+    folder = tmp_path / "kept"
+    SequenceModule.load_from_checkpoint(checkpoint).save_pretrained(folder)
+    for kept in (checkpoint, folder):  # with its own label
+        main([files[0], f"--ckpt_path={kept}", *files[2:]])
+        own = float(next(csv.DictReader(out.open()))["log_prob"])
+        assert own == pytest.approx(float(first["log_prob_a"]), abs=1e-4)
 
 
 @pytest.mark.slow

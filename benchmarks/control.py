@@ -1,0 +1,231 @@
+"""Measure what a model given labels is worth as a classifier, beside classifiers trained for it.
+
+    python -m benchmarks.control digits --data PATH     # spoken digits; 3 seeds
+    python -m benchmarks.control actions --data PATH    # motion by action; one fold a seed
+
+Ours is trained as `fit` trains it, and takes the class of the highest p(file | class). Its peers
+see the same frames: a GRU of as many units with the mean of its states and a linear layer, trained
+by cross entropy with dropout, of the epoch with the best validation loss; and for digits a Gaussian
+hidden Markov model of each class (hmmlearn), its number of states chosen on validation files.
+
+Conventions:
+    A file counts as right or wrong. The paired error is the standard error of the difference of two
+    methods over files. ECE is the expected calibration error in ten bins. Accuracy by second is of
+    what is told from one second alone, for data that last longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.results import HERE
+from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
+from rnade_lightning.steering import by_class
+
+OURS, RIVAL = "RNN-RNADE, Bayes' rule", "GRU classifier"
+STORED = HERE / "results" / "control"
+FOLDS = [  # of actions: styles that are held out, and those of validation
+    ("old active feminine", "happy giant"),
+    ("happy giant angry", "old proud"),
+    ("proud sad tired", "angry normal"),
+    ("normal musical childish", "sad tired"),
+    ("masculinity chimpira not-confident", "musical childish"),
+]
+TASKS: dict[str, dict[str, Any]] = {
+    "digits": {"config": "configs/digits.yaml", "label": "digit", "units": 100, "seeds": 3},
+    "actions": {"config": "configs/actions.yaml", "label": "action", "units": 100, "seeds": 5},
+}
+
+
+class Classifier(nn.Module):
+    """A GRU, the mean of its states, and a linear layer."""
+
+    def __init__(self, n_features: int, n_units: int, n_classes: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.net = nn.GRU(n_features, n_units, batch_first=True)
+        self.dropout, self.out = nn.Dropout(dropout), nn.Linear(n_units, n_classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.out(self.dropout(self.net(frames)[0].mean(1)))
+
+
+def trained_classifier(
+    train: list[tuple[Tensor, int]], val: list[tuple[Tensor, int]], task: dict[str, Any],
+    n_classes: int, seed: int, window: int,
+) -> Classifier:  # fmt: skip
+    """Return the classifier of the best validation loss of 60 epochs. Files are cut to windows."""
+    torch.manual_seed(seed)
+    model = Classifier(train[0][0].shape[1], task["units"], n_classes)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    best, kept = math.inf, None
+    starts = [range(0, max(len(x) - window // 2, 1), window // 2) for x, _ in train]
+    pieces = [(x[i : i + window], y) for (x, y), of in zip(train, starts, strict=True) for i in of]
+    for _ in range(60):
+        model.train()
+        order = torch.randperm(len(pieces)).tolist()
+        for start in range(0, len(order), 16):
+            some = [pieces[i] for i in order[start : start + 16]]
+            x = nn.utils.rnn.pad_sequence([x for x, _ in some], batch_first=True)
+            noisy = x + 0.2 * torch.randn_like(x)
+            loss = nn.functional.cross_entropy(model(noisy), torch.tensor([y for _, y in some]))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            losses = [
+                nn.functional.cross_entropy(model(x[None]), torch.tensor([y])) for x, y in val
+            ]
+        if (now := float(torch.stack(losses).mean())) < best:
+            best, kept = now, {k: v.clone() for k, v in model.state_dict().items()}
+    assert kept is not None
+    model.load_state_dict(kept)
+    return model.eval()
+
+
+def by_hmm(
+    train: list[tuple[Tensor, int]], val: list[tuple[Tensor, int]], n_classes: int, seed: int
+) -> Any:
+    """Return log p of frames under a Gaussian HMM of each class; 3 to 12 states, by validation."""
+    from hmmlearn.hmm import GaussianHMM
+
+    def fitted(n_states: int) -> list[Any]:
+        models = []
+        for c in range(n_classes):
+            own = [x.numpy() for x, y in train if y == c]
+            hmm = GaussianHMM(n_states, "diag", n_iter=20, random_state=seed, min_covar=1e-2)
+            models.append(hmm.fit(np.concatenate(own), [len(x) for x in own]))
+        return models
+
+    def right(models: list[Any]) -> float:
+        told = [int(np.argmax([m.score(x.numpy()) for m in models])) == y for x, y in val]
+        return float(np.mean(told))
+
+    best = max((fitted(n) for n in (3, 6, 9, 12)), key=right)
+    return lambda x: torch.tensor([m.score(x.numpy()) for m in best])
+
+
+def ece(probability: Tensor, right: Tensor) -> float:
+    """Return the expected calibration error in ten bins of the probability of the class told."""
+    total, bins = 0.0, (10 * probability).long().clamp(max=9)
+    for b in range(10):
+        some = bins == b
+        if some.any():
+            gap = probability[some].mean() - right[some].double().mean()
+            total += float(gap.abs() * some.double().mean())
+    return total
+
+
+def told(scores: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Return figures of scores ``(N, n_classes)``, log p up to a constant of each row."""
+    posterior = torch.softmax(scores, 1)
+    best = posterior.argmax(1)
+    right = best == labels
+    return {
+        "accuracy": float(right.double().mean()), "ece": ece(posterior.amax(1), right),
+        "right": right.int().tolist(),
+    }  # fmt: skip
+
+
+def run(name: str, data_path: str, seed: int) -> dict[str, Any]:
+    """Train and test ours and its peers with one seed."""
+    task = TASKS[name]
+    fold: list[str] = []
+    if name == "actions":
+        test, val = ([f"*_{style}_*" for style in part.split()] for part in FOLDS[seed])
+        fold = [f"--data.parts={json.dumps({'val': val, 'test': test})}"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-m", "rnade_lightning", "fit", "--config", task["config"],
+            "--data.root", data_path, "--seed_everything", str(seed), "--test_after_fit", "false",
+            "--trainer.default_root_dir", folder, "--trainer.enable_progress_bar", "false", *fold,
+        ]  # fmt: skip
+        subprocess.run(command, check=True, cwd=HERE.parent)
+        (path,), (card,) = (list(Path(folder).rglob(n)) for n in ("best.ckpt", "run.json"))
+        commit = json.loads(card.read_text())["code"]["commit"]
+        checkpoint = load_checkpoint(path)
+        model, data = load_model(checkpoint).eval(), load_data(checkpoint)
+    data.setup()
+    assert data.given is not None
+    label, classes = task["label"], data.given.classes[task["label"]]
+    parts = {
+        part: [(s.frames, classes.index(s.labels[label])) for s in data.sequences(part)]
+        for part in ("train", "val", "test")
+    }
+    labels = torch.tensor([y for _, y in parts["test"]])
+    frame_scores = [by_class(model, data, s, label, "cpu") for s in data.sequences("test")]
+    ours = torch.stack([log_p.sum(1) for log_p in frame_scores])
+    classifier = trained_classifier(
+        parts["train"], parts["val"], task, len(classes), seed, data.window
+    )
+    with torch.no_grad():
+        theirs = torch.cat([classifier(x[None]) for x, _ in parts["test"]])
+    found: dict[str, Any] = {OURS: told(ours, labels), RIVAL: told(theirs, labels)}
+    second = max(round(data.frame_rate), 1)
+    if min(len(x) for x, _ in parts["test"]) >= second:
+        of_seconds = {OURS: [], RIVAL: []}
+        for (x, y), log_p in zip(parts["test"], frame_scores, strict=True):
+            for start in range(0, len(x) - second + 1, second):
+                span = slice(start, start + second)
+                with torch.no_grad():
+                    other = classifier(x[None, span]).argmax()
+                of_seconds[OURS].append(int(log_p[:, span].sum(1).argmax()) == y)
+                of_seconds[RIVAL].append(int(other) == y)
+        for who, right in of_seconds.items():
+            found[who]["accuracy_by_second"] = float(np.mean(right))
+    if name == "digits":
+        hmm = by_hmm(parts["train"], parts["val"], len(classes), seed)
+        scores = torch.stack([hmm(x) for x, _ in parts["test"]])
+        found["Gaussian HMM by class"] = told(scores, labels)
+    return {"commit": commit, "seed": seed, "methods": found}
+
+
+def main() -> None:
+    """Run a task, all its seeds, and store what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--data", required=True)
+    options = parser.parse_args()
+    found = [run(options.task, options.data, seed) for seed in range(TASKS[options.task]["seeds"])]
+    STORED.mkdir(parents=True, exist_ok=True)
+    (STORED / f"{options.task}.json").write_text(json.dumps(found) + "\n")
+    print("\n".join(section(options.task)))
+
+
+def section(name: str) -> list[str]:
+    """Return the table of a task as lines of Markdown; nothing if it was not run."""
+    path = STORED / f"{name}.json"
+    if not path.is_file():
+        return []
+    seeds = [one["methods"] for one in json.loads(path.read_text())]
+    by_second = "accuracy_by_second" in next(iter(seeds[0].values()))
+    head = ["", "accuracy, files", *["by second"] * by_second, "ECE", "less than the classifier by"]
+    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+    rival = [np.array(s[RIVAL]["right"], float) for s in seeds]
+    for who in seeds[0]:
+        own = [np.array(s[who]["right"], float) for s in seeds]
+        gap = np.concatenate([r - o for r, o in zip(rival, own, strict=True)])
+        error = gap.std() / math.sqrt(len(gap) / (1 if name == "actions" else len(seeds)))
+        accuracy = [s[who]["accuracy"] for s in seeds]
+        cells = [who, f"{np.mean(accuracy):.3f} ± {np.std(accuracy):.3f}"]
+        if by_second:
+            cells.append(f"{np.mean([s[who]['accuracy_by_second'] for s in seeds]):.3f}")
+        cells.append(f"{np.mean([s[who]['ece'] for s in seeds]):.3f}")
+        cells.append("" if who == RIVAL else f"{gap.mean():.3f} ± {error:.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
