@@ -33,6 +33,7 @@ import numpy as np
 import torch
 import yaml
 
+from benchmarks import control
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.datamodules.sound.spectra import Mel
 
@@ -369,7 +370,7 @@ def write_results() -> str:
         if commands:
             lines += ["", "<details>", "<summary>commands</summary>", "", "```", *commands, "```",
                       "", "</details>"]  # fmt: skip
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *control.page()]) + "\n"
 
 
 def main() -> None:
