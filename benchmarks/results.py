@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ import yaml
 
 from benchmarks import control
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
+from rnade_lightning.contexts import of_sequences
 from rnade_lightning.datamodules.sound.spectra import Mel
 
 HERE = Path(__file__).parent
@@ -201,7 +202,13 @@ def free_running(ckpt: str, n_samples: int = 8, seconds: float = 30.0) -> Metric
     speeds = np.concatenate([_speeds(x, n) for x in known if len(x) > n])
     slow, fast = np.quantile(speeds, [0.005, 0.995]) * [1 / 1.5, 1.5]
     n_frames = round(seconds * rate)
-    drawn = model.sample(n_frames, n_samples, generator=torch.Generator().manual_seed(0))[0]
+    generator = torch.Generator().manual_seed(0)
+    turns = list(islice(cycle(data.sequences("test")), n_samples))
+    context = of_sequences(turns, n_frames, model.initial_state(1))
+    if context is None:
+        drawn = model.sample(n_frames, n_samples, generator=generator)[0]
+    else:
+        drawn = model.sample(n_frames, context=context, generator=generator)[:, 0]
     lengths = []
     for sample in drawn:
         good = 0

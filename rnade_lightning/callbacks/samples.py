@@ -173,7 +173,8 @@ class Samples(pl.Callback):
         for i, frames in enumerate(drawn):
             title, note, context = f"Sample {i + 1}", "free-running", None
             if contexts is not None:
-                note, context = f"given the context of {turns[i].name}", contexts[i]
+                told = ", ".join(turns[i].labels.values()) or "path or signals"
+                note, context = f"given {told}, as in {turns[i].name}", contexts[i]
             what = title, note, frames, None, (), context
             yield _Drawn("From nothing", _numbered("free", i), *what)
 
