@@ -132,8 +132,9 @@ class Beside:
                 )
 
 
-def columns_of(names: Sequence[str], patterns: Sequence[str]) -> list[int]:
-    """Return the places of the features that patterns name, in the order of the features.
+def columns_of(names: Sequence[str], patterns: Sequence[str], option: str = "control") -> list[int]:
+    """Return the places of the features that patterns of an option name, in the order of the
+    features.
 
     Raises:
         DataError: A pattern names none; lists some of the names.
@@ -143,7 +144,7 @@ def columns_of(names: Sequence[str], patterns: Sequence[str]) -> list[int]:
     """
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise DataError(f"control {pattern!r} names no feature of {listed(names)}")
+            raise DataError(f"{option} {pattern!r} names no feature of {listed(names)}")
     return [i for i, n in enumerate(names) if any(fnmatchcase(n, p) for p in patterns)]
 
 

@@ -69,12 +69,13 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         cache_dir: Folder that keeps the frames read; the user's cache folder if not given.
         max_bytes: Bytes of memory that one file may take while it is read. Without it, 100 times
             the file's size, and of small files 1,000 times up to 64 MiB.
-        labels: Labels that the model is given: a regular expression on a file's path with a named
-            group for each, "parent" for the name of its folder, or a .csv of labels by ``file``.
-        control: Features that the model is given and does not model, by name or pattern.
+        labels: Labels that the model is given: named groups of a regular expression on a file's
+            path, "parent" for the name of its folder, or a .csv of labels by ``file``.
+        control: Features, by name or pattern, that the model is given.
         control_files: Second file (.csv) whose signals the model is given: ``../f/{name}.csv``.
-        control_window: Frames before and after a frame whose controls it is given, too.
+        control_window: Frames before and after a frame that are given as well.
         only: Regular expression; files in whose paths it finds nothing are left out.
+        ignore: Features, by name or pattern, that are no part of log p; written at their means.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         control_files: str | None = None,
         control_window: list[int] | None = None,
         only: str | None = None,
+        ignore: list[str] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -112,6 +114,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         self.split, self.val_fraction, self.test_fraction = split, val_fraction, test_fraction
         self.rank_tolerance, self.rescale = rank_tolerance, standardise
         self.stateful, self.group, self.on_error = stateful, group, on_error
+        self.ignore = ignore or []
         self.cache_dir, self.max_bytes, self.parts, self.only = cache_dir, max_bytes, parts, only
         if parts is not None:
             self.split = "file"
@@ -130,8 +133,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         self._n_files = 0
         self._paths: dict[str, Path] = {}
         how = labels, control, control_files, control_window, self.extensions
-        self._beside = Beside(*how, root or self.shipped)
-        self._given: Given | None = None
+        self._beside, self._given = Beside(*how, root or self.shipped), None
 
     @abstractmethod
     def write(self, raw: Array, stem: Path) -> list[Path]:
@@ -162,9 +164,9 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
             statistics = store.moments([frames for _, frames in parts["train"]])
             known = [frames for part in ("train", "val") for _, frames in parts[part]]
             how = self.rank_tolerance, self.rescale, known, self.rounding(reference)
-            names = reference.feature_names
-            given = columns_of(names, self._beside.control)
-            standardiser = Standardiser.of(statistics, names, *how, given)
+            names, control = reference.feature_names, self._beside.control
+            apart = columns_of(names, control), columns_of(names, self.ignore, "ignore")
+            standardiser = Standardiser.of(statistics, names, *how, *apart)
             if not standardiser.modelled:
                 raise DataError(f"{self._root()}: every feature is constant: nothing to model")
             if standardiser.dropped:

@@ -11,6 +11,8 @@ the rounding of the numbers.
 
 Some features may be *given*: they are no part of what is modelled but known beside it (see
 `given`). They are kept first, so that a feature that is a linear function of them is left out.
+Others may be *ignored*: they are neither modelled nor given nor checked, and are written at their
+means.
 
 One raw feature may be a log-Jacobian: where frames are a transformation of the data that stretches
 them by an amount that depends on the data, ``log |d frame / d data|`` given all data before. It is
@@ -48,6 +50,9 @@ in the file), every other feature leaves at least 1.1e-3."""
 
 LOG_JACOBIAN = "log_jacobian"
 """Name of the raw feature that is one."""
+
+IGNORED = "ignored"
+"""Why a feature is left out that the data module was told to ignore."""
 
 _TINY = 1e-9  # of a deviation: rounding of sums
 
@@ -119,6 +124,7 @@ class Standardiser:
         known: Sequence[npt.ArrayLike] = (),
         rounded: npt.ArrayLike = 0.0,
         given: Sequence[int] = (),
+        ignored: Sequence[int] = (),
     ) -> "Standardiser":
         """Return the map for training frames with these statistics.
 
@@ -131,12 +137,13 @@ class Standardiser:
             rounded: By how much numbers may be off, one number or ``(D_raw,)``. A feature that
                 varies less is constant.
             given: Indices of the features that are given.
+            ignored: Indices of those that are ignored.
         """
         rounded = np.broadcast_to(np.asarray(rounded, dtype=np.float64), (len(names),)).copy()
         needed: dict[int, float] = {}  # features to keep whatever they are, with deviations
         needed |= {j: float(statistics.std[j]) or 1.0 for j in given}
         while True:
-            how = rank_tolerance, rescale, rounded, needed, given
+            how = rank_tolerance, rescale, rounded, needed, given, ignored
             found = cls._of(statistics, names, *how)
             broken = found._not_held(known)
             if not broken:
@@ -153,6 +160,7 @@ class Standardiser:
         rounded: Array,
         needed: dict[int, float],
         given: Sequence[int],
+        ignored: Sequence[int],
     ) -> "Standardiser":
         """Return the map that keeps the features ``needed``, whatever they are functions of, and
         those ``given`` first."""
@@ -170,6 +178,9 @@ class Standardiser:
             name = names[j]
             if name == LOG_JACOBIAN:
                 weights[j] = {}
+                continue
+            if j in ignored:
+                dropped[name], weights[j] = IGNORED, {}
                 continue
             if not varies[j]:
                 if j in needed:
@@ -211,6 +222,8 @@ class Standardiser:
             freedom = max(n - 1 - len(of), 1)
             unit = std[j] if varies[j] else 1.0
             left[j] = np.linalg.norm(rest) * unit * np.sqrt(n / freedom)
+            if j in ignored:
+                left[j] = np.inf  # nothing is known of it that a frame could break
         offset = mean - basis @ ((mean[kept] - centre) / own)
         offset[kept] = centre
         return cls(
@@ -244,7 +257,7 @@ class Standardiser:
             of_others = off[:, self.kept] @ np.abs(basis / self.std).T
             allowed = np.maximum(allowed, off[:, out] + of_others)
         with np.errstate(divide="ignore"):  # nothing is allowed where all is exact
-            excess = np.divide(deviation, allowed, out=0 * allowed, where=deviation > 0)
+            excess = np.divide(deviation, allowed, out=np.zeros_like(allowed), where=deviation > 0)
         return np.nan_to_num(excess, nan=np.inf), out
 
     def _not_held(self, known: Sequence[npt.ArrayLike]) -> dict[int, float]:
@@ -271,7 +284,9 @@ class Standardiser:
     def report(self) -> str:
         """Return one line on the features left out: how many, and where to read which."""
         constant = sum(why == "constant" for why in self.dropped.values())
-        counts = {"constant": constant, "linear in others": len(self.dropped) - constant}
+        ignored = sum(why == IGNORED for why in self.dropped.values())
+        linear = len(self.dropped) - constant - ignored
+        counts = {"constant": constant, "linear in others": linear, "ignored as told": ignored}
         kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
         return (
             f"{len(self.dropped)} of {len(self.names)} features carry nothing and are left out "

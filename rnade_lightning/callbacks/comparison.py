@@ -17,7 +17,9 @@ from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBa
 from rnade_lightning.callbacks.media import log_numbers, log_table
 from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.given import listed
 from rnade_lightning.datamodules.core.sequences import Sequences
+from rnade_lightning.datamodules.core.standardise import IGNORED
 from rnade_lightning.density import FrameDensity
 from rnade_lightning.run_files import going_without, write_csv, write_text
 
@@ -125,6 +127,8 @@ class Comparison(pl.Callback):
             )
         of_model = next(iter(sums.values()))
         given = [] if data.given is None else [f"given and not modelled: {data.given}"]
+        ignored = [name for name, why in data.dropped.items() if why == IGNORED]
+        given += [f"ignored, and no part of log p: {listed(ignored)}"] if ignored else []
         note = self._note(of_model, "; ".join([units, *given, *data.caveats]))
         note += self._fitted_on(data, known if references else [])
         self._write(Path(log_dir), rows, of_model, note)

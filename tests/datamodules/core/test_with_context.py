@@ -150,6 +150,24 @@ def test_only_the_files_that_are_wanted_are_read(files: Path) -> None:
         data_of(files, parts={"val": ["a*"], "test": ["a4"]}).setup()
 
 
+def test_what_is_ignored_is_written_at_its_mean_and_never_breaks_a_frame(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).normal([0, 5, 0], size=(200, 3))
+    data = ArrayDataModule([frames], window=16, ignore=["feature_[12]"])
+    assert data.feature_names == ["feature_0"]
+    assert data.dropped == {"feature_1": "ignored", "feature_2": "ignored"}
+    mean = frames[:140].mean(0)  # of the training part
+    raw = data.destandardise(data.sequences("test")[0].frames)
+    np.testing.assert_allclose(raw[:, 1:], np.tile(mean[1:], (len(raw), 1)))
+    np.save(tmp_path / "far.npy", frames * [1, 1e6, -1e6])
+    other = ArrayDataModule(window=16)
+    other.load_state_dict(data.state_dict())
+    scored = other.score_input(tmp_path / "far.npy")
+    assert not scored.breaks
+    assert not scored.log_jacobian.isinf().any()
+    with pytest.raises(DataError, match="ignore 'x' names no feature"):
+        ArrayDataModule([frames], window=16, ignore=["x"]).setup()
+
+
 @pytest.mark.slow
 def test_a_model_given_a_second_stream_reaches_its_exact_density(tmp_path: Path) -> None:
     """x_t = 0.5 x_{t-1} + B f_t + 0.3 e_t, where f is the second stream."""
