@@ -34,7 +34,7 @@ from rnade_lightning.steering import by_class
 
 HERE = Path(__file__).parent
 OURS, RIVAL = "RNN-RNADE, Bayes' rule", "GRU classifier"
-STORED = HERE / "results" / "control"
+STORED = HERE / "told"
 FOLDS = [  # of actions: styles that are held out, and those of validation
     ("old active feminine", "happy giant"),
     ("happy giant angry", "old proud"),

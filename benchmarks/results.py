@@ -203,11 +203,11 @@ def free_running(ckpt: str, n_samples: int = 8, seconds: float = 30.0) -> Metric
     slow, fast = np.quantile(speeds, [0.005, 0.995]) * [1 / 1.5, 1.5]
     n_frames = round(seconds * rate)
     generator = torch.Generator().manual_seed(0)
-    turns = list(islice(cycle(data.sequences("test")), n_samples))
-    context = of_sequences(turns, n_frames, model.initial_state(1))
-    if context is None:
+    if data.given is None:
         drawn = model.sample(n_frames, n_samples, generator=generator)[0]
-    else:
+    else:  # as held-out sequences were given
+        turns = list(islice(cycle(data.sequences("test")), n_samples))
+        context = of_sequences(turns, n_frames, model.initial_state(1))
         drawn = model.sample(n_frames, context=context, generator=generator)[:, 0]
     lengths = []
     for sample in drawn:

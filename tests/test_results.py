@@ -114,7 +114,7 @@ def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
     wave = torch.stack([torch.sin(3 * t), torch.cos(2 * t)], -1)
 
     class Data:
-        frame_rate = 30.0
+        frame_rate, given = 30.0, None
         layout: ClassVar[dict[str, int]] = {}
 
         def sequences(self, part: str) -> list[object]:
