@@ -273,7 +273,11 @@ def _context(model: Sequences, context: Any, like: Tensor, batch: Sequence[Size]
         return None
     if not C:
         raise ValueError("the model has no context: leave context out")
-    return tensor("context", context, like, *batch, C)
+    context = tensor("context", context, like, *batch, C)
+    eager = context.device.type == "cpu" and not torch.compiler.is_compiling()
+    if eager and not torch._C._are_functorch_transforms_active() and context.isinf().any():
+        raise ValueError("context holds infinite numbers; use nan where a number is absent")
+    return context
 
 
 def _one_batch(**tensors: Tensor | None) -> list[Tensor | None]:

@@ -28,7 +28,14 @@ from rnade_lightning.datamodules.core.tables import plain_rows
 from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
-from rnade_lightning.steering import by_class, label_to_tell, posterior, steered, summary_of
+from rnade_lightning.steering import (
+    absent_in,
+    by_class,
+    label_to_tell,
+    posterior,
+    steered,
+    summary_of,
+)
 
 SHIPPED = Path(__file__).parent / "models" / "walk"
 """The folder of the model that comes with this package, trained on the motion that does."""
@@ -173,6 +180,8 @@ def score(
     told_of: list[tuple[str, str | None, str, float]] = []
     for sequence in tqdm(data.score_inputs(files), desc="score", unit="sequence", disable=None):
         frames = sequence.frames[None].to(device)
+        if why := absent_in(model, sequence):
+            rank_zero_warn(f"{sequence.name}: {why}")
         more = torch.zeros(0, frames.shape[1])
         if tell is None:
             with torch.no_grad():

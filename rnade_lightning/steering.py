@@ -152,6 +152,17 @@ def posterior(log_p: Tensor) -> tuple[Tensor, Tensor]:
     return torch.softmax(total, 0), mixed
 
 
+def absent_in(model: SequenceDensity, sequence: Any) -> str | None:
+    """Return a line if a label of a sequence is absent, and the model has never seen it absent."""
+    seen = any(getattr(part, "context_dropout", 0.0) for part in model.modules())
+    if seen or sequence.context is None or not sequence.context.isnan().any():
+        return None
+    return (
+        "has no label, and the model was trained without absent ones (model.context_dropout): its"
+        " log p means little; give the label, or tell it by --label all"
+    )
+
+
 def label_to_tell(data: FrameDataModule, label: str) -> str:
     """Return the label that ``score --label`` names: ``all`` for the only one.
 

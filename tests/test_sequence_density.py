@@ -41,6 +41,8 @@ def test_missing_and_surplus_context_are_told() -> None:
     for call in (model_of().log_prob, lambda x: model_of().sample(3), model_of().predictive_mean):
         with pytest.raises(ValueError, match="is given a context of 2 numbers a frame: give"):
             call(x)
+    with pytest.raises(ValueError, match="context holds infinite numbers"):
+        model_of().log_prob(x, context=c / 0)
     with pytest.raises(ValueError, match="has no context"):
         rnn_rnade("tanh").log_prob(x, context=c)
     with pytest.raises(ValueError, match=r"context has shape \(2, 5, 2\), expected \(B, 6, 2\)"):

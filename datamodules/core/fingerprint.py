@@ -58,5 +58,6 @@ def _line(sequences: Sequence[tuple[str, Array | Frames]]) -> str:
     for _, frames in sequences[::step]:
         ends = [np.asarray(part, np.float64) for part in (frames[:1], frames[-1:])]
         said += [end.tobytes().hex() for end in ends]
+        said += [f"{k}={v}" for k, v in sorted(getattr(frames, "labels", {}).items())]
     n_frames = sum(len(frames) for _, frames in sequences)
     return f"{len(sequences)} sequences, {n_frames} frames, {digest(' '.join(said))[:6]}"

@@ -123,7 +123,7 @@ class Given:
             scaled = (np.asarray(control, np.float64) - self.mean) / self.std
             at = np.arange(skip, skip + n_frames)[:, None] + np.arange(-before, after + 1)
             near = scaled[np.clip(at, 0, max(len(scaled) - 1, 0))]  # (T, W, G)
-            parts.append(near.reshape(n_frames, -1))
+            parts.append(near.reshape(n_frames, self.sizes[0]))
         if unknown := sorted(set(labels) - set(self.classes)):
             raise DataError(f"label {unknown[0]!r} is none of {listed(self.classes) or 'none'}")
         for name, classes in self.classes.items():

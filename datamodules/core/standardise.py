@@ -54,6 +54,7 @@ LOG_JACOBIAN = "log_jacobian"
 IGNORED = "ignored"
 """Why a feature is left out that the data module was told to ignore."""
 
+_ANYTHING = 1e300  # residual of a feature of which nothing is known that a frame could break
 _TINY = 1e-9  # of a deviation: rounding of sums
 
 
@@ -223,7 +224,7 @@ class Standardiser:
             unit = std[j] if varies[j] else 1.0
             left[j] = np.linalg.norm(rest) * unit * np.sqrt(n / freedom)
             if j in ignored:
-                left[j] = np.inf  # nothing is known of it that a frame could break
+                left[j] = _ANYTHING
         offset = mean - basis @ ((mean[kept] - centre) / own)
         offset[kept] = centre
         return cls(

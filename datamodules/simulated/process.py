@@ -90,6 +90,10 @@ class SimulatedDataModule(FrameDataModule):
             return super().setup(stage)
         if self._raw:
             return None
+        if self._beside.anything or self.ignore or self.only:
+            raise DataError(
+                "simulated data take no labels, control, ignore or only: leave them out"
+            )
         for i, (part, n) in enumerate(self._n_sequences.items()):
             drawn = self.simulate(n, np.random.default_rng([self.seed, i]))
             self._raw[part] = [(f"{part}_{k}", frames) for k, frames in enumerate(drawn)]

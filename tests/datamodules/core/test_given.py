@@ -39,6 +39,10 @@ def test_a_stretch_has_the_context_that_it_has_in_the_whole(start: int, stop: in
         assert torch.equal(found.nan_to_num(7), whole[start:stop].nan_to_num(7))
 
 
+def test_an_item_without_frames_has_a_context_without_any() -> None:
+    assert GIVEN.of(Known(RAW, {}), 0, 0).shape == (0, 13)
+
+
 def test_absent_controls_are_absent_and_unknown_classes_refused() -> None:
     assert GIVEN.make(None, 3, {})[:, :8].isnan().all()
     with pytest.raises(DataError, match="action 'hop' is none of run, walk"):

@@ -1,6 +1,7 @@
 """Simulated data."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from simulations import small
 
-from rnade_lightning.datamodules import DataError
+from rnade_lightning.datamodules import DataError, TrajectoryDataModule
 
 
 @pytest.mark.parametrize("kind", ["balls", "trajectory"])
@@ -48,3 +49,9 @@ def test_sequences_shorter_than_a_window_are_padded_and_impossible_sizes_refused
         small("trajectory", warmup=20)
     with pytest.raises(DataError, match="n_balls"):
         small("balls", n_balls=6)
+
+
+@pytest.mark.parametrize("options", [{"control": ["x"]}, {"labels": "parent"}, {"ignore": ["x"]}])
+def test_what_simulated_data_do_not_take_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="simulated data take no"):
+        TrajectoryDataModule(**options).setup()
