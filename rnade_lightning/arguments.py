@@ -239,6 +239,22 @@ def smallest_scale(floor: float) -> float:
     return float(floor)
 
 
+def order_of(order: int | Sequence[int] | None, n_features: int) -> list[int] | None:
+    """Return the features in the order of visits; None for the order of the data.
+
+    Raises:
+        ValueError: it does not hold each feature once.
+    """
+    if order is None:
+        return None
+    if isinstance(order, int):
+        generator = torch.Generator().manual_seed(order)
+        return torch.randperm(n_features, generator=generator).tolist()
+    if sorted(order) != list(range(n_features)):
+        raise ValueError(f"feature_order must hold each of 0 to {n_features - 1} once")
+    return list(order)
+
+
 # ------------------------------------------------------------------ one message for each kind
 
 
@@ -273,6 +289,10 @@ def _context(model: Sequences, context: Any, like: Tensor, batch: Sequence[Size]
         return None
     if not C:
         raise ValueError("the model has no context: leave context out")
+    by_feature = getattr(model, "context_by_feature", False)
+    if by_feature and isinstance(context, Tensor) and context.dim() == len(batch) + 2:
+        D = model.n_features
+        context = tensor("context", context, like, *batch, D, C // D).flatten(-2)
     context = tensor("context", context, like, *batch, C)
     eager = context.device.type == "cpu" and not torch.compiler.is_compiling()
     if eager and not torch._C._are_functorch_transforms_active() and context.isinf().any():

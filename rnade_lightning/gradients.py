@@ -145,7 +145,8 @@ def rnn_rnade_gradients(
         floor: as in `RNADE`.
         kappa: as in `RNNRNADE`; for a path that reverts to the mean (parameter ``B``).
         context: ``(B, T, C)``, NaN where a number is absent (parameters ``C_alpha``, .., ``E``,
-            ``absent``); None for a model without.
+            ``absent``); None for a model without. A context by feature ``(B, T, D C)``, all
+            features side by side, has ``C_alpha (D, K, C)``, and the net does not read it.
 
     Returns:
         The gradient of every parameter, by name, under ``context`` that of the context if there is
@@ -164,6 +165,7 @@ def rnn_rnade_gradients(
     c = frames.new_zeros(*frames.shape[:2], 0)
     if context is not None:  # c_t, with the learned number where one is absent
         c = torch.where(context.isnan(), parameters["absent"], context.nan_to_num(0.0))
+    read = c[..., : W_in.shape[1] - frames.shape[-1]]  # by the net: all of it, or nothing
     weight = torch.ones_like(frames[..., 0]) if mask is None else mask.to(frames.dtype)
     frames = frames if mask is None else frames.where(mask[..., None], frames.new_zeros(()))
     atoms, (state, state_slope) = getattr(component, "atoms", ()), STATES[cell]
@@ -174,7 +176,7 @@ def rnn_rnade_gradients(
 
     u = [parameters["u_0"].expand(B, -1)]  # u_0 .. u_T, each (B, R)
     for t in range(T):
-        z = torch.cat((frames[:, t], c[:, t]), -1) @ W_in.T + u[t] @ W_rec.T + b_h
+        z = torch.cat((frames[:, t], read[:, t]), -1) @ W_in.T + u[t] @ W_rec.T + b_h
         u.append(state(z))
 
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -187,7 +189,7 @@ def rnn_rnade_gradients(
             if n in conditioned:
                 biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
                 if C:
-                    own = c[:, t] @ parameters[f"C_{n}"].T
+                    own = _by_context(parameters[f"C_{n}"], c[:, t])
                     biases[i] = biases[i] + own.view_as(biases[i])
         past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
         explained = sum(x_i @ A_i.T for x_i, A_i in zip(past, A, strict=False))
@@ -201,12 +203,13 @@ def rnn_rnade_gradients(
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
         e = g * state_slope(u[t + 1])
-        total["W_in"] += e.T @ torch.cat((frames[:, t], c[:, t]), -1)
+        total["W_in"] += e.T @ torch.cat((frames[:, t], read[:, t]), -1)
         total["W_rec"] += e.T @ u[t]
         total["b_h"] += e.sum(0)
         d_frames[:, t] += d_x + e @ W_in[:, :D]
         d_explained = d_rnade["b_mu"].sum(-1) if atoms else -d_x
-        d_c[:, t] += e @ W_in[:, D:] + d_explained @ E
+        d_c[:, t, : read.shape[-1]] += e @ W_in[:, D:]
+        d_c[:, t] += d_explained @ E
         if "E" in parameters:
             total["E"] += d_explained.T @ c[:, t]
         for i, x_i in enumerate(past):
@@ -218,8 +221,9 @@ def rnn_rnade_gradients(
             total[f"W_{n}"] += d_b.T @ u[t]
             g = g + d_b @ parameters[f"W_{n}"]
             if C:
-                total[f"C_{n}"] += d_b.T @ c[:, t]
-                d_c[:, t] += d_b @ parameters[f"C_{n}"]
+                d_C, d_c_t = _through_context(parameters[f"C_{n}"], c[:, t], d_b)
+                total[f"C_{n}"] += d_C
+                d_c[:, t] += d_c_t
     total["u_0"] = g.sum(0)
     if context is not None:
         absent = context.isnan()
@@ -232,6 +236,23 @@ def rnn_rnade_gradients(
     if (k := parameters.get("kappa_logit")) is not None:  # kappa is the diagonal of A_1 - B_1
         total["kappa_logit"] = d_A[0].diagonal() * torch.sigmoid(k) * torch.sigmoid(-k)
     return total, d_frames * inside
+
+
+def _by_context(C: Tensor, c: Tensor) -> Tensor:
+    """Return what a context ``(B, C)`` adds to a parameter, ``(B, D K)``; by feature, ``(B, D
+    C)``."""
+    if C.dim() == 2:
+        return c @ C.T
+    return torch.einsum("bdc,dkc->bdk", c.unflatten(-1, (len(C), -1)), C).flatten(1)
+
+
+def _through_context(C: Tensor, c: Tensor, d_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients by C and by c, from that by what they add, ``(B, D K)``."""
+    if C.dim() == 2:
+        return d_b.T @ c, d_b @ C
+    d_bias, by_feature = d_b.unflatten(-1, (len(C), -1)), c.unflatten(-1, (len(C), -1))
+    d_C = torch.einsum("bdk,bdc->dkc", d_bias, by_feature)
+    return d_C, torch.einsum("bdk,dkc->bdc", d_bias, C).flatten(1)
 
 
 def _past_weights(parameters: Mapping[str, Tensor], kappa: float, D: int) -> Tensor:

@@ -77,6 +77,9 @@ class RecurrentModel(SequenceDensity):
             parts, each of so many numbers, that can be absent one by one.
         context_dropout: share of the sequences, in training, in which a part of the context is
             absent.
+        context_by_feature: the context is ``(B, T, D, C)``, what is known when a feature is drawn,
+            in the order of the data. It reaches that feature's parameters alone, and not the net;
+            for densities whose parameters are by feature, as RNADE's are.
     """
 
     def __init__(
@@ -96,6 +99,7 @@ class RecurrentModel(SequenceDensity):
         feature_order: int | Sequence[int] | None = None,
         n_context: int | Sequence[int] = 0,
         context_dropout: float = 0.0,
+        context_by_feature: bool = False,
     ) -> None:
         super().__init__()
         if n_past < 0 or not 0 <= dropout < 1:
@@ -104,6 +108,9 @@ class RecurrentModel(SequenceDensity):
         if min(self.context_parts, default=0) < 0 or not 0 <= context_dropout < 1:
             raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
         self.n_context, self.context_dropout = sum(self.context_parts), context_dropout
+        self.context_by_feature = context_by_feature
+        if context_by_feature:  # of all features, side by side
+            self.n_context *= n_features
         if n_layers < 1 or not input_noise >= 0:
             raise ValueError("n_layers must be at least 1, input_noise at least 0")
         if n_recurrent < 1:
@@ -112,7 +119,7 @@ class RecurrentModel(SequenceDensity):
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
         self.n_past, self.dropout, self.backend = n_past, dropout, backend
         self.n_layers, self.input_noise = n_layers, input_noise
-        self.feature_order = _feature_order(feature_order, n_features)
+        self.feature_order = arguments.order_of(feature_order, n_features)
         """Feature that the density visits d-th; None for the order of the data."""
         self._inverse_order = (
             self.feature_order and torch.tensor(self.feature_order).argsort().tolist()
@@ -123,10 +130,10 @@ class RecurrentModel(SequenceDensity):
             self.register_parameter(name, parameter)
         if self.n_context:
             self.absent = nn.Parameter(torch.zeros(self.n_context))
-            if n_past:
+            if n_past and not context_by_feature:
                 self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
-        n_inputs = n_features + self.n_context
+        n_inputs = n_features + self.n_context * (not context_by_feature)
         self.layers = nn.ModuleList(
             kind(n_recurrent if layer else n_inputs, n_recurrent, batch_first=True)
             for layer in range(n_layers)
@@ -151,9 +158,13 @@ class RecurrentModel(SequenceDensity):
             nn.init.normal_(W, std=0.01)
             self.register_parameter(f"W_{name}", W)
             if self.n_context:
-                C = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_context))
-                nn.init.normal_(C, std=0.01)
-                self.register_parameter(f"C_{name}", C)
+                C = torch.empty(math.prod(shapes[name]), self.n_context)
+                if self.context_by_feature:
+                    D = self.n_features
+                    if shapes[name][0] != D:
+                        raise ValueError(f"{name} is not by feature, as a context by feature needs")
+                    C = torch.empty(*shapes[name], self.n_context // D)
+                self.register_parameter(f"C_{name}", nn.Parameter(nn.init.normal_(C, std=0.01)))
 
     # ------------------------------------------------------------------ recurrence
 
@@ -217,7 +228,8 @@ class RecurrentModel(SequenceDensity):
             shape = len(context), len(self.context_parts)
             drop = torch.rand(shape, device=context.device) < self.context_dropout
             parts = torch.tensor(self.context_parts, device=context.device)
-            drop = drop.repeat_interleave(parts, 1, output_size=self.n_context)
+            drop = drop.repeat_interleave(parts, 1, output_size=sum(self.context_parts))
+            drop = drop.repeat(1, self.n_context // drop.shape[1])
             absent = absent | drop.view(len(drop), *[1] * (context.dim() - 2), -1)
         return torch.where(absent, self.absent, context.nan_to_num(0.0))
 
@@ -251,7 +263,7 @@ class RecurrentModel(SequenceDensity):
         states of all layers, the last layer first, after the last frame."""
         if self.input_noise and self.training:
             frames = frames + self.input_noise * torch.randn_like(frames)
-        if context is not None:
+        if context is not None and not self.context_by_feature:
             frames = torch.cat((frames, context.to(frames.dtype)), -1)
         after, last = frames, []
         for layer, u_layer in zip(self.layers, reversed(u.chunk(self.n_layers, -1)), strict=True):
@@ -289,24 +301,34 @@ class RecurrentModel(SequenceDensity):
             units = history[..., : self.n_recurrent]
             u = nn.functional.dropout(units, self.dropout, self.training)
             u = u if self.conditioned_on_state else 0 * u
-            if self.n_context:
+            if self.n_context and not self.context_by_feature:
                 u = torch.cat((u, history[..., self.n_history :]), -1)
             shifted = self.n_past > 0 and self.density.shift_means
-            added = [
-                self._in_visit_order(self._explained(history))[..., None]
-                if name == "mu" and shifted
-                else None
-                for name in self.density.param_shapes
-            ]
+            added = [self._by_feature(name, history) for name in self.density.param_shapes]
+            if shifted:
+                i = list(self.density.param_shapes).index("mu")
+                explained = self._in_visit_order(self._explained(history))[..., None]
+                own = added[i]
+                added[i] = explained if own is None else own + explained
             return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
 
     def weights_of(self, name: str) -> Tensor:
         """Return what a parameter that the state sets is multiplied by, ``(prod(shape), R + C)``:
         of the units, and of the context."""
         W = cast(Tensor, self._parameters[f"W_{name}"])
-        if not self.n_context:
+        if not self.n_context or self.context_by_feature:
             return W
         return torch.cat((W, cast(Tensor, self._parameters[f"C_{name}"])), 1)
+
+    def _by_feature(self, name: str, history: Tensor) -> Tensor | None:
+        """Return what a context by feature adds to a parameter, ``(..., D, K)``."""
+        if not self.n_context or not self.context_by_feature or name not in self.conditioned:
+            return None
+        own = cast(Tensor, self._parameters[f"C_{name}"])
+        c = history[..., self.n_history :].to(own.dtype).unflatten(-1, (self.n_features, -1))
+        if self.feature_order is not None:
+            c = c[..., self.feature_order, :]
+        return torch.einsum("...dc,dkc->...dk", c, own)
 
     def shift(self, history: Tensor) -> Tensor | float:
         """Return what the last p frames and the context explain of the next, ``(..., D)``, to be
@@ -324,7 +346,7 @@ class RecurrentModel(SequenceDensity):
             A = self.past_weights()
             past = history[..., self.n_recurrent : self.n_history].to(A.dtype)
             sum_ = torch.einsum("...pe,pde->...d", past.unflatten(-1, (self.n_past, -1)), A)
-            if self.n_context:
+            if self.n_context and not self.context_by_feature:
                 sum_ = sum_ + history[..., self.n_history :].to(A.dtype) @ self.E.T
             return sum_
 
@@ -373,15 +395,3 @@ class RecurrentModel(SequenceDensity):
         shapes = self.density.param_shapes.values()
         params = self.frame_params(history)
         return [p.expand(*history.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
-
-
-def _feature_order(order: int | Sequence[int] | None, n_features: int) -> list[int] | None:
-    """Return the features in the order of visits; None for the order of the data."""
-    if order is None:
-        return None
-    if isinstance(order, int):
-        generator = torch.Generator().manual_seed(order)
-        return torch.randperm(n_features, generator=generator).tolist()
-    if sorted(order) != list(range(n_features)):
-        raise ValueError(f"feature_order must hold each of 0 to {n_features - 1} once")
-    return list(order)

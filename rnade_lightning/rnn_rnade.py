@@ -93,7 +93,7 @@ class RNNRNADE(RecurrentModel):
     ) -> tuple[Tensor, Tensor]:
         noisy = self.training and (self.dropout or self.input_noise)
         kernels = [cast(Cell, cell).kernel for cell in self.layers]
-        if not self.rnade.compiled or None in kernels or noisy:
+        if not self.rnade.compiled or None in kernels or noisy or self.context_by_feature:
             return super().next_frames(u, generator, temperature, context)
         from rnade_lightning.kernels import sampler
 

@@ -280,6 +280,9 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
         {"n_past": 2, "component": "laplace", "censor_at": reference.BOUNDS},
     ),
     "RNN-RNADE context": (supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 5}),
+    "RNN-RNADE context by feature": (
+        supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 2, "context_by_feature": True}
+    ),
     "RNN-RNADE context of bounds": (
         supplement, (3, 4, 5, 2),
         {"n_past": 1, "n_context": 2, "component": "laplace", "censor_at": reference.BOUNDS},
@@ -320,6 +323,7 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
         "past",
         "learn_kappa",
         "n_context",
+        "context_by_feature",
     )  # seen from the parameters
     arguments |= {k: v for k, v in options.items() if k not in of_the_model}
     return detached(model), x.detach(), algorithm(arguments), expected
@@ -349,7 +353,7 @@ PHI = "log_phi = -0.5 * r**2 - log_sigma"
 PI = "pi = torch.softmax(log_alpha + log_phi, -1)"
 NO_EXP = "pi = torch.exp(log_alpha) * log_phi; pi = pi / pi.sum(-1, keepdim=True)"
 STEP_BACK = "a = a - x_d * W[d] if d % BLOCK else c + x[:, :d] @ W[:d]"
-W_IN = 'total["W_in"] += e.T @ torch.cat((frames[:, t], c[:, t]), -1)'
+W_IN = 'total["W_in"] += e.T @ torch.cat((frames[:, t], read[:, t]), -1)'
 DELTA = "delta = delta + rho[d] * d_psi"
 D_W = "d_W[d] = (delta * x_d).sum(0)"
 TOTAL = 'total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d'
@@ -508,10 +512,22 @@ MISTAKES: list[tuple[str, str]] = [
      "frames = frames"),
     ('u = [parameters["u_0"].expand(B, -1)]', 'u = [0 * parameters["u_0"].expand(B, -1)]'),
     ("u[t] @ W_rec.T + b_h", "u[t] @ W_rec + b_h"),
-    ("(frames[:, t], c[:, t]), -1) @ W_in.T +", "(frames[:, t - 1], c[:, t]), -1) @ W_in.T +"),
-    ("(frames[:, t], c[:, t]), -1) @ W_in.T +", "(frames[:, t], c[:, t - 1]), -1) @ W_in.T +"),
+    ("(frames[:, t], read[:, t]), -1) @ W_in", "(frames[:, t - 1], read[:, t]), -1) @ W_in"),
+    ("(frames[:, t], read[:, t]), -1) @ W_in", "(frames[:, t], read[:, t - 1]), -1) @ W_in"),
+    ("read = c[..., : W_in.shape[1]", "read = 0 * c[..., : W_in.shape[1]"),
     ("c = torch.where(context.isnan(), parameters", "c = torch.where(~context.isnan(), parameters"),
-    ('own = c[:, t] @ parameters[f"C_{n}"].T', 'own = c[:, t - 1] @ parameters[f"C_{n}"].T'),
+    ('own = _by_context(parameters[f"C_{n}"], c[:, t])',
+     'own = _by_context(parameters[f"C_{n}"], c[:, t - 1])'),
+    ("return c @ C.T", "return 0 * c @ C.T"),
+    ("c.unflatten(-1, (len(C), -1)), C).flatten(1)",
+     "c.unflatten(-1, (len(C), -1)).flip(1), C).flatten(1)"),
+    ("return d_b.T @ c, d_b @ C", "return -d_b.T @ c, d_b @ C"),
+    ("return d_b.T @ c, d_b @ C", "return d_b.T @ c, -d_b @ C"),
+    ("d_bias, by_feature = d_b.unflatten", "d_bias, by_feature = -d_b.unflatten"),
+    ('d_C = torch.einsum("bdk,bdc->dkc"', 'd_C = 2 * torch.einsum("bdk,bdc->dkc"'),
+    ('torch.einsum("bdk,dkc->bdc", d_bias, C)', 'torch.einsum("bdk,dkc->bdc", d_bias, 2 * C)'),
+    ('d_C, d_c_t = _through_context(parameters[f"C_{n}"], c[:, t], d_b)',
+     'd_C, d_c_t = _through_context(parameters[f"C_{n}"], c[:, t - 1], d_b)'),
     ("biases[i] = biases[i] + own.view_as(biases[i])", "pass"),
     ("explained = explained + c[:, t] @ E.T", "explained = explained - c[:, t] @ E.T"),
     ("explained = explained + c[:, t] @ E.T", "explained = explained + 0 * c[:, t] @ E.T"),
@@ -544,7 +560,7 @@ MISTAKES: list[tuple[str, str]] = [
     (W_IN, W_IN.replace("frames[:, t]", "frames[:, t - 1]")),
     (W_IN, W_IN.replace("e.T", "g.T")),
     (W_IN, W_IN.replace("+=", "=")),
-    (W_IN, W_IN.replace("c[:, t]", "c[:, t - 1]")),
+    (W_IN, W_IN.replace("read[:, t]", "read[:, t - 1]")),
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] += e.T @ u[t + 1]'),
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] += u[t].T @ e'),
     ('total["W_rec"] += e.T @ u[t]', 'total["W_rec"] = e.T @ u[t]'),
@@ -553,16 +569,16 @@ MISTAKES: list[tuple[str, str]] = [
     ("d_frames[:, t] += d_x + e @ W_in[:, :D]", "d_frames[:, t] += d_x"),
     ("d_frames[:, t] += d_x + e @ W_in[:, :D]", "d_frames[:, t] += e @ W_in[:, :D]"),
     ("d_frames[:, t] += d_x + e @ W_in[:, :D]", "d_frames[:, t] = d_x + e @ W_in[:, :D]"),
-    ("d_c[:, t] += e @ W_in[:, D:] + d_explained @ E", "d_c[:, t] += d_explained @ E"),
-    ("d_c[:, t] += e @ W_in[:, D:] + d_explained @ E", "d_c[:, t] += e @ W_in[:, D:]"),
-    ("d_c[:, t] += e @ W_in[:, D:] + d_explained @ E",
-     "d_c[:, t] += e @ W_in[:, D:] - d_explained @ E"),
+    ("d_c[:, t, : read.shape[-1]] += e @ W_in[:, D:]", "pass"),
+    ("d_c[:, t, : read.shape[-1]] += e @ W_in[:, D:]",
+     "d_c[:, t, : read.shape[-1]] -= e @ W_in[:, D:]"),
+    ("d_c[:, t] += d_explained @ E", "d_c[:, t] -= d_explained @ E"),
+    ("d_c[:, t] += d_explained @ E", "d_c[:, t] = d_explained @ E"),
     ('total["E"] += d_explained.T @ c[:, t]', 'total["E"] -= d_explained.T @ c[:, t]'),
     ('total["E"] += d_explained.T @ c[:, t]', 'total["E"] = d_explained.T @ c[:, t]'),
-    ('total[f"C_{n}"] += d_b.T @ c[:, t]', 'total[f"C_{n}"] = d_b.T @ c[:, t]'),
-    ('total[f"C_{n}"] += d_b.T @ c[:, t]', 'total[f"C_{n}"] += d_b.T @ c[:, t - 1]'),
-    ('d_c[:, t] += d_b @ parameters[f"C_{n}"]', 'd_c[:, t] -= d_b @ parameters[f"C_{n}"]'),
-    ('d_c[:, t] += d_b @ parameters[f"C_{n}"]', 'd_c[:, t] = d_b @ parameters[f"C_{n}"]'),
+    ('total[f"C_{n}"] += d_C', 'total[f"C_{n}"] = d_C'),
+    ("d_c[:, t] += d_c_t", "d_c[:, t] -= d_c_t"),
+    ("d_c[:, t] += d_c_t", "d_c[:, t] = d_c_t"),
     ("absent = context.isnan()", "absent = ~context.isnan()"),
     ('total["absent"] = d_c.where(absent, d_c.new_zeros(())).sum((0, 1))',
      'total["absent"] = d_c.sum((0, 1))'),

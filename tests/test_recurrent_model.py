@@ -25,14 +25,17 @@ PATHS: list[dict[str, Any]] = [
     {"n_past": 1, "n_layers": 3, "feature_order": [2, 0, 1]},
     {"n_past": 1, "component": "laplace", "censor_at": (-1.0, 1.0)},
     {"conditioned": ["mu"], "n_past": 1},
+    {"context_by_feature": True, **REVERTING, "feature_order": [2, 0, 1]},
+    {"context_by_feature": True, "component": "laplace", "censor_at": (-1.0, 1.0), "n_past": 1},
 ]
 all_paths = pytest.mark.parametrize("paths", PATHS, ids=lambda p: "-".join(p) or "none")
 
 
-def given(B: int = 2, T: int = 6, n: int = 5) -> Tensor:
-    """Return a context of two numbers, one of which is absent in places."""
-    context = randn(B, T, 2, n=n)
-    context[0, 1:3, 1] = torch.nan
+def given(B: int = 2, T: int = 6, n: int = 5, paths: dict[str, Any] | None = None) -> Tensor:
+    """Return a context of two numbers, of a frame or of each of three features, some absent."""
+    by_feature = (3,) if (paths or {}).get("context_by_feature") else ()
+    context = randn(B, T, *by_feature, 2, n=n)
+    context[0, 1:3, ..., 1] = torch.nan
     return context
 
 
@@ -69,7 +72,8 @@ def test_log_prob_equals_the_equations(cell: str, backend: str) -> None:
 def test_windows_steps_and_padding_give_the_same(
     cell: str, backend: str, paths: dict[str, Any]
 ) -> None:
-    model, x, c = model_of(cell, backend=backend, **paths), randn(2, 6, 3), given()
+    model, x = model_of(cell, backend=backend, **paths), randn(2, 6, 3)
+    c = given(paths=paths)
     whole, last = model.log_prob_and_state(x, context=c)
     first, u = model.log_prob_and_state(x[:, :2], context=c[:, :2])
     torch.testing.assert_close(model.log_prob(x[:, 2:], u=u, context=c[:, 2:]), whole[:, 2:])
@@ -92,7 +96,7 @@ def test_windows_steps_and_padding_give_the_same(
 @all_paths
 def test_compiled_samples_are_those_of_the_torch_path(cell: str, paths: dict[str, Any]) -> None:
     models = [model_of(cell, backend=b, **paths) for b in ("compiled", "torch")]
-    drawn = [m.sample(6, 3, context=given(), generator=seed()) for m in models]
+    drawn = [m.sample(6, 3, context=given(paths=paths), generator=seed()) for m in models]
     assert drawn[0].shape == (2, 3, 6, 3)
     torch.testing.assert_close(*drawn)
 
@@ -136,20 +140,22 @@ def test_parts_are_left_out_of_whole_sequences_in_training() -> None:
 def test_algorithm_2_gives_the_gradients_by_weights_frames_and_context(
     cell: str, paths: dict[str, Any]
 ) -> None:
-    if "n_layers" in paths:
-        pytest.skip("Algorithm 2 is for one layer")
+    if "n_layers" in paths or "feature_order" in paths:
+        paths = {k: v for k, v in paths.items() if k not in ("n_layers", "feature_order")}
     model = model_of(cell, backend="torch", **paths)
-    x, c, mask = randn(2, 5, 3).requires_grad_(), given(T=5).requires_grad_(), lengths(5, 3)
+    x, mask = randn(2, 5, 3).requires_grad_(), lengths(5, 3)
+    c = given(T=5, paths=paths).requires_grad_()
     model.log_prob(x, mask, context=c).sum().backward()
     parameters = {n.removeprefix("layers.0."): p for n, p in model.named_parameters()}
     options = model.rnade.gradient_options
     with torch.no_grad():
         found, d_x = rnn_rnade_gradients(
-            parameters, x, mask=mask, cell=cell, kappa=model.kappa, context=c, **options
-        )
+            parameters, x, mask=mask, cell=cell, kappa=model.kappa, **options,
+            context=c.flatten(2),
+        )  # fmt: skip
     assert {"absent", "C_mu", "context"} <= set(found)
     assert relative_error(d_x, x.grad) < 1e-9
-    assert relative_error(found.pop("context"), c.grad) < 1e-9
+    assert relative_error(found.pop("context"), c.grad.flatten(2)) < 1e-9
     for name, d in found.items():
         assert d.abs().sum() > 0 or name == "rnade.b_alpha", name
         assert relative_error(d, parameters[name].grad) < 1e-9, name
@@ -159,7 +165,8 @@ def test_algorithm_2_gives_the_gradients_by_weights_frames_and_context(
 @pytest.mark.parametrize("cell", ["tanh", "gru"])
 @all_paths
 def test_gradients_of_the_path_in_use_are_checked(cell: str, paths: dict[str, Any]) -> None:
-    rows = gradient_table(model_of(cell, **paths), randn(2, 4, 3), context=given(T=4))
+    given_ = given(T=4, paths=paths)
+    rows = gradient_table(model_of(cell, **paths), randn(2, 4, 3), context=given_)
     require_correct(rows)
     assert {"absent", "C_mu"} <= {row.parameter for row in rows}
 

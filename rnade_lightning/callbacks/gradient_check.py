@@ -256,8 +256,8 @@ def _algorithm_gradients(
         parameters = {n.removeprefix(layer): p.detach() for n, p in model.named_parameters()}
         options = model.rnade.gradient_options
         found = rnn_rnade_gradients(
-            parameters, frames, mask=mask, cell=model.cell, kappa=model.kappa, context=context,
-            **options,
+            parameters, frames, mask=mask, cell=model.cell, kappa=model.kappa, **options,
+            context=None if context is None else context.flatten(2),
         )[0]  # fmt: skip
         return {name: found[name.removeprefix(layer)] for name in names}
     if mask is not None:

@@ -297,9 +297,10 @@ def frame_log_prob(rnade: Any, x: Tensor, y: Tensor, params: Params) -> Tensor:
     weights: list[Tensor | None] = [None] * 3
     if isinstance(params, StateParams):
         state, weights, biases = params.state, list(params.weights), list(params.static)
-        alpha, mu, sigma = params.added
-        assert alpha is sigma is None
-        y = y if mu is None else y - mu[..., 0]  # shared by the components
+        added = list(params.added)
+        if added[1] is not None and added[1].shape[-1] == 1:  # shared by the components
+            y, added[1] = y - added[1][..., 0], None
+        biases = [b if a is None else b + a for b, a in zip(biases, added, strict=True)]
     else:
         biases = list(params)
     shapes = [x.shape[:-1], *(b.shape[:-2] for b in biases)]
