@@ -78,7 +78,8 @@ def sample(
         label: class that a model with labels is given, such as ``run`` or ``action=run``, or a list
             of them, one of each label; without it samples take the classes in turn.
         control: what steers a model with controls: a file of its kind, a .csv of the controls or,
-            for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z).
+            for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z);
+            without it, a continuation takes the controls of the rest of its file.
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
@@ -93,14 +94,14 @@ def sample(
     default_frames = lengths(data, None, None)[0]
     if prefix is not None:
         sequence = data.score_input(prefix)
-    labels = {} if sequence is None else dict(sequence.labels)
     words = [label] if isinstance(label, str) else list(label or ())
-    steer = steered(data, n_samples, length, default_frames, words, control, labels)
+    of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
+    n_prefix = lengths(data, length, of_prefix)[1]
+    rest = None if sequence is None else sequence.stretch(n_prefix, len(sequence.frames))
+    steer = steered(data, n_samples, length, default_frames, words, control, rest)
     n_frames = steer.n_frames
     context = None if steer.context is None else steer.context.to(device)
     if sequence is not None:
-        of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
-        n_prefix = lengths(data, n_frames, of_prefix)[1]
         frames = sequence.frames
         if len(frames) < n_prefix:
             raise ValueError(

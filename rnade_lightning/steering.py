@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from rnade_lightning.contexts import argument
-from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.given import listed
 from rnade_lightning.sequence_density import SequenceDensity
@@ -46,7 +46,7 @@ def steered(
     default_frames: int,
     label: Sequence[str],
     control: str | None,
-    fixed: dict[str, str] | None = None,
+    rest: FrameSequence | None = None,
 ) -> Steered:
     """Return what sequences to generate are given.
 
@@ -57,7 +57,8 @@ def steered(
         default_frames: frames of a sequence where nothing says how many.
         label: classes such as ``run`` or ``action=run``; one for each label at most.
         control: a file; see `FrameDataModule.controls`.
-        fixed: labels of a file that is continued.
+        rest: of a file that is continued, what comes after its prefix: its labels are kept and, if
+            there is no control, its controls.
 
     Raises:
         DataError: the model is given nothing of the kind, or there is no such class.
@@ -67,9 +68,18 @@ def steered(
         if label or control:
             raise DataError("the model is given no label and no control: leave them out")
         return Steered(None, [""] * n_samples, n_frames or default_frames)
-    labels = (fixed or {}) | chosen(given.classes, label)
+    labels = ({} if rest is None else dict(rest.labels)) | chosen(given.classes, label)
     numbers = None
-    if given.names:
+    if given.names and control is None and rest is not None and len(rest.frames):
+        assert rest.context is not None
+        numbers = given.control_of(rest.context)[:n_frames]
+        if len(numbers) < (n_frames or 0):
+            raise DataError(
+                f"{rest.name} goes on for {len(numbers)} frames after the prefix, fewer than the"
+                f" {n_frames} to draw: give --control, or set --seconds or --n_frames to less"
+            )
+        n_frames = len(numbers)
+    elif given.names:
         if control is None:
             raise DataError(
                 f"the model is given {listed(given.names)}: give --control: {data.control_hint}"

@@ -84,6 +84,11 @@ def test_samples_follow_their_label_and_control(trained: tuple[Path, Path], tmp_
         np.testing.assert_allclose(own[:, 2], turn, atol=1e-4)  # what is given is kept
         assert abs(own[:, :2] - own[:, 2:] - level).mean() < 0.4
     assert len(found["continuation_of_a0_0_a"]) == 50
+    main([how[0], how[1], how[3], "--n_samples=1", f"--prefix={folder}/b1.csv", "--n_prefix=10"])
+    rest = next(iter(np.load(out / "continuation_of_b1_0_b.npz").values()))  # along its own path
+    own = np.loadtxt(folder / "b1.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(rest[:, 2], own[:, 2], atol=1e-4)
+    np.testing.assert_allclose(rest[:10], own[:10], atol=1e-4)
 
 
 @pytest.mark.slow
