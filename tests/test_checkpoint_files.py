@@ -118,6 +118,7 @@ def assert_says(line: str, said: str) -> None:
     assert re.search(said, line), f"no match of {said} in {line}"
 
 
+@pytest.mark.slow
 def test_a_trainer_says_it_too(good: dict[str, Any], tmp_path: Path) -> None:
     which = {name: MISFITS[name] for name in (*SOME, "no states")} | {
         name: OF_DATA[name] for name in ("nan mean", "statistics less", "no frame rate")

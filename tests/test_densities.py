@@ -43,6 +43,7 @@ closed_form = pytest.mark.parametrize("kind", ["gaussian", "low_rank", "mixture"
 
 
 @every_density
+@pytest.mark.slow
 def test_integrates_to_one(kind: str) -> None:
     axis = torch.linspace(-14, 14, 701, dtype=torch.float64)
     points = torch.cartesian_prod(axis, axis)

@@ -96,6 +96,7 @@ def test_a_gaussian_has_the_known_figures() -> None:
     torch.testing.assert_close(alone(n_samples=2).variance, (2 * alone.b_sigma[:, 0]).exp())
 
 
+@pytest.mark.slow
 def test_figures_have_batch_shapes_also_when_draws_come_by_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -154,6 +154,7 @@ def test_backward_by_algorithm_1_keeps_no_activation() -> None:
     assert kept["torch"] >= n_frames * n_features * n_hidden
 
 
+@pytest.mark.slow
 def test_recomputing_a_keeps_float32_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     def rho_error(largest: float) -> float:
         # the later features are the larger ones: what they add to a has to be taken off again
@@ -236,6 +237,7 @@ def test_algorithm_2_for_every_option(cell: Any, options: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm"])
+@pytest.mark.slow
 def test_training_by_the_algorithm_follows_autograd(cell: Any) -> None:
     frames, runs = randn(3, 4, 20), []
     for backend in ("torch", "compiled"):

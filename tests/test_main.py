@@ -99,7 +99,7 @@ def test_help_of_fit_fits_the_model_and_the_data_on_a_page(
     text = capsys.readouterr().out
     for option in ("--model.n_hidden", "--data.root", "--trainer.devices", "--ckpt_path"):
         assert option in text
-    assert len(text.splitlines()) < 215
+    assert len(text.splitlines()) < 220
 
 
 @pytest.mark.slow
@@ -225,6 +225,7 @@ def test_another_class_takes_its_own_defaults(capsys: pytest.CaptureFixture[str]
     assert (model["n_past"], model["dropout"], model["n_recurrent"]) == (3, 0.5, 100)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_is_the_optimisers_alone(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(capsys, "fit", "--data=toy.ToyDataModule", "--model.lr=0.1")
     assert "--optimizer.lr" in line

@@ -214,6 +214,7 @@ def test_sample_shapes() -> None:
     assert model.mean(own, n_samples=2).shape == (5, 4, 3)
 
 
+@pytest.mark.slow
 def test_samples_with_own_biases_follow_them() -> None:
     model, own = rnade(), [randn(2, 3, 2, n=n) for n in range(3)]
     x = model.sample((1000,), own, generator=seed())  # (1000, 2, D)

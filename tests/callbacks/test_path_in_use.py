@@ -25,6 +25,7 @@ def measured(dtype: torch.dtype, seed: int = 0, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.slow
 def test_an_error_of_rounding_is_allowed(dtype: torch.dtype) -> None:
     for seed in range(5):
         found, yardstick = measured(dtype, seed)

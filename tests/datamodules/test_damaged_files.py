@@ -11,6 +11,7 @@ from rnade_lightning.datamodules.core.frames import Recording
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_damaged_files_are_refused_in_one_line_or_read(kind: str, tmp_path: Path) -> None:
     files = write_all(tmp_path)
     path, motion = files[kind], files["amc" if kind == "asf" else kind]

@@ -115,6 +115,7 @@ def test_file_split_keeps_files_whole(tables_at: Path) -> None:
 
 
 @pytest.mark.parametrize("stop", [3, 11, 14, 22])
+@pytest.mark.slow
 def test_a_run_taken_up_inside_an_epoch_sees_the_same_windows(
     tables_at: Path, tmp_path: Path, stop: int
 ) -> None:

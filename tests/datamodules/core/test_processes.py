@@ -35,6 +35,7 @@ def test_killed_while_it_prepares_it_goes_on_where_it_stopped(
     assert sum(data.describe()["frames"].values()) == sum(LENGTHS)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_read_each_file_once(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

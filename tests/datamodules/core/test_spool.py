@@ -24,6 +24,7 @@ def test_frames_in_a_file_are_those_that_were_given(dtype: type) -> None:
     assert np.asarray(spooled[3:4], np.float64).dtype == np.float64
 
 
+@pytest.mark.slow
 def test_a_slice_keeps_the_file() -> None:
     part = gathered([np.arange(40.0).reshape(20, 2)], most=1)[15:]
     gc.collect()

@@ -53,6 +53,7 @@ def test_acclaim_motion_is_written_as_bvh_with_the_same_points(acclaim: Path) ->
     np.testing.assert_allclose(again.points(), motion.points(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_acclaim_takes_are_data(acclaim: Path, tmp_path: Path) -> None:
     data = MocapDataModule(str(acclaim.parent), window=32)
     assert (data.frame_rate, data.layout["format"]) == (30.0, ".amc")

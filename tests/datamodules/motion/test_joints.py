@@ -59,6 +59,7 @@ def test_one_axis_behind_a_rotation_that_is_fixed_is_found() -> None:
     ).max() < FIXED  # fmt: skip
 
 
+@pytest.mark.slow
 def test_joints_that_turn_freely_or_keep_to_a_line_or_plane_stay() -> None:
     free = angles()
     assert not found(Rotation.from_rotvec(free))

@@ -30,6 +30,7 @@ NAMES = ["LASI", "RASI", "*12", "LKNE", "RKNE", "S:*3", "-odd"]
         (["*"], [0, 1, 3, 4, 6]),
     ],
 )
+@pytest.mark.slow
 def test_markers_are_chosen_in_the_order_asked_for(
     wanted: list[str] | None, found: list[int]
 ) -> None:

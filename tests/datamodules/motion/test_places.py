@@ -84,6 +84,7 @@ def test_without_noise_they_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_joints_of_any_number_are_read_and_drawn_as_dots(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(400, 17, 3)))
     data = data_of(tmp_path / "a.npy", npy_fps=50.0, rename={"joint_0": "hips"})

@@ -85,6 +85,7 @@ TABLE: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("columns", [["path"], ["path", "group"], ["path", "split", "group"]])
+@pytest.mark.slow
 def test_a_manifest_in_parquet_gives_the_same_data(corpus: Path, columns: list[str]) -> None:
     table = {name: TABLE[name] for name in ["other", *columns]}
     lines = list(zip(*(TABLE[name] for name in columns), strict=True))
@@ -129,6 +130,7 @@ def test_a_manifest_in_parquet_that_says_something_else_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_in_parquet_is_refused(corpus: Path) -> None:
     path = parquet(corpus / "a.parquet", TABLE, write_page_checksum=True)
     whole = path.read_bytes()
@@ -252,6 +254,7 @@ def test_a_manifest_in_object_storage_names_paths_below_it_there(
         memory.rm("/other", recursive=True)
 
 
+@pytest.mark.slow
 def test_rows_of_a_parquet_table_are_bounded_by_its_size(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     parquet(path, {"path": ["a.wav"] * 3_000_000})

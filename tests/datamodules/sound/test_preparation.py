@@ -137,6 +137,7 @@ def test_resampling_in_pieces_is_that_of_the_whole(rate: int, target: int) -> No
 
 
 @pytest.mark.parametrize("kind", ["waveform", "residual", "innovation", "log_mel", "mfcc"])
+@pytest.mark.slow
 def test_a_long_sound_is_kept_in_a_file_with_the_same_frames(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
