@@ -58,7 +58,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "fit", "--data", "ArrayDataModule", f"--data.root={folder}", "--data.fps=10",
         r"--data.labels=/(?P<kind>[ab])\d", "--data.control=[turn]", "--data.split=file",
         "--data.window=16", "--model.n_hidden=4", "--model.n_recurrent=4", "--model.n_components=1",
-        "--trainer.max_epochs=30", f"--trainer.default_root_dir={folder}", "--optimizer.lr=0.02",
+        "--trainer.max_epochs=30", "--trainer.logger=CSVLogger",
+        f"--trainer.logger.save_dir={folder}", "--optimizer.lr=0.02",
         "--trainer.callbacks+=LinearStart", "--model.context_dropout=0.2",
     ])  # fmt: skip
     (checkpoint,) = folder.rglob("best.ckpt")
