@@ -1,4 +1,4 @@
-"""Hand contexts on: to a model as an argument, to data behind frames, to long sequences.
+"""Hand contexts on: to a model as an argument, and to sequences that last longer.
 
 Conventions:
     ``context (..., T, C)``, NaN where a number is absent; None for a model that is given nothing.
@@ -16,14 +16,6 @@ from torch import Tensor
 def argument(context: Tensor | None) -> dict[str, Any]:
     """Return a context as an argument of a model; one that has none need not know of it."""
     return {} if context is None else {"context": context}
-
-
-def joined(frames: Tensor, context: Tensor | None) -> Tensor:
-    """Return frames ``(..., T, D)`` with their context behind them, as data read them, ``(..., T, D
-    + C)``; 0 where it is absent."""
-    if context is None:
-        return frames
-    return torch.cat((frames, context.nan_to_num(0.0).to(frames)), -1)
 
 
 def lasting(context: Tensor, n_frames: int) -> Tensor:

@@ -9,7 +9,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
 
-from rnade_lightning.contexts import argument, joined
+from rnade_lightning.contexts import argument
+from rnade_lightning.datamodules.core.given import joined
 from rnade_lightning.sequence_density import SequenceDensity
 
 Leaves = Callable[[Tensor], str | None]

@@ -2,8 +2,9 @@
 
 import torch
 
-from rnade_lightning.contexts import argument, joined, lasting, of_sequences
+from rnade_lightning.contexts import argument, lasting, of_sequences
 from rnade_lightning.datamodules import FrameSequence
+from rnade_lightning.datamodules.core.given import joined
 
 
 def test_absent_numbers_stand_as_0_behind_frames() -> None:

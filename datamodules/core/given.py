@@ -164,6 +164,14 @@ class Given:
         return cls(**{**state, "window": tuple(state["window"])})
 
 
+def joined(frames: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
+    """Return frames ``(..., T, D)`` with their context behind them, as data read them, ``(..., T, D
+    + C)``; 0 where it is absent."""
+    if context is None:
+        return frames
+    return torch.cat((frames, context.nan_to_num(0.0).to(frames)), -1)
+
+
 def listed(names: Any, most: int = 12) -> str:
     """Return names as text, the first of many."""
     names = list(names)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rnade_lightning.datamodules.core.given import Given
+from rnade_lightning.datamodules.core.given import Given, joined
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 Split = Literal["train", "val", "test"]
@@ -70,9 +70,7 @@ class FrameSequence:
     def with_context(self) -> torch.Tensor:
         """Return the frames with their context behind them, 0 where it is absent, ``(T, D + C)``;
         for linear predictors."""
-        if self.context is None:
-            return self.frames
-        return torch.cat((self.frames, self.context.nan_to_num(0.0)), 1)
+        return joined(self.frames, self.context)
 
     @classmethod
     def of(

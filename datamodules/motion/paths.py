@@ -16,6 +16,7 @@ from rnade_lightning.datamodules.motion.representation import changes
 
 SHAPES = ("circle", "line", "stop")
 AXES = ("x", "z")
+_STILL = 1e-6  # of the longest step: rounding, which has no direction
 _TURNS = 8.0  # seconds that a circle takes
 
 
@@ -68,21 +69,18 @@ def read_path(path: Path, n_frames: int | None, frame_rate: float) -> Array:
     return np.asarray(PchipInterpolator(seconds, points)(np.clip(times, None, seconds[-1])))
 
 
-def along(path: Array, slow: float = 0.0) -> Array:
-    """Return the changes ``(T, 3)`` of a root that follows a path and faces ahead: turn, left and
-    ahead. The first frame has those of the second.
-
-    Args:
-        path: ``(T, 2)``.
-        slow: Way of a frame below which the heading stays as it was.
-    """
+def along(path: Array) -> Array:
+    """Return the changes ``(T, 3)`` of a root that follows a path ``(T, 2)`` and faces ahead: turn,
+    left and ahead. The first frame has those of the second. Where the path stands still, the
+    heading stays as it was."""
     if len(path) < 2:
         return np.zeros((len(path), 3))
     step = np.gradient(path, axis=0)
-    moves = np.linalg.norm(step, axis=1) > slow
+    way = np.linalg.norm(step, axis=1)
+    moves = way > _STILL * way.max()
     heading = np.arctan2(step[:, 0], step[:, 1])
     last = np.maximum.accumulate(np.where(moves, np.arange(len(path)), 0))
-    heading = np.unwrap(heading[last])  # where it stands still, as it was
+    heading = np.unwrap(heading[last])
     places = np.stack([path[:, 0], 0 * path[:, 0], path[:, 1]], axis=1)
     found = changes(places, heading)
     return np.concatenate([found[:1], found])

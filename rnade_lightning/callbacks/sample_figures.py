@@ -14,8 +14,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from rnade_lightning.callbacks.media import log_numbers, log_table
-from rnade_lightning.contexts import argument, joined, of_sequences
+from rnade_lightning.contexts import argument, of_sequences
 from rnade_lightning.datamodules import FrameSequence
+from rnade_lightning.datamodules.core.given import joined
 from rnade_lightning.linear_path import spectral_radius
 from rnade_lightning.long_samples import settled
 from rnade_lightning.recurrent_model import RecurrentModel

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
 from rnade_lightning.callbacks.media import log_media, log_numbers
-from rnade_lightning.contexts import argument, joined, of_sequences
+from rnade_lightning.contexts import argument, of_sequences
+from rnade_lightning.datamodules.core.given import joined
 from rnade_lightning.long_samples import settled
 from rnade_lightning.run_files import going_without, write_text
 
