@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Return the module, which is beside the packages and not in one."""
+    monkeypatch.syspath_prepend(ROOT)  # it imports its neighbours as benchmarks.*
     spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
     assert spec is not None
     assert spec.loader is not None
