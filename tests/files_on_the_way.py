@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,8 @@ def files_that_run(found: dict[str, set[str]]) -> Iterator[None]:
 
     def called(frame: Any, event: str, argument: Any) -> None:
         code = frame.f_code
-        path = Path(code.co_filename).resolve()
-        own = ROOT in path.parents or ROOT.parent / "datamodules" in path.parents
-        if event == "call" and own and code.co_name != "<module>" and _is_function(frame):
-            found.setdefault(path.relative_to(ROOT.parent).as_posix(), set()).add(code.co_name)
+        if event == "call" and (file := _own_file(code.co_filename)) and _is_function(frame):
+            found.setdefault(file, set()).add(code.co_name)
 
     threading.setprofile(called)
     sys.setprofile(called)
@@ -49,9 +48,19 @@ def files_that_run(found: dict[str, set[str]]) -> Iterator[None]:
         threading.setprofile(None)  # type: ignore[arg-type]
 
 
+@cache
+def _own_file(name: str) -> str | None:
+    """Return the path of a file of the project from its top, None for the file of another."""
+    path = Path(name).resolve()
+    own = ROOT in path.parents or ROOT.parent / "datamodules" in path.parents
+    return path.relative_to(ROOT.parent).as_posix() if own else None
+
+
 def _is_function(frame: Any) -> bool:
-    """Return whether code is a function, not the body of a class, which runs at import."""
-    return bool(frame.f_code.co_flags & 0x2)  # CO_NEWLOCALS without CO_OPTIMIZED is a class
+    """Return whether code is a function, not the body of a class or a file, which import runs."""
+    return frame.f_code.co_name != "<module>" and bool(
+        frame.f_code.co_flags & 0x2
+    )  # CO_NEWLOCALS without CO_OPTIMIZED is a class
 
 
 def trainer(folder: Path, **options: Any) -> pl.Trainer:
