@@ -38,8 +38,8 @@ class RNNRNADE(RecurrentModel):
         cell: recurrent cell: ``sigmoid``, ``tanh``, ``gru``, ``lstm``, ``minimal_gated``, or the
             path of a class of your own.
         conditioned: parameters that the state sets: any of ``alpha``, ``mu``, ``sigma``.
-        component: mixture component, ``gaussian``, ``laplace``, ``student_t``, or the path of a
-            class of your own; with arguments, ``{class_path: .., init_args: {..}}``.
+        component: mixture component, ``gaussian``, ``laplace``, ``logistic``, ``student_t``, or
+            the path of a class of your own; with arguments, ``{class_path: .., init_args: {..}}``.
         activation: RNADE's units, ``sigmoid`` or ``relu``.
         floor: smallest scale of a component, in the units of frames; part of density and sampler.
         linear: a linear path inside the frame, from the earlier features to the means.

@@ -159,7 +159,7 @@ class Component(ABC):
         """
         a, b = self._ends(low, high, mu, log_sigma)
         near, far = self.log_tail(a), self.log_tail(b)
-        return near + _log1mexp(far - near)
+        return near + log1mexp(far - near)
 
     def log_mass_slopes(
         self, low: Tensor, high: Tensor, mu: Tensor, log_sigma: Tensor
@@ -233,8 +233,8 @@ def make_component(component: str | dict[str, Any] | Component, **arguments: Any
     """Return a component.
 
     Args:
-        component: a short name (``gaussian``, ``laplace``, ``student_t``, the files of this
-            package), the path of a class, a component itself, or, to give arguments,
+        component: a short name (``gaussian``, ``laplace``, ``logistic``, ``student_t``, the files of
+            this package), the path of a class, a component itself, or, to give arguments,
             ``{"class_path": name or path, "init_args": {...}}``.
         **arguments: more arguments of the class.
 
@@ -257,7 +257,7 @@ def component_names() -> list[str]:
     return short_names(__name__)
 
 
-def _log1mexp(x: Tensor) -> Tensor:
+def log1mexp(x: Tensor) -> Tensor:
     """Return log(1 - e^x) for x below 0 (Maechler 2012, *Accurately computing log(1 -
     exp(-|a|))*)."""
     return torch.where(x > -math.log(2), torch.log(-torch.expm1(x)), torch.log1p(-torch.exp(x)))

@@ -244,7 +244,7 @@ def test_student_t_is_that_of_scipy() -> None:
 @pytest.mark.parametrize(
     ("component", "message"),
     [
-        ("cauchy", r"'cauchy' is none of the components gaussian, laplace, student_t"),
+        ("cauchy", r"'cauchy' is none of the components gaussian, laplace, logistic, student_t"),
         ("torch.nn.Linear", r"torch.nn.Linear is not a subclass of .*Component"),
         ("nowhere.Component", r"nowhere.Component: cannot be imported"),
         ({"class_path": "student_t", "init_args": {"nu": 3}}, r"component student_t: .*nu"),

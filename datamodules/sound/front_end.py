@@ -1,0 +1,414 @@
+r"""Predict every sample of a sound from those before it, by experts that learn as they go.
+
+A lossless coder's front end: for each integer sample it gives a prediction, a scale, and *side
+information*, numbers that are known before the sample is. All are functions of the integers before
+it, so a density of ``(x - m) / s`` given them is one of the sample, and its mass over a cell needs
+no Jacobian. The experts are those of the best lossless coders (OptimFROG; S. Lehmann, *Sac*):
+
+    least squares   of three orders, R w = q by QR: R'R <- lambda R'R + c h h', c = 1 / (e + 2),
+                    e a running mean of |x - w'h| (so close to least absolute errors)
+    cascade         four NLMS filters, long to short, on the residual of least squares; each is
+                    taught what the weighted sum of those before it leaves
+    stack           least squares of x on the experts' differences gives the prediction m
+    scale           log s = sum_i a_i log f_i, of running means f_i of |x - m| + 0.3
+
+Every sum is taken in one written order and exp and log are our own, so that two machines that
+follow IEEE 754 agree to the bit: a decoder has to repeat what the encoder predicted.
+
+Conventions:
+    Samples are integers in float64, ``(N,)``, from the beginning of a sound; before it all is 0. A
+    second channel may stand beside them, ``(N,)``, of which the sample at the same time is known
+    as well.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from rnade_lightning.datamodules.core import Array
+
+LEAST_SQUARES = ((16, 0.98), (25, 0.991), (32, 0.998))
+"""Orders and forgetting factors of the least squares."""
+CASCADED = (1, 2)
+"""Least squares whose residual a cascade goes on from, by number."""
+CASCADE = ((1280, 0.1), (256, 0.12), (32, 0.06), (8, 0.04))
+"""Lengths of the filters of a cascade, and their steps."""
+N_EXPERTS = len(LEAST_SQUARES) + len(CASCADED) * len(CASCADE) + 1
+N_PAST = 6
+"""Past samples that are side information."""
+DECAYS = (0.8, 0.95, 0.99, 0.999)
+"""Of the running means of absolute errors."""
+SCALE = (0.66, 0.20, 0.14)
+"""Shares of the first three of them in the log scale."""
+N_SIDE = 1 + len(DECAYS) + N_PAST + 2 * N_EXPERTS
+"""Numbers that are known of a sample before it is; the first is the log of its scale."""
+EXPERTS = slice(1 + len(DECAYS) + N_PAST, 1 + len(DECAYS) + N_PAST + N_EXPERTS)
+"""Where in side information the experts' predictions stand, less m and over s."""
+
+_FLOOR = 0.3  # steps, added to mean errors
+_RIDGE = 2e-4  # of least squares, in mean squares of what they read
+_STACK = (0.998, 1e-3)  # forgetting and ridge of the stack
+_EVERY = 1  # samples between two weights whose ridge is added, each in turn
+_START = 3.0  # of R, in the place of a ridge before anything is known
+_OTHER = 16  # samples of the other channel that least squares read, the present one included
+_ROOM = 4096  # samples between two moves of the histories
+_RATE, _BETA = 0.005, 0.95  # of the weights of a cascade
+_DAMPING = 0.9
+
+
+class State(NamedTuple):
+    """All that the front end knows of a sound, in arrays."""
+
+    at: np.ndarray  # where the next sample stands in the histories
+    x: np.ndarray  # history of samples
+    other: np.ndarray  # of the other channel; one sample longer
+    R: np.ndarray  # (n_ols, n, n + 1), triangular, with the target behind
+    w: np.ndarray  # weights of each least squares
+    h: np.ndarray  # what each reads
+    error: np.ndarray  # their mean absolute errors
+    trace: np.ndarray  # of R'R without ridge
+    turn: np.ndarray  # weight whose ridge is added next
+    work: np.ndarray
+    stage_past: np.ndarray  # (n_cascades, n_stages, history)
+    stage_square: np.ndarray  # the same, squared
+    stage_w: np.ndarray  # (n_cascades, n_stages, longest)
+    stage_p: np.ndarray  # predictions of the stages
+    mix: np.ndarray  # (n_cascades, 2, n_stages), by the sign of the error and by the error
+    mix_v: np.ndarray
+    mix_error: np.ndarray  # (n_cascades, 2)
+    mixed: np.ndarray  # (n_cascades, 2), predictions
+    power: np.ndarray  # (n_stages, longest), weights of a filter's power
+    experts: np.ndarray  # predictions (N_EXPERTS,)
+    expert_error: np.ndarray
+    level: np.ndarray  # running means of |x - m|
+    side: np.ndarray  # (N_SIDE,) of the next sample
+    m: np.ndarray  # prediction, scale, the last error, bound of predictions
+
+
+def start(two_channels: bool = False) -> State:
+    """Return the state at the beginning of a sound."""
+    orders = [n for n, _ in LEAST_SQUARES]
+    n_other = _OTHER if two_channels else 0
+    n_ols, n = len(orders) + 1, max(max(orders) + n_other, N_EXPERTS + 1)
+    n_cascades, n_stages = len(CASCADED), len(CASCADE)
+    longest = max(length for length, _ in CASCADE)
+    zeros = np.zeros
+    R = zeros((n_ols, n, n + 1))
+    for i in range(n):
+        R[:, i, i] = _START
+    return State(
+        at=np.array([longest, n_other]), x=zeros(longest + _ROOM), other=zeros(longest + _ROOM + 1),
+        R=R, w=zeros((n_ols, n)), h=zeros((n_ols, n)), error=zeros(n_ols),
+        trace=zeros(n_ols), turn=np.zeros(n_ols, np.int64), work=zeros(n + 1),
+        stage_past=zeros((n_cascades, n_stages, longest + _ROOM)),
+        stage_square=zeros((n_cascades, n_stages, longest + _ROOM)),
+        stage_w=zeros((n_cascades, n_stages, longest)), stage_p=zeros((n_cascades, n_stages)),
+        mix=np.full((n_cascades, 2, n_stages), 1 / (n_stages + 1)),
+        mix_v=zeros((n_cascades, 2, n_stages)), mix_error=zeros((n_cascades, 2)),
+        mixed=zeros((n_cascades, 2)), power=_power(),
+        experts=zeros(N_EXPERTS), expert_error=zeros(N_EXPERTS), level=zeros(len(DECAYS)),
+        side=zeros(N_SIDE), m=zeros(4),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True)
+def log(x: float) -> float:
+    """Return the natural logarithm of a normal positive number, alike on every machine."""
+    e = 0
+    while x >= 1.4142135623730951:
+        if x >= 4294967296.0:
+            x *= 2.3283064365386963e-10
+            e += 32
+        else:
+            x *= 0.5
+            e += 1
+    while x < 0.7071067811865476:
+        if x < 2.3283064365386963e-10:
+            x *= 4294967296.0
+            e -= 32
+        else:
+            x *= 2.0
+            e -= 1
+    r = (x - 1.0) / (x + 1.0)
+    q = r * r
+    p = 1.0 / 19.0
+    for k in range(17, 0, -2):
+        p = p * q + 1.0 / k
+    return 2.0 * r * p + e * 0.6931471805599453
+
+
+@numba.njit(cache=True)
+def exp(x: float) -> float:
+    """Return the exponential of a number, 0 below -700, alike on every machine."""
+    if x < -700.0:
+        return 0.0
+    x = min(x, 700.0)
+    n = np.floor(x * 1.4426950408889634 + 0.5)
+    r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
+    p = 1.0
+    for k in range(13, 0, -1):
+        p = 1.0 + r * p / k
+    m, two = int(abs(n)), 2.0 if n > 0 else 0.5
+    while m:
+        if m & 1:
+            p *= two
+        two *= two
+        m >>= 1
+    return p
+
+
+@numba.njit(cache=True)
+def _power() -> np.ndarray:
+    """Return how much each sample counts in the power of a filter of a cascade, the oldest first:
+    age^-0.8, of sum 1, ``(n_stages, longest)``."""
+    found = np.zeros((len(CASCADE), CASCADE[0][0]))
+    for k in range(len(CASCADE)):
+        n = CASCADE[k][0]
+        total = 0.0
+        for i in range(n):
+            total += exp(-0.8 * log(float(n - i)))
+        for i in range(n):
+            found[k, i] = exp(-0.8 * log(float(n - i))) / total
+    return found
+
+
+@numba.njit(cache=True)
+def dot(a: np.ndarray, b: np.ndarray, n: int) -> float:
+    """Return the product of two vectors: eight sums side by side, which processors like."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
+    whole = n // 8 * 8
+    for i in range(0, whole, 8):
+        s0 += a[i] * b[i]
+        s1 += a[i + 1] * b[i + 1]
+        s2 += a[i + 2] * b[i + 2]
+        s3 += a[i + 3] * b[i + 3]
+        s4 += a[i + 4] * b[i + 4]
+        s5 += a[i + 5] * b[i + 5]
+        s6 += a[i + 6] * b[i + 6]
+        s7 += a[i + 7] * b[i + 7]
+    for i in range(whole, n):
+        s0 += a[i] * b[i]
+    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+
+
+@numba.njit(cache=True)
+def _rotate(R: np.ndarray, v: np.ndarray, first: int, n: int, root: float) -> None:
+    """Take a row v of weights and target into R, whose rows shrink by a factor: R'R <- root^2 R'R +
+    v v', by Givens rotations (Golub and Van Loan, *Matrix Computations*, 5.1.8)."""
+    for i in range(first, n):
+        row = R[i]
+        a, b = row[i] * root, v[i]
+        r = np.sqrt(a * a + b * b)
+        if r == 0.0:
+            continue
+        inverse = 1.0 / r
+        c, s = a * inverse, b * inverse
+        d, e = c * root, s * root
+        row[i] = r
+        for j in range(i + 1, n + 1):
+            x, y = row[j], v[j]
+            row[j] = d * x + s * y
+            v[j] = c * y - e * x
+
+
+@numba.njit(cache=True)
+def _learn(S: State, k: int, n: int, target: float, forgetting: float, ridge: float) -> None:
+    """Let least squares k, of n weights, learn what came of that which it read."""
+    R, w, h, v = S.R[k], S.w[k], S.h[k], S.work
+    error = abs(target - dot(w, h, n))
+    S.error[k] = 0.5 * S.error[k] + 0.5 * error
+    c = 1.0 / (S.error[k] + 2.0)
+    root = np.sqrt(c)
+    for i in range(n):
+        v[i] = root * h[i]
+    v[n] = root * target
+    S.trace[k] = forgetting * S.trace[k] + dot(v, v, n)
+    _rotate(R, v, 0, n, np.sqrt(forgetting))
+    i = S.turn[k] // _EVERY  # the weight that is drawn to 0 now
+    if S.turn[k] % _EVERY == 0:
+        for j in range(i, n + 1):
+            v[j] = 0.0
+        v[i] = np.sqrt(_EVERY * (1.0 - forgetting) * (ridge * S.trace[k] + n * 1e-9))
+        _rotate(R, v, i, n, 1.0)
+    S.turn[k] = (S.turn[k] + 1) % (_EVERY * n)
+    for i in range(n - 1, -1, -1):
+        row = R[i]
+        v[i] = (row[n] - dot(row[i + 1 :], v[i + 1 :], n - i - 1)) / row[i] if row[i] > 0.0 else 0.0
+    for i in range(n):
+        if not abs(v[i]) < 1e9:
+            return
+    for i in range(n):
+        w[i] = v[i]
+
+
+@numba.njit(cache=True)
+def predict(S: State, other: float) -> None:
+    """Predict the next sample: fill in `State.m`, `State.side` and `State.experts`.
+
+    Args:
+        S: state.
+        other: the sample of the other channel at the same time, if there is one.
+    """
+    t, n_other = S.at[0], S.at[1]
+    n_ols, n_stages = len(LEAST_SQUARES), len(CASCADE)
+    if n_other:
+        S.other[t] = other
+    for k in range(n_ols):
+        order = LEAST_SQUARES[k][0]
+        h = S.h[k]
+        for i in range(order):
+            h[i] = S.x[t - order + i]
+        for i in range(n_other):
+            h[order + i] = S.other[t - n_other + 1 + i]
+        S.experts[k] = _bounded(dot(S.w[k], h, order + n_other), S.m[3])
+    mean = 0.0
+    at = n_ols
+    for c in range(len(CASCADED)):
+        base = S.experts[CASCADED[c]]
+        S.mixed[c, 0] = 0.0
+        S.mixed[c, 1] = 0.0
+        for i in range(n_stages):
+            n = CASCADE[i][0]
+            p = dot(S.stage_w[c, i], S.stage_past[c, i, t - n :], n)
+            S.stage_p[c, i] = p
+            S.mixed[c, 0] += S.mix[c, 0, i] * p
+            S.mixed[c, 1] += S.mix[c, 1, i] * p
+        share = _share(S, c)
+        partial = base
+        for i in range(n_stages):
+            weight = share * S.mix[c, 0, i] + (1.0 - share) * S.mix[c, 1, i]
+            partial += weight * S.stage_p[c, i]
+            S.experts[at] = _bounded(partial, S.m[3])
+            at += 1
+        mean += S.experts[at - 1] / len(CASCADED)
+    S.experts[at] = mean
+
+    h, k = S.h[n_ols], n_ols
+    for i in range(N_EXPERTS - 1):
+        h[i] = S.experts[i] - mean
+    h[N_EXPERTS - 1] = S.m[2]
+    m = _bounded(mean + dot(S.w[k], h, N_EXPERTS), S.m[3])
+
+    log_s = 0.0
+    for i in range(len(SCALE)):
+        log_s += SCALE[i] * log(S.level[i] + _FLOOR)
+    s = exp(log_s)
+    S.m[0], S.m[1] = m, s
+    side = S.side
+    side[0] = log_s
+    at = 1
+    for i in range(len(DECAYS)):
+        side[at] = log(S.level[i] + _FLOOR) - log_s
+        at += 1
+    for i in range(N_PAST):
+        side[at] = _squashed((S.x[t - 1 - i] - m) / s)
+        at += 1
+    for i in range(N_EXPERTS):
+        side[at] = (S.experts[i] - m) / s
+        side[at + N_EXPERTS] = log(S.expert_error[i] + _FLOOR) - log_s
+        at += 1
+
+
+@numba.njit(cache=True)
+def _bounded(x: float, bound: float) -> float:
+    return min(max(x, -bound), bound)
+
+
+@numba.njit(cache=True)
+def _squashed(x: float) -> float:
+    """Return sign(x) log(1 + |x|)."""
+    return log(1.0 + x) if x > 0 else -log(1.0 - x)
+
+
+@numba.njit(cache=True)
+def _share(S: State, c: int) -> float:
+    """Return the share of the weights of a cascade that follow the sign of the error."""
+    return 1.0 / (1.0 + exp(S.mix_error[c, 0] - S.mix_error[c, 1]))
+
+
+@numba.njit(cache=True)
+def learn(S: State, x: float) -> None:
+    """Take in the sample that `predict` predicted."""
+    t, n_other = S.at[0], S.at[1]
+    n_ols, n_stages = len(LEAST_SQUARES), len(CASCADE)
+    for k in range(n_ols):
+        order, forgetting = LEAST_SQUARES[k]
+        _learn(S, k, order + n_other, x, forgetting, _RIDGE)
+    mean = S.experts[N_EXPERTS - 1]
+    _learn(S, n_ols, N_EXPERTS, x - mean, _STACK[0], _STACK[1])
+    for c in range(len(CASCADED)):
+        y = x - S.experts[CASCADED[c]]
+        share = _share(S, c)
+        total = share * S.mixed[c, 0] + (1.0 - share) * S.mixed[c, 1]
+        before = 0.0
+        for i in range(n_stages):
+            n, mu = CASCADE[i]
+            past, w, p = S.stage_past[c, i], S.stage_w[c, i], S.stage_p[c, i]
+            target = y - (_DAMPING * before + (1.0 - _DAMPING) * total)
+            power = dot(S.power[i], S.stage_square[c, i, t - n :], n)
+            _adapt(w, past[t - n :], power, n, mu * (target - p))
+            past[t], S.stage_square[c, i, t] = target, target * target
+            before += (share * S.mix[c, 0, i] + (1.0 - share) * S.mix[c, 1, i]) * p
+        for j in range(2):
+            error = y - S.mixed[c, j]
+            S.mix_error[c, j] = _BETA * S.mix_error[c, j] + (1.0 - _BETA) * abs(error)
+            if j == 0:
+                error = 1.0 if error > 0 else (-1.0 if error < 0 else 0.0)
+            for i in range(n_stages):
+                g = error * S.stage_p[c, i]
+                v = _BETA * S.mix_v[c, j, i] + (1.0 - _BETA) * g * g
+                S.mix_v[c, j, i] = v
+                S.mix[c, j, i] += _RATE * g / (np.sqrt(v) + 1e-3)
+    for i in range(N_EXPERTS):
+        S.expert_error[i] = 0.95 * S.expert_error[i] + 0.05 * abs(x - S.experts[i])
+    error = x - S.m[0]
+    S.m[2] = error
+    S.m[3] = max(S.m[3], 2.0 * abs(x))
+    for i in range(len(DECAYS)):
+        S.level[i] = DECAYS[i] * S.level[i] + (1.0 - DECAYS[i]) * abs(error)
+    S.x[t] = x
+    S.at[0] = t + 1
+    if t + 1 == len(S.x):
+        _move(S)
+
+
+@numba.njit(cache=True)
+def _adapt(w: np.ndarray, h: np.ndarray, power: float, n: int, error: float) -> None:
+    """Take a step of NLMS: the error over the weighted mean square of what the filter read."""
+    step = error / (n * (power + 1e-3))
+    for i in range(n):
+        w[i] += step * h[i]
+
+
+@numba.njit(cache=True)
+def _move(S: State) -> None:
+    """Make room in the histories."""
+    longest = S.power.shape[1]
+    first = S.at[0] - longest
+    for i in range(longest):
+        S.x[i] = S.x[first + i]
+        S.other[i] = S.other[first + i]
+        for c in range(len(CASCADED)):
+            for k in range(len(CASCADE)):
+                S.stage_past[c, k, i] = S.stage_past[c, k, first + i]
+                S.stage_square[c, k, i] = S.stage_square[c, k, first + i]
+    S.at[0] = longest
+
+
+@numba.njit(cache=True)
+def analyse(S: State, samples: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return innovations ``(N,)`` and side information ``(N, N_SIDE)`` of the next samples."""
+    z, side = np.empty(len(samples)), np.empty((len(samples), N_SIDE), np.float32)
+    for t in range(len(samples)):
+        predict(S, other[t] if len(other) else 0.0)
+        z[t] = (samples[t] - S.m[0]) / S.m[1]
+        for i in range(N_SIDE):
+            side[t, i] = S.side[i]
+        learn(S, samples[t])
+    return z, side
+
+
+def frames_of(S: State, samples: Array) -> tuple[Array, Array]:
+    """Return `analyse` of a sound of one channel."""
+    return analyse(S, np.asarray(samples, np.float64), np.zeros(0))

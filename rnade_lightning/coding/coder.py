@@ -1,0 +1,166 @@
+"""Make the distribution of every sample into bits, and bits into samples.
+
+The distribution is that of `kernel`; a range coder (of the package constriction: Bamler 2022,
+*Understanding entropy coding with ANS*) writes each sample in as many bits as minus log2 of its
+mass. Where the scale is far above a step, as in sound of 24 bits, the cell of some steps in which a
+sample lies is coded, and its place in the cell as plain bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import numpy as np
+import torch
+
+from rnade_lightning.coding import kernel
+from rnade_lightning.coding.kernel import NO_NET, Weights
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.sound import front_end
+from rnade_lightning.rnn_experts import RNNExperts
+
+VERSION = 1
+"""Of the recursion: raised with every change of a number in it."""
+
+
+def weights_of(model: RNNExperts) -> Weights:
+    """Return the weights of a model as compiled code takes them."""
+
+    def of(tensor: torch.Tensor) -> np.ndarray:
+        return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+    sizes = (model.n_features, model.n_recurrent, model.n_hidden, model.n_components, model.n_lags)
+    gru = dict(model.cell.named_parameters())
+    return Weights(
+        of(model.u_0), of(gru["weight_ih_l0"].T), of(gru["weight_hh_l0"].T), of(gru["bias_ih_l0"]),
+        of(gru["bias_hh_l0"]), of(model.of_state.weight.T), of(model.of_sample.weight.T),
+        of(model.of_sample.bias), of(model.second.weight.T), of(model.second.bias),
+        of(model.out.weight.T), of(model.out.bias), np.array(sizes, np.int64),
+    )  # fmt: skip
+
+
+def digest_of(weights: Weights) -> bytes:
+    """Return 16 bytes that tell weights and the version of the recursion from any other."""
+    found = hashlib.blake2b(VERSION.to_bytes(4, "little"), digest_size=16)
+    for part in weights:
+        found.update(np.ascontiguousarray(part).astype(part.dtype.newbyteorder("<")).tobytes())
+    return found.digest()
+
+
+class Coder:
+    """Codes the channels of one sound, block by block.
+
+    Args:
+        weights: of a net; `NO_NET` for the adaptive part alone.
+        n_channels: channels; the second is coded given the first, whose sample at the same time is
+            known.
+    """
+
+    def __init__(self, weights: Weights = NO_NET, n_channels: int = 1) -> None:
+        self._channels = [_Channel(weights, n_channels == 2 and i == 1) for i in range(n_channels)]
+
+    def encode(self, samples: np.ndarray) -> bytes:
+        """Return the bits of the next samples ``(n, C)``, int64."""
+        columns = np.asarray(samples, np.float64).T
+        parts = [
+            channel.encode(np.ascontiguousarray(x), columns[0])
+            for channel, x in zip(self._channels, columns, strict=True)
+        ]
+        return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+
+    def decode(self, data: bytes, n: int) -> np.ndarray:
+        """Return the next n samples ``(n, C)``, int64.
+
+        Raises:
+            ValueError: the bits are not those of n samples.
+        """
+        found = np.zeros((n, len(self._channels)), np.int64)
+        first = np.zeros(n)
+        for i, channel in enumerate(self._channels):
+            size = int.from_bytes(data[:4], "little")
+            if len(data) < 4 + size:
+                raise ValueError("a block ends before its channels do")
+            own, data = data[4 : 4 + size], data[4 + size :]
+            found[:, i] = channel.decode(own, n, first)
+            if i == 0:
+                first = found[:, 0].astype(np.float64)
+        if data:
+            raise ValueError("a block goes on behind its channels")
+        return found
+
+
+class _Channel:
+    """Codes one channel, given another or not."""
+
+    def __init__(self, weights: Weights, given: bool) -> None:
+        import constriction
+
+        self._stream, self._given = constriction.stream, given
+        self._state = front_end.start(given), kernel.start(weights), weights
+        net, K = self._state[1], int(weights.sizes[3])
+        mixture = net.cells, net.weight, net.mean, net.inverse, net.table, K
+        self._model = constriction.stream.model.CustomModel(
+            lambda x: kernel.at_edge(x + 0.5, *mixture),
+            lambda q: kernel.guess(q, *mixture),
+            -kernel.CELLS,
+            kernel.CELLS - 1,
+        )
+
+    def encode(self, samples: Array, other: Array) -> bytes:
+        other = other if self._given else np.zeros(0)
+        cell, low, high, plain, n_plain = kernel.ends(*self._state, samples, other)
+        symbols = cell.astype(np.int32)
+        family = self._stream.model.CustomModel(
+            lambda x, i: low[int(i)] if x < symbols[int(i)] else high[int(i)],
+            lambda q, i: float(symbols[int(i)]),
+            -kernel.CELLS,
+            kernel.CELLS - 1,
+        )
+        encoder = self._stream.queue.RangeEncoder()
+        encoder.encode(symbols, family, np.arange(len(symbols), dtype=np.float64))
+        words = encoder.get_compressed().astype("<u4").tobytes()
+        return len(words).to_bytes(4, "little") + words + _written(plain, n_plain)
+
+    def decode(self, data: bytes, n: int, other: Array) -> Array:
+        size = int.from_bytes(data[:4], "little")
+        if size % 4 or len(data) < 4 + size:
+            raise ValueError("a block has no whole number of words")
+        words = np.frombuffer(data[4 : 4 + size], "<u4").astype(np.uint32)
+        decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(data[4 + size :])
+        found, cells, x = np.empty(n), self._state[1].cells, 0.0
+        for t in range(n):
+            kernel.next_cells(*self._state, x, other[t] if self._given else 0.0, t > 0)
+            cell = decoder.decode(self._model)
+            if -kernel.CELLS < cell < kernel.CELLS - 1:
+                width = int(cells[1])
+                x = float(cells[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
+            else:
+                x = float(plain.take(kernel.PLAIN) - 2 ** (kernel.PLAIN - 1))
+            found[t] = x
+        if n:
+            kernel.learn(*self._state, x)
+        return found
+
+
+def _written(plain: Array, n_plain: Array) -> bytes:
+    """Return numbers as bits, each in as many as it takes."""
+    which = np.flatnonzero(n_plain)
+    text = "".join(format(int(plain[t]), f"0{int(n_plain[t])}b") for t in which)
+    return np.packbits(np.frombuffer(text.encode(), np.uint8) - ord("0")).tobytes()
+
+
+class _Plain:
+    """Reads numbers that `_written` wrote."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bits = np.unpackbits(np.frombuffer(data, np.uint8))
+        self._at = 0
+
+    def take(self, n: int) -> int:
+        """Return the next number, of n bits."""
+        if not n:
+            return 0
+        own = self._bits[self._at : self._at + n]
+        if len(own) < n:
+            raise ValueError("a block ends before its samples do")
+        self._at += n
+        return int("".join(map(str, own)), 2)

@@ -1,0 +1,392 @@
+r"""The distribution of the next sample, one after the other, in compiled code.
+
+Coding, decoding and drawing are one recursion: the front end predicts (see
+`datamodules.sound.front_end`), the net of `rnn_experts` and a bank of components that learns from
+this sound alone say what comes, and all take in what came. What comes is a mixture
+
+    F(x) = v F_net(x) + (1 - v) F_bank(x)
+
+of logistic distributions. The bank's components lie at the front end's prediction, with scales from
+far below to far above its own; their weights, and v, follow from how likely each made the samples
+so far: the bank's by the EM algorithm, a step a sample (Cappe and Moulines 2009), and v by Bayes'
+rule with forgetting.
+
+A decoder must compute what the encoder computed, to the bit. All sums have one written order, no
+multiplication is fused with an addition, exp, log and the logistic function are our own, and the
+last is a table with straight lines between whose values are multiples of 2^-40, so that F never
+falls where x rises, whatever is rounded.
+
+Conventions:
+    Samples are integers in float64; x of F is half an integer. The net's weights are float32.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from rnade_lightning.datamodules.sound import front_end
+from rnade_lightning.datamodules.sound.front_end import N_EXPERTS, N_SIDE, State, exp, log
+
+BANK = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
+"""Scales of the bank's components, in scales of the front end."""
+CELLS = 4096
+"""Cells on each side of the prediction; what lies beyond is coded in plain bits."""
+PLAIN = 40
+"""Bits of a number that is."""
+NARROW = 0.03
+"""Scale of one more, in steps: for sound that is predicted exactly."""
+_RATE = 0.015  # of the bank's weights
+_TRUST = 0.998  # of the evidence between net and bank that is kept from sample to sample
+_FINE = 128.0  # cells of a scale, at least half as many, where steps are finer
+_REACH, _PER_UNIT = 24, 256  # of the table of the logistic function
+
+
+class Weights(NamedTuple):
+    """The weights of an `RNNExperts`, as matrices that rows multiply, float32."""
+
+    start: np.ndarray  # u_0 (R,)
+    inputs: np.ndarray  # of the GRU (D + C, 3 R)
+    recurrent: np.ndarray  # (R, 3 R)
+    input_bias: np.ndarray
+    recurrent_bias: np.ndarray
+    state: np.ndarray  # (R, H)
+    sample: np.ndarray  # (L + C, H)
+    sample_bias: np.ndarray
+    second: np.ndarray  # (H, H)
+    second_bias: np.ndarray
+    out: np.ndarray  # (H, K (3 + P))
+    out_bias: np.ndarray
+    sizes: np.ndarray  # D, R, H, K, L
+
+
+class Net(NamedTuple):
+    """What the net and the bank know of a sound, and the mixture of the next sample."""
+
+    at: np.ndarray  # place in the frame, and samples so far
+    u: np.ndarray  # units (R,)
+    u_bias: np.ndarray  # what they add to the first layer (H,)
+    frame: np.ndarray  # what the GRU reads (D + C,)
+    residuals: np.ndarray  # the last L, the oldest first
+    read: np.ndarray  # (L + C,)
+    first: np.ndarray  # layers
+    second: np.ndarray
+    out: np.ndarray
+    gates: np.ndarray  # (2, 3 R), of inputs and of units
+    weight: np.ndarray  # of the mixture, those of the net and of the bank each of sum 1
+    mean: np.ndarray
+    inverse: np.ndarray  # one over the scales
+    inside: np.ndarray  # mass that each of the bank gave the last sample
+    evidence: np.ndarray  # log odds of the net against the bank, and the share that follows
+    table: np.ndarray  # of the logistic function
+    cells: np.ndarray  # in which the next sample is coded: first edge, width; and the net's share
+
+
+def start(W: Weights) -> Net:
+    """Return what is known at the beginning of a sound."""
+    D, R, H, K, L = (int(n) for n in W.sizes)
+    J = len(BANK) + 1
+    zeros = np.zeros
+    net = Net(
+        at=zeros(2, np.int64), u=W.start.copy(), u_bias=zeros(H, np.float32),
+        frame=zeros(D + N_SIDE, np.float32), residuals=zeros(L), read=zeros(L + N_SIDE, np.float32),
+        first=zeros(H, np.float32), second=zeros(H, np.float32),
+        out=zeros(K * (3 + N_EXPERTS), np.float32), gates=zeros((2, 3 * R), np.float32),
+        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), inside=zeros(J), evidence=zeros(2),
+        table=_logistic_table(), cells=zeros(3),
+    )  # fmt: skip
+    net.weight[K:] = 1 / J
+    if K:
+        net.evidence[0] = 3.0
+        product(net.u, W.state, net.u_bias, len(net.u))
+    return net
+
+
+NO_NET = Weights(
+    *(np.zeros((0, 0) if name in ("inputs", "recurrent", "state", "sample", "second", "out") else 0,
+               np.float32) for name in Weights._fields[:-1]),
+    sizes=np.zeros(5, np.int64),
+)  # fmt: skip
+"""In place of weights, for the bank alone."""
+
+
+@numba.njit(cache=True)
+def _logistic_table() -> np.ndarray:
+    """Return 1 / (1 + e^-r) at r = -24, .., 24, rounded to multiples of 2^-40."""
+    n = 2 * _REACH * _PER_UNIT
+    found = np.empty(n + 1)
+    for i in range(n + 1):
+        p = 1.0 / (1.0 + exp(-(i / _PER_UNIT - _REACH)))
+        found[i] = np.floor(p * 1099511627776.0 + 0.5) / 1099511627776.0
+    found[0], found[n] = 0.0, 1.0
+    return found
+
+
+@numba.njit(cache=True)
+def product(a: np.ndarray, W: np.ndarray, out: np.ndarray, n: int) -> None:
+    """Add a W to a vector, four rows at a time."""
+    for i in range(0, n // 4 * 4, 4):
+        a0, a1, a2, a3 = a[i], a[i + 1], a[i + 2], a[i + 3]
+        r0, r1, r2, r3 = W[i], W[i + 1], W[i + 2], W[i + 3]
+        for j in range(len(out)):
+            out[j] += (a0 * r0[j] + a1 * r1[j]) + (a2 * r2[j] + a3 * r3[j])
+    for i in range(n // 4 * 4, n):
+        a0, r0 = a[i], W[i]
+        for j in range(len(out)):
+            out[j] += a0 * r0[j]
+
+
+@numba.njit(cache=True)
+def _bounded(a: float) -> float:
+    """Return a / sqrt(1 + (a / 8)^2)."""
+    return a / np.sqrt(1.0 + 0.015625 * a * a)
+
+
+@numba.njit(cache=True)
+def _units(a: np.ndarray) -> None:
+    """Replace a by a (1 + a / sqrt(1 + a^2)) / 2."""
+    half, one = np.float32(0.5), np.float32(1.0)
+    for i in range(len(a)):
+        a[i] = half * a[i] * (one + a[i] / np.sqrt(one + a[i] * a[i]))
+
+
+@numba.njit(cache=True)
+def _read_side(S: State, out: np.ndarray, first: int) -> None:
+    """Put side information where a layer reads it, as `rnn_experts` scales it."""
+    out[first] = np.float32(_bounded((S.side[0] - 4.0) * 0.7071067811865476))
+    for i in range(1, N_SIDE):
+        out[first + i] = np.float32(_bounded(S.side[i]))
+
+
+@numba.njit(cache=True)
+def predict(S: State, N: Net, W: Weights, other: float) -> None:
+    """Fill in the mixture of the next sample."""
+    front_end.predict(S, other)
+    m, s = S.m[0], S.m[1]
+    D, R, H, K, L = W.sizes
+    if K:
+        for j in range(L):
+            N.read[j] = np.float32(_bounded(N.residuals[j] / s))
+        _read_side(S, N.read, L)
+        for i in range(H):
+            N.first[i] = W.sample_bias[i] + N.u_bias[i]
+            N.second[i] = W.second_bias[i]
+        product(N.read, W.sample, N.first, L + N_SIDE)
+        _units(N.first)
+        product(N.first, W.second, N.second, H)
+        _units(N.second)
+        for i in range(len(N.out)):
+            N.out[i] = W.out_bias[i]
+        product(N.second, W.out, N.out, H)
+        top, total = N.out[0], 0.0
+        for k in range(1, K):
+            top = max(top, N.out[k])
+        for k in range(K):
+            N.weight[k] = exp(float(N.out[k]) - float(top))
+            total += N.weight[k]
+            sigma = exp(min(max(float(N.out[2 * K + k]), -6.0), 6.0))
+            mu = N.out[K + k] * sigma
+            for p in range(N_EXPERTS):
+                mu += N.out[3 * K + k * N_EXPERTS + p] * float(
+                    N.read[L + 1 + len(front_end.DECAYS) + front_end.N_PAST + p]
+                )
+            N.mean[k] = m + s * mu
+            N.inverse[k] = 1.0 / (s * sigma)
+        for k in range(K):
+            N.weight[k] /= total
+    N.evidence[1] = 1.0 / (1.0 + exp(-N.evidence[0])) if K else 0.0
+    for j in range(len(BANK)):
+        N.mean[K + j] = m
+        N.inverse[K + j] = 1.0 / (s * BANK[j])
+    N.mean[K + len(BANK)] = np.floor(m + 0.5)
+    N.inverse[K + len(BANK)] = 1.0 / NARROW
+
+
+@numba.njit(cache=True)
+def _logistic(r: float, table: np.ndarray) -> float:
+    """Return 1 / (1 + e^-r), from the table."""
+    at = (r + _REACH) * _PER_UNIT
+    if not at > 0.0:
+        return 0.0
+    if at >= len(table) - 1:
+        return 1.0
+    i = int(at)
+    return table[i] + (at - i) * (table[i + 1] - table[i])
+
+
+@numba.njit(cache=True)
+def mixture(
+    x: float, share: float, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+    table: np.ndarray, K: int,
+) -> float:  # fmt: skip
+    """Return F(x) of a net's first K components, whose share is given, and a bank's others."""
+    net = bank = 0.0
+    for k in range(K):
+        net += weight[k] * _logistic((x - mean[k]) * inverse[k], table)
+    for k in range(K, len(weight)):
+        bank += weight[k] * _logistic((x - mean[k]) * inverse[k], table)
+    return share * net + (1.0 - share) * bank
+
+
+@numba.njit(cache=True)
+def cdf(N: Net, x: float, K: int) -> float:
+    """Return F(x) of the next sample."""
+    return mixture(x, N.evidence[1], N.weight, N.mean, N.inverse, N.table, K)
+
+
+@numba.njit(cache=True)
+def learn(S: State, N: Net, W: Weights, x: float) -> None:
+    """Take in the sample that `predict` predicted."""
+    D, R, H, K, L = W.sizes
+    net = bank = 1e-300
+    n = len(N.weight)
+    for k in range(n):
+        scaled = N.inverse[k]
+        mass = _logistic((x + 0.5 - N.mean[k]) * scaled, N.table) - _logistic(
+            (x - 0.5 - N.mean[k]) * scaled, N.table
+        )
+        if k < K:
+            net += N.weight[k] * mass
+        else:
+            N.inside[k - K] = N.weight[k] * (mass + 1e-9)
+            bank += N.inside[k - K]
+    N.evidence[0] = min(max(_TRUST * N.evidence[0] + log(net + 1e-12) - log(bank + 1e-12), -12.0), 12.0)
+    N.at[1] += 1
+    rate = max(_RATE, 1.0 / (N.at[1] + 20.0))
+    for k in range(K, n):
+        N.weight[k] = (1.0 - rate) * N.weight[k] + rate * N.inside[k - K] / bank
+    if K:
+        residual = x - S.m[0]
+        for j in range(L - 1):
+            N.residuals[j] = N.residuals[j + 1]
+        N.residuals[L - 1] = residual
+        d = N.at[0]
+        N.frame[d] = np.float32(_bounded(residual / S.m[1]))
+        N.at[0] = d + 1
+        if d + 1 == D:
+            _read_side(S, N.frame, D)
+            _next_units(N, W, R)
+    front_end.learn(S, x)
+
+
+@numba.njit(cache=True)
+def _next_units(N: Net, W: Weights, R: int) -> None:
+    """Let the GRU read a frame."""
+    of_inputs, of_units = N.gates[0], N.gates[1]
+    for i in range(3 * R):
+        of_inputs[i] = W.input_bias[i]
+        of_units[i] = W.recurrent_bias[i]
+    product(N.frame, W.inputs, of_inputs, len(N.frame))
+    product(N.u, W.recurrent, of_units, R)
+    for i in range(R):
+        r = 1.0 / (1.0 + exp(-float(of_inputs[i] + of_units[i])))
+        z = 1.0 / (1.0 + exp(-float(of_inputs[R + i] + of_units[R + i])))
+        n = 2.0 / (1.0 + exp(-2.0 * (of_inputs[2 * R + i] + r * of_units[2 * R + i]))) - 1.0
+        N.u[i] = np.float32((1.0 - z) * n + z * N.u[i])
+    for i in range(len(N.u_bias)):
+        N.u_bias[i] = np.float32(0.0)
+    product(N.u, W.state, N.u_bias, R)
+    N.at[0] = 0
+
+
+@numba.njit(cache=True)
+def place(S: State, N: Net) -> None:
+    """Choose the cells in which the next sample is coded, for `Net.cells`: their first edge, and
+    how many steps one is wide, a power of 2 far below the scale."""
+    width, s = 1.0, S.m[1]
+    while width * _FINE < s:
+        width *= 2.0
+    N.cells[0], N.cells[1] = np.floor(S.m[0] + 0.5) - 0.5, width
+    N.cells[2] = N.evidence[1]
+
+
+@numba.njit(cache=True)
+def ends(
+    S: State, N: Net, W: Weights, samples: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return how each of the next samples ``(N,)`` is coded.
+
+    Returns:
+        Its cell from -CELLS on and before CELLS, F at both ends of the cell, and what follows in
+        plain bits: a number and how many bits it takes.
+    """
+    n, K = len(samples), W.sizes[3]
+    cell, low, high = np.empty(n), np.empty(n), np.empty(n)
+    plain, n_plain = np.zeros(n), np.zeros(n)
+    for t in range(n):
+        x = samples[t]
+        predict(S, N, W, other[t] if len(other) else 0.0)
+        place(S, N)
+        first, width = N.cells[0], N.cells[1]
+        cell[t] = min(max(np.floor((x - first) / width), -float(CELLS)), CELLS - 1.0)
+        low[t] = cdf(N, first + cell[t] * width, K)
+        high[t] = cdf(N, first + (cell[t] + 1.0) * width, K)
+        if -CELLS < cell[t] < CELLS - 1:
+            plain[t] = x - (first + cell[t] * width + 0.5)
+            while width > 1.0:
+                width *= 0.5
+                n_plain[t] += 1.0
+        else:
+            plain[t], n_plain[t] = x + 2.0 ** (PLAIN - 1), PLAIN
+        learn(S, N, W, x)
+    return cell, low, high, plain, n_plain
+
+
+@numba.njit(cache=True)
+def next_cells(S: State, N: Net, W: Weights, x: float, other: float, begun: bool) -> None:
+    """Take in a sample, if there was one, and fill in the mixture and the cells of the next."""
+    if begun:
+        learn(S, N, W, x)
+    predict(S, N, W, other)
+    place(S, N)
+
+
+@numba.njit(cache=True)
+def guess(
+    q: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+    table: np.ndarray, K: int,
+) -> float:  # fmt: skip
+    """Return the cell in which F passes q."""
+    low, high = -CELLS, CELLS - 1
+    while low < high:
+        middle = (low + high) // 2
+        if at_edge(middle + 1.0, cells, weight, mean, inverse, table, K) > q:
+            high = middle
+        else:
+            low = middle + 1
+    return float(low)
+
+
+@numba.njit(cache=True)
+def at_edge(
+    edge: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+    table: np.ndarray, K: int,
+) -> float:  # fmt: skip
+    """Return F at an edge by its number, of what `predict` and `place` filled in."""
+    x = cells[0] + edge * cells[1]
+    return mixture(x, cells[2], weight, mean, inverse, table, K)
+
+
+@numba.njit(cache=True)
+def quantile(N: Net, K: int, q: float, low: float, high: float) -> float:
+    """Return the integer from low to high in whose cell F passes q."""
+    while low < high:
+        middle = np.floor(0.5 * (low + high))
+        if cdf(N, middle + 0.5, K) > q:
+            high = middle
+        else:
+            low = middle + 1.0
+    return low
+
+
+@numba.njit(cache=True)
+def draw(
+    S: State, N: Net, W: Weights, uniform: np.ndarray, low: float, high: float
+) -> np.ndarray:
+    """Draw the next samples ``(N,)`` from low to high, one for each uniform number."""
+    samples = np.empty(len(uniform))
+    for t in range(len(uniform)):
+        predict(S, N, W, 0.0)
+        samples[t] = quantile(N, W.sizes[3], uniform[t], low, high)
+        learn(S, N, W, samples[t])
+    return samples
