@@ -49,7 +49,8 @@ class Sided:
     def side(self) -> np.ndarray:
         """Return the side information, ``(T, D_raw, C)``, float32."""
         behind = np.asarray(self._columns(self.n_features, None), np.float32)
-        return behind.reshape(len(behind), self.n_features, -1)
+        n, width = behind.shape
+        return behind.reshape(n, self.n_features, width // self.n_features)
 
     def _columns(self, start: int, stop: int | None) -> Any:
         if isinstance(self.whole, Frames):
