@@ -27,7 +27,7 @@ from rnade_lightning.stored_module import OF_OPTIMIZER
 PACKAGE = "rnade_lightning"
 PROG = f"python -m {PACKAGE}"
 
-FROM_DATA = ("n_features", "noise_scale", "n_context")
+FROM_DATA = ("n_features", "noise_scale", "n_context", "context_by_feature")
 """Arguments of a model that the data tell."""
 
 TRAINING_HELP = """

@@ -48,6 +48,10 @@ class Ensemble(SequenceDensity):
         if len(contexts) != 1:
             raise ValueError(f"the members are given contexts of {sorted(contexts)} numbers")
         self.n_context = contexts.pop()
+        self.context_by_feature = any(member.context_by_feature for member in members)
+        self.log_mass = members[0].log_mass
+        if any(member.log_mass != self.log_mass for member in members):
+            raise ValueError("log p is a log mass for some members of an ensemble, and not for all")
         self._in_state = _side_by_side([member.n_history for member in members])
         self._histories = _side_by_side([member.n_read for member in members])
 

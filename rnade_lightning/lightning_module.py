@@ -44,6 +44,22 @@ class SequenceModule(StoredModule):
         self._clipped: list[Tensor] = []  # for each step of the epoch, whether it was clipped
         self._train_nll = MeanMetric()  # of the epoch so far, which a checkpoint inside it keeps
 
+    def setup(self, stage: str) -> None:
+        """Refuse data of integers, whose log p is a log mass, with a model whose log p is none, and
+        the reverse."""
+        data, model = self._trainer_data(), type(self.model).__name__
+        of_data = getattr(data, "log_mass", self.model.log_mass)
+        if of_data and not self.model.log_mass:
+            raise ValueError(
+                f"the frames are integers, and log p of {model} is no log mass of integers: give a "
+                "model whose log_mass is true, or another data.kind"
+            )
+        if self.model.log_mass and not of_data:
+            raise ValueError(
+                f"log p of {model} is a log mass of integers, and the frames are no integers: give "
+                "a data.kind of integers, or another model"
+            )
+
     def forward(
         self, frames: Tensor, mask: Tensor | None = None, context: Tensor | None = None
     ) -> Tensor:

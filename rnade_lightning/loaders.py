@@ -3,7 +3,7 @@
 Conventions:
     A batch is a dict: ``frames (B, T, D)``, ``mask (B, T)`` (valid frames, right padding), and
     ``scored (B, T)``, the valid frames that count (all of them if missing). A model that is given a
-    context takes ``context (B, T, C)``. Where frames are a
+    context takes ``context (B, T, C)``, or ``(B, T, D, C)`` of every feature. Where frames are a
     transformation of the data, ``log_jacobian (B, T)`` is added to log p of each. With
     ``continues (B,)`` the rows so marked go on from the state in which the batch before left them
     (truncated back-propagation through time), the others start at u_0.

@@ -32,6 +32,10 @@ class SequenceDensity(nn.Module, ABC):
     n_features: int
     n_context: int = 0
     """C, numbers of a frame that its density is given."""
+    context_by_feature: bool = False
+    """Whether the context is of every feature, ``(B, T, D, C)``; ``n_context`` is then D C."""
+    log_mass: bool = False
+    """Whether log p of a frame is the log mass of its integers."""
     conditioned_on_state: bool = True
     """Whether the density of a frame is given the state; not while it is trained alone."""
 

@@ -29,7 +29,7 @@ from rnade_lightning.hyperparameters import plain
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
-OF_OTHERS = ("n_features", "n_context", *OF_OPTIMIZER)
+OF_OTHERS = ("n_features", "n_context", "context_by_feature", *OF_OPTIMIZER)
 """Arguments of a model that the data at hand and the optimiser tell, not the checkpoint."""
 OF_CHECKPOINT = ("noise_scale",)
 """Arguments that the data tell too, but of a trained model once for all."""

@@ -64,6 +64,11 @@ def steered(
         DataError: the model is given nothing of the kind, or there is no such class.
     """
     given = data.given
+    if data.context_by_feature:
+        raise DataError(
+            "the model is given side information of every feature, which follows from the samples"
+            " drawn before it and is not known beforehand: no samples can be drawn"
+        )
     if given is None:
         if label or control:
             raise DataError("the model is given no label and no control: leave them out")

@@ -18,6 +18,12 @@ class Asked:
     measures_samples = False  # whether `sample_figures` has any
     plays_one_step = True  # whether the mean of every frame given those before it can be played
 
+    @property
+    def log_mass(self) -> bool:
+        """Return whether frames are integers, left as they are, and log p of one is the log of
+        their mass. The model's log p has to be one too (`SequenceDensity.log_mass`)."""
+        return False
+
     def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
         return torch.zeros(len(frames))

@@ -8,7 +8,8 @@ Conventions:
     A batch is a dictionary: ``frames (B, T, D)`` float32, ``mask (B, T)`` true on valid frames
     (padding is on the right), ``scored (B, T)`` true on the valid frames that count, and
     ``log_jacobian (B, T)``, to add to log p of each frame (see `standardise`); where a model is
-    given something beside the past, ``context (B, T, C)`` (see `given`). An item dealt
+    given something beside the past, ``context (B, T, C)`` (see `given`), or ``(B, T, D, C)`` (see
+    `side`), zeros where there is padding. An item dealt
     only to give every rank equal work is all zeros and fully masked. In batches of `RowSampler`
     there is also ``continues (B,)``, true where a row goes on from the same row of the batch
     before, and all batches of an epoch have the same number of rows.
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.given import Given
+from rnade_lightning.datamodules.core.side import Side
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 Batch = dict[str, torch.Tensor]
@@ -67,7 +69,7 @@ class Item(NamedTuple):
     Attributes:
         raw: Raw frames ``(T, D_raw)``, float64; none for an item that is fully masked.
         start: The first frame's number in its sequence.
-        context: What is given of them, ``(T, C)``; None for nothing.
+        context: What is given of them, ``(T, C)`` or ``(T, D, C)``; None for nothing.
     """
 
     raw: npt.NDArray[np.float64]
@@ -85,7 +87,7 @@ class Spans(Dataset[Item]):
     """
 
     def __init__(
-        self, sequences: Sequence[Any], spans: Sequence[Span], given: Given | None = None
+        self, sequences: Sequence[Any], spans: Sequence[Span], given: Given | Side | None = None
     ) -> None:
         self.sequences, self.spans, self.given = sequences, spans, given
 
@@ -136,7 +138,7 @@ class Collate:
         batch["scored"] = mask & (starts[:, None] + at >= self.warmup)
         contexts = [item.context for item in items if item.context is not None]
         if contexts:
-            context = contexts[0].new_zeros(*mask.shape, contexts[0].shape[1])
+            context = contexts[0].new_zeros(*mask.shape, *contexts[0].shape[1:])
             context[mask] = torch.cat(contexts)
             batch["context"] = context
         return batch | ({"continues": starts > 0} if self.stateful else {})
@@ -296,7 +298,7 @@ def make_loader(
     windows: tuple[int, int],
     batch_size: int,
     *,
-    given: Given | None = None,
+    given: Given | Side | None = None,
     stateful: bool,
     train: bool,
     warmup: int,

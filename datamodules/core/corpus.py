@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
 from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.side import sided
 from rnade_lightning.datamodules.core.splits import scores, tail, whole_groups
 from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
 
@@ -91,6 +92,8 @@ class Corpus(ABC):
             extra = sorted(set(ours) - set(theirs))[:3] or "none"
             missing = sorted(set(theirs) - set(ours))[:3] or "none"
             return f"it has other features (in excess {extra}, missing {missing})"
+        if list(recording.side_names) != list(reference.side_names):
+            return "its features have other side information"
         if abs(recording.frame_rate - reference.frame_rate) > 1e-6 * reference.frame_rate:
             return (
                 f"it has {recording.frame_rate:g} frames per second, not {reference.frame_rate:g}"
@@ -265,7 +268,7 @@ class Corpus(ABC):
                 bad[path] = error
                 continue
             self.note(content.about)
-            found[path] = content.frames
+            found[path] = sided(content.about, content.frames)
         return found, reference
 
     def _common(self, abouts: dict[Path, Recording]) -> tuple[str, Recording]:
@@ -353,7 +356,7 @@ class Corpus(ABC):
         for file in self.holding(files):
             recording = self._read(file, reference, "the training data")
             name = name_of(file, path, self.extensions)
-            for suffix, frames in recording.frames.items():
+            for suffix, frames in sided(recording, recording.frames).items():
                 self._paths[name + suffix] = file
                 yield name + suffix, frames
 

@@ -160,7 +160,9 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         if self._raw:
             return
         parts, reference, store = self.collect(self._reference)
-        if self._standardiser is None:
+        if self._standardiser is None and self.log_mass:
+            self._standardiser = Standardiser.identity(reference.feature_names)
+        elif self._standardiser is None:
             statistics = store.moments([frames for _, frames in parts["train"]])
             known = [frames for part in ("train", "val") for _, frames in parts[part]]
             how = self.rank_tolerance, self.rescale, known, self.rounding(reference)
@@ -193,17 +195,6 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         """Return the names of the features kept."""
         standardiser = self._fitted()[0]
         return [standardiser.names[i] for i in standardiser.modelled]
-
-    @property
-    def given(self) -> Given | None:
-        """Return what a model is given beside the past; None for nothing."""
-        self._fitted()
-        return self._given
-
-    @property
-    def n_context(self) -> int | list[int]:
-        """Return how many numbers of a frame a model is given, by part; 0 for none."""
-        return 0 if self.given is None else self.given.sizes
 
     @property
     def frame_rate(self) -> float:
@@ -248,7 +239,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
     def sequences(self, split: Split) -> Sequences:
         """Return the standardised sequences of a split; each is read when it is asked for."""
         self.setup()
-        return Sequences(self._raw[split], self._fitted()[0], self._given)
+        return Sequences(self._raw[split], self._fitted()[0], self.contexts)
 
     def rounding(self, reference: Recording) -> float | list[float]:
         """Return how far rounding in files moves features, all or each; 0 where digits tell."""
@@ -269,7 +260,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         """
         how, reference = self._fitted()
         pairs = (self.one_known(*one, reference) for one in self._inputs(path, reference))
-        found = (FrameSequence.of(*one, how, self._given) for one in pairs)
+        found = (FrameSequence.of(*one, how, self.contexts) for one in pairs)
         return [replace(sequence, raw=None) for sequence in found]  # they take memory
 
     def score_input(self, path: str | Path) -> FrameSequence:
@@ -278,7 +269,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         found = list(self._inputs(path, reference))
         if len(found) > 1:
             raise DataError(f"{path}: holds {len(found)} sequences: give a file that holds one")
-        return FrameSequence.of(*self.one_known(*found[0], reference), how, self._given)
+        return FrameSequence.of(*self.one_known(*found[0], reference), how, self.contexts)
 
     def render(
         self,
@@ -319,6 +310,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
             "standardiser": standardiser.state(),
             "frame_rate": reference.frame_rate,
             "layout": reference.layout,
+            "side_names": list(reference.side_names),
             "parts": fingerprints(self._raw) if self._raw else self._parts_known,
             "given": None if self._given is None else self._given.state(),
         }
@@ -338,7 +330,8 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         if self._raw and self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_same(self._root(), self._raw, known)
         self._parts_known = known
-        reference = Recording({}, standardiser.names, rate, layout)
+        side_names = state_dict.get("side_names", [])  # older checkpoints have none
+        reference = Recording({}, standardiser.names, rate, layout, side_names)
         difference = self.mismatch(self._reference, reference) if self._reference else None
         if difference:
             raise DataError(
@@ -367,6 +360,8 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         }
         if self._given is not None:
             card["given"] = {"control": self._given.names, "labels": self._given.classes}
+        if self.context_by_feature:
+            card["side"] = list(self._fitted()[1].side_names)
         source = Path(root) / "SOURCE.md"
         return card | ({"source": source.read_text(encoding="utf-8")} if source.is_file() else {})
 
@@ -378,7 +373,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         run = self.trainer
         ranks = (1, 0) if run is None else (run.world_size, run.global_rank)
         return make_loader(
-            frames, self._fitted()[0], (self.window, self.stride), batch_size, given=self._given,
+            frames, self._fitted()[0], (self.window, self.stride), batch_size, given=self.contexts,
             stateful=stateful, train=train, warmup=self.warmup, seed=self.seed, ranks=ranks,
             num_workers=self.num_workers,
         )  # fmt: skip

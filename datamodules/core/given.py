@@ -166,8 +166,8 @@ class Given:
 
 def joined(frames: torch.Tensor, context: torch.Tensor | None) -> torch.Tensor:
     """Return frames ``(..., T, D)`` with their context behind them, as data read them, ``(..., T, D
-    + C)``; 0 where it is absent."""
-    if context is None:
+    + C)``; 0 where it is absent. A context by feature ``(..., T, D, C)`` is left out."""
+    if context is None or context.dim() > frames.dim():
         return frames
     return torch.cat((frames, context.nan_to_num(0.0).to(frames)), -1)
 

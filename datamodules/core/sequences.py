@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from rnade_lightning.datamodules.core.given import Given, joined
+from rnade_lightning.datamodules.core.side import Side
 from rnade_lightning.datamodules.core.standardise import Standardiser
 
 Split = Literal["train", "val", "test"]
@@ -30,8 +31,8 @@ class FrameSequence:
             where a frame breaks a relation of the training data.
         breaks: The feature that breaks it, by number of the frame.
         raw: Raw frames ``(T, D_raw)`` as they were read, where they are at hand.
-        context: What a model is given of each frame, ``(T, C)``; None where nothing is (see
-            `given`).
+        context: What a model is given of each frame, ``(T, C)`` (see `given`), or of each feature,
+            ``(T, D, C)`` (see `side`); None where nothing is.
         labels: Class of the sequence by name of the label.
     """
 
@@ -69,7 +70,7 @@ class FrameSequence:
 
     def with_context(self) -> torch.Tensor:
         """Return the frames with their context behind them, 0 where it is absent, ``(T, D + C)``;
-        for linear predictors."""
+        for linear predictors, which are given no context by feature."""
         return joined(self.frames, self.context)
 
     @classmethod
@@ -78,7 +79,7 @@ class FrameSequence:
         name: str,
         raw: Any,
         standardiser: Standardiser,
-        given: Given | None = None,
+        given: Given | Side | None = None,
         span: tuple[int, int] | None = None,
     ) -> "FrameSequence":
         """Return raw frames ``(T, D_raw)`` as standardised ones, all or those of a span."""
@@ -99,7 +100,7 @@ class Sequences(Sequence[FrameSequence]):
         self,
         raw: Sequence[tuple[str, npt.ArrayLike]],
         standardiser: Standardiser,
-        given: Given | None = None,
+        given: Given | Side | None = None,
     ) -> None:
         self._raw, self._how = raw, (standardiser, given)
 

@@ -231,6 +231,13 @@ class Standardiser:
             list(names), kept, centre, own, basis, offset, left, rounded, dropped, len(given)
         )
 
+    @classmethod
+    def identity(cls, names: list[str]) -> "Standardiser":
+        """Return the map that leaves all features as they are."""
+        n = len(names)
+        none, own = np.zeros(n), np.ones(n)
+        return cls(list(names), list(range(n)), none, own, np.eye(n), none, none, none, {})
+
     # Relations
 
     def breaks(self, raw: npt.ArrayLike) -> dict[int, str]:

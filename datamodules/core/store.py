@@ -43,6 +43,7 @@ from rnade_lightning.datamodules.core.files import files_beside
 from rnade_lightning.datamodules.core.moments import Moments, moments
 from rnade_lightning.datamodules.core.processes import read_in_processes
 from rnade_lightning.datamodules.core.recording import Frames, Recording
+from rnade_lightning.datamodules.core.side import Sided
 from rnade_lightning.datamodules.core.spool import ROWS, pieces_of
 
 FORMAT = 1
@@ -135,8 +136,10 @@ class FrameStore:
         found.update(zip(todo, _answers(_progress(made, len(todo), bar)), strict=True))
         return [kept for path in files if (kept := found[path]) is not None]
 
-    def moments(self, training: Sequence[Array | Frames]) -> Moments:
-        """Return the statistics of training frames, and keep them for the next run."""
+    def moments(self, training: Sequence[Array | Frames | Sided]) -> Moments:
+        """Return the statistics of the features of training frames, and keep them for the next
+        run."""
+        training = [x.features() if isinstance(x, Sided) else x for x in training]
         places = [
             (*Path(frames.path).with_suffix("").parts[-2:], frames.start, frames.stop)
             for frames in training
@@ -214,7 +217,7 @@ class FrameStore:
         recording, stamp = read_checked(self.read, path), _stamp(path)
         sequences, target = list(recording.frames.values()), self.folder / f"{key}.npy"
         dtype = np.float32 if all(x.dtype == np.float32 for x in sequences) else np.float64
-        shape = sum(map(len, sequences)), len(recording.feature_names)
+        shape = sum(map(len, sequences)), recording.width
         try:
             with whole_file(target) as part, part.open("wb") as file:
                 header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
@@ -242,7 +245,7 @@ class FrameStore:
         try:
             metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
             about, dtype = Recording({}, *_about(metadata)), metadata["dtype"]
-            n_features, frames, stop = len(about.feature_names), {}, 0
+            n_features, frames, stop = about.width, {}, 0
             n_frames, offset = sum(n for _, n in metadata["sequences"]), metadata["offset"]
             size = offset + n_frames * n_features * np.dtype(dtype).itemsize
             if path.stat().st_size != size:
@@ -283,6 +286,7 @@ def _metadata(recording: Recording, dtype: str = "", offset: int = 0) -> str:
             "feature_names": list(recording.feature_names),
             "frame_rate": float(recording.frame_rate),
             "layout": recording.layout,
+            "side_names": list(recording.side_names),
             "sequences": [[suffix, len(frames)] for suffix, frames in recording.frames.items()],
             "dtype": dtype,
             "offset": offset,
@@ -290,8 +294,9 @@ def _metadata(recording: Recording, dtype: str = "", offset: int = 0) -> str:
     )
 
 
-def _about(metadata: dict[str, Any]) -> tuple[list[str], float, dict[str, Any]]:
-    return metadata["feature_names"], metadata["frame_rate"], metadata["layout"]
+def _about(metadata: dict[str, Any]) -> tuple[list[str], float, dict[str, Any], list[str]]:
+    side_names = metadata.get("side_names", [])  # older entries have none
+    return metadata["feature_names"], metadata["frame_rate"], metadata["layout"], side_names
 
 
 def _remove(folder: Path, pid: int) -> None:
@@ -354,15 +359,15 @@ def check_finite(path: Path, recording: Recording) -> None:
         DataError: Names the first of them.
     """
     for suffix, frames in recording.frames.items():
-        if frames.ndim != 2 or frames.shape[1] != len(recording.feature_names):
-            wanted = f"(T, {len(recording.feature_names)})"
+        if frames.ndim != 2 or frames.shape[1] != recording.width:
+            wanted = f"(T, {recording.width})"
             raise DataError(f"{path}{suffix}: frames {frames.shape} are not {wanted}")
         for start, piece in zip(range(0, len(frames), ROWS), pieces_of(frames), strict=True):
             with np.errstate(all="ignore"):
                 if np.isfinite(piece.sum()):  # one pass; an overflow is looked at
                     continue
             for t, d in np.argwhere(~np.isfinite(piece))[:1]:
-                where = f"frame {start + t}, {recording.feature_names[d]}"
+                where = f"frame {start + t}, {recording.name_of(d)}"
                 raise DataError(f"{path}: {where} is {piece[t, d]}: repair or remove the file")
 
 

@@ -1,7 +1,7 @@
 """Put what is known beside the frames of files to their sequences.
 
 Conventions:
-    As in `given`.
+    As in `given` and `side`.
 """
 
 from abc import abstractmethod
@@ -14,6 +14,8 @@ from rnade_lightning.datamodules.core.corpus import Corpus, Parts
 from rnade_lightning.datamodules.core.given import Given
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.sequences import FrameSequence
+from rnade_lightning.datamodules.core.side import Side
+from rnade_lightning.datamodules.core.standardise import Standardiser
 
 
 class WithContext(Corpus):
@@ -49,6 +51,39 @@ class WithContext(Corpus):
         known, signals = self._beside.known(path, raw, reference.frame_rate)
         self._beside.check(self._given, signals, str(path), known)
         return name, known
+
+    # What a model is given
+
+    @abstractmethod
+    def _fitted(self) -> tuple[Standardiser, Recording]: ...
+
+    @property
+    def given(self) -> Given | None:
+        """Return what a model is given beside the past; None for nothing, and for side information
+        of every feature."""
+        self._fitted()
+        return self._given
+
+    @property
+    def context_by_feature(self) -> bool:
+        """Return whether the context is side information of every feature, ``(T, D, C)``."""
+        return bool(self._fitted()[1].side_names)
+
+    @property
+    def n_context(self) -> int | list[int]:
+        """Return how many numbers of a frame a model is given, by part; 0 for none. Where the
+        context is by feature, it is C."""
+        if self.context_by_feature:
+            return len(self._fitted()[1].side_names)
+        return 0 if self.given is None else self.given.sizes
+
+    @property
+    def contexts(self) -> Given | Side | None:
+        """Return what makes the context of frames; None where a model is given nothing."""
+        standardiser, reference = self._fitted()
+        return Side(standardiser.modelled) if reference.side_names else self._given
+
+    # Controls
 
     @property
     @abstractmethod

@@ -36,12 +36,19 @@ from rnade_lightning.datamodules.sound.corpora import (
     splits_of,
 )
 from rnade_lightning.datamodules.sound.options import check_options, make_kind
-from rnade_lightning.datamodules.sound.playback import write_picture, write_sound
+from rnade_lightning.datamodules.sound.playback import (
+    write_integers,
+    write_picture,
+    write_sound,
+)
 from rnade_lightning.datamodules.sound.preparation import Preparation, at_least, sound_card
 from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SoundFile
 
 _FLOAT32_STEP = 2.0**-15
 """Smallest step of integer samples for which float32 is fine enough."""
+
+_ROUNDING = 1e-3
+"""Nats by which rounding in float32 may raise log p of a frame."""
 
 
 class AudioDataModule(FrameDataModule):
@@ -62,7 +69,8 @@ class AudioDataModule(FrameDataModule):
             relative to the next one.
         bit_depth: Bits of the step that dequantising noise spans. It is needed for files of
             different bit depths; bits per sample are then not known. Without it, the noise spans
-            a step of the file's integers, or of 16 bits where a file stores no integers.
+            a step of the file's integers, or of 16 bits where a file stores no integers. For a kind
+            of integers, samples are rounded to that depth, and these integers are modelled.
         n_fft: Length of the Fourier transform, in samples.
         win_length: Length of the window, in samples. Without it, n_fft.
         hop_length: Samples from one spectral frame to the next.
@@ -116,8 +124,10 @@ class AudioDataModule(FrameDataModule):
         super().__init__(root, split="file" if group else split, group=group, **kwargs)
         self.kind, self.dataset, self.outside = kind, dataset, outside
         check_options(self.hparams)
-        self._prepare = Preparation(sample_rate, channel, normalise, trim_db, bit_depth).prepare
         self._kind = make_kind(kind, self.hparams)
+        how = sample_rate, channel, normalise, trim_db, bit_depth, self._kind.of_integers
+        self._prepare = Preparation(*how).prepare
+        self.rescale = self.rescale and not self._kind.of_integers
         if self._kind.from_start and self.split == "tail":
             raise DataError(f"kind {kind} is turned back from a file's start on: set split to file")
         self.rank_tolerance = min(self.rank_tolerance, self._kind.rank_tolerance)
@@ -161,7 +171,7 @@ class AudioDataModule(FrameDataModule):
             )
         n_samples = self._kind.samples_per_frame
         n_frames = sum(len(frames) for _, frames in self._raw["train"])
-        if self._kind.invertible and to_fit and n_frames <= n_samples:
+        if self._kind.invertible and not self.log_mass and to_fit and n_frames <= n_samples:
             raise DataError(
                 f"{self._root()}: {n_frames} frames to train on, of {n_samples} samples each: too"
                 " little sound: add files or lower frame_length"
@@ -217,17 +227,18 @@ class AudioDataModule(FrameDataModule):
     def read(self, path: Path) -> Recording:
         """Read a sound file as frames."""
         signal, kind = self._prepare(SoundFile(path), self.name_read(path)), self._kind
-        narrow = not kind.invertible or signal.step >= _FLOAT32_STEP
+        exact = kind.of_integers or signal.step >= _FLOAT32_STEP  # in float32
+        narrow = not kind.invertible or exact
         try:
             made = kind.pieces(at_least(kind.min_samples, signal.samples), signal.rate)
             frames: Any = gathered(x.astype(np.float32 if narrow else np.float64) for x in made)
         except DataError as error:
             told = str(error)
             raise error if told.startswith(str(path)) else DataError(f"{path}: {told}") from None
-        bits = signal.bits if kind.invertible else None
+        bits = signal.bits if kind.invertible or kind.of_integers else None
         layout = {"sample_rate": signal.rate, "bits": bits, "file": signal.facts()}
         frame_rate = signal.rate / kind.samples_per_frame
-        return Recording({"": frames}, kind.feature_names, frame_rate, layout)
+        return Recording({"": frames}, kind.feature_names, frame_rate, layout, kind.side_names)
 
     def name_read(self, path: Path) -> str:
         """Return the path of a file below the root, of which the noise of dequantising is a
@@ -246,15 +257,30 @@ class AudioDataModule(FrameDataModule):
             has, wants = (x["bits"] or "not known" for x in (ours, theirs))
             return (
                 f"the bits of an integer sample are {has} here and {wants} there (set bit_depth to"
-                " dequantise all alike)"
+                f" {'round' if self.log_mass else 'dequantise'} all alike)"
             )
         return super().mismatch(recording, reference)
 
     # Likelihood of integers
 
     @property
+    def log_mass(self) -> bool:
+        return self._kind.of_integers
+
+    @property
+    def units(self) -> str:
+        return "steps of the integers" if self.log_mass else super().units
+
+    @property
+    def caveats(self) -> list[str]:
+        told = "log p of the model is a log mass of integers, that of copy and VAR a log density"
+        return super().caveats + [told] * self.log_mass
+
+    @property
     def bit_depth(self) -> int | None:
         """Return the bits of the files' integer samples, if frames are just those samples."""
+        if self.log_mass:
+            return self.layout["bits"]
         whole = self._kind.invertible and self.n_features == self._kind.samples_per_frame
         return self.layout["bits"] if whole else None
 
@@ -275,13 +301,21 @@ class AudioDataModule(FrameDataModule):
 
         ``bits = (-(log_prob - log_scale) / L + (b - 1) ln 2) / ln 2``.
 
+        Where log p is a log mass of the integers, it is ``-log_prob / (L ln 2)``.
+
         Args:
-            log_prob: Mean log density of a standardised frame, in nats.
+            log_prob: Mean log density of a standardised frame, or log mass of one, in nats.
 
         Returns:
             Bits, or None where frames are not the files' integer samples: spectra, lossy or
             floating-point files, and what was resampled, mixed, or changed in level.
+
+        Raises:
+            DataError: It is said to be a log mass, and is above 0.
         """
+        if self.log_mass:
+            self._check_mass("a frame", log_prob)
+            return max(-log_prob / self._kind.samples_per_frame / float(np.log(2)), 0.0)
         bits = self.bit_depth
         if bits is None:
             return None
@@ -302,7 +336,7 @@ class AudioDataModule(FrameDataModule):
         return torch.from_numpy(found.astype(np.float32))
 
     def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
-        """Refuse a code length below 0 by more than four standard errors.
+        """Refuse a code length below 0 by more than four standard errors, and any mass above 1.
 
         Args:
             name: of the sequence.
@@ -312,6 +346,9 @@ class AudioDataModule(FrameDataModule):
             DataError: its bits per sample cannot be: the model knows the noise of dequantising.
         """
         log_p = np.asarray(log_prob, np.float64)
+        if self.log_mass:
+            self._check_mass(name, float(log_p.max(initial=0.0)))
+            return
         mean = float(log_p.mean()) if len(log_p) else 0.0
         bits = self.bits_per_sample(mean)
         error = 4 * log_p.std() / np.sqrt(max(len(log_p), 1)) / np.log(2)
@@ -320,6 +357,14 @@ class AudioDataModule(FrameDataModule):
                 f"{name}: {bits:.3f} bits per sample, and no code is shorter than 0: the model has"
                 " seen the noise of this file, or its samples have fewer bits than the file says:"
                 " leave the file out, or set bit_depth"
+            )
+
+    @staticmethod
+    def _check_mass(what: str, log_prob: float) -> None:
+        if log_prob > _ROUNDING:
+            raise DataError(
+                f"{what}: log p is {log_prob:.3g}, and the log of a probability is at most 0: the"
+                " model's log p is no log mass of integers (log_mass)"
             )
 
     def references(
@@ -335,10 +380,15 @@ class AudioDataModule(FrameDataModule):
     # Frames to a file
 
     def write(self, raw: Array, stem: Path) -> list[Path]:
-        """Write ``.wav`` (16-bit) and ``.png`` with waveform and spectrogram."""
-        rate = self.layout["sample_rate"]
+        """Write ``.wav`` (16-bit, or integers as they are) and ``.png`` with waveform and
+        spectrogram."""
+        rate, bits = self.layout["sample_rate"], self.layout["bits"]
         samples = self._kind.to_samples(raw, rate)
         # The last suffix is added, not replaced: a stem such as "epoch.3" keeps its dot.
         wav, png = (with_ending(stem, ending) for ending in ("wav", "png"))
-        write_picture(png, write_sound(wav, samples, rate), rate)
+        if self.log_mass:
+            written = write_integers(wav, samples * 2.0 ** (1 - bits), rate, bits)
+        else:
+            written = write_sound(wav, samples, rate)
+        write_picture(png, written, rate)
         return [wav, png]

@@ -9,7 +9,7 @@ from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.sound import kinds
 from rnade_lightning.datamodules.sound.corpora import PATTERNS
 from rnade_lightning.datamodules.sound.kinds import Kind
-from rnade_lightning.datamodules.sound.preparation import GAINS, SIDES
+from rnade_lightning.datamodules.sound.preparation import GAINS, MOST_BITS, SIDES
 from rnade_lightning.datamodules.sound.soundfiles import SAMPLE_RATES
 
 _SIZES = (
@@ -58,8 +58,8 @@ def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
         options: options of the data module by name.
 
     Raises:
-        DataError: there is no such kind (the message lists the short names), it is not complete, or
-            it takes an option that does not exist.
+        DataError: there is no such kind (the message lists the short names), it is not complete,
+            it takes an option that does not exist, or an option contradicts it.
     """
     try:
         kind = find(name, Kind, kinds.__name__)  # type: ignore[type-abstract]
@@ -71,4 +71,25 @@ def make_kind(name: str, options: Mapping[str, Any]) -> Kind:
     taken = {option: options.get(option, default) for option, default in defaults.items()}
     if unknown := [option for option, value in taken.items() if value is Parameter.empty]:
         raise DataError(f"kind {name} takes {unknown[0]}, which is no option: give it a default")
-    return kind(**taken)
+    made = kind(**taken)
+    _check_kind(name, made, options)
+    return made
+
+
+def _check_kind(name: str, kind: Kind, options: Mapping[str, Any]) -> None:
+    """Refuse options of the data module that contradict the kind of frames."""
+
+    def refuse(given: tuple[str, ...], why: str) -> None:
+        if found := [option for option in given if options.get(option)]:
+            raise DataError(f"kind {name} {why}: leave {' and '.join(found)} out")
+
+    if kind.of_integers:
+        refuse(("control", "ignore"), "models every integer of a frame")
+        if (options.get("bit_depth") or 0) > MOST_BITS:
+            raise DataError(
+                f"kind {name} takes integers of {MOST_BITS} bits at most: set bit_depth to that or"
+                " less"
+            )
+    if kind.side_names:
+        told = "tells a model what is known of every feature"
+        refuse(("labels", "control", "control_files"), told)

@@ -20,6 +20,28 @@ _FULL = 1 - 2.0**-15  # the largest sample of 16 bits
 _HEARD = 1.01  # times full scale; less is not worth a word
 
 
+def write_integers(path: Path, samples: Array, rate: int, bits: int) -> Array:
+    """Write integers as they are, as PCM of 16 bits or, where they have more, of 24.
+
+    Args:
+        path: WAV file to write.
+        samples: ``(N,)``, full scale 1, multiples of ``2**(1 - bits)``; those that are none are
+            rounded, and those beyond full scale clipped.
+        rate: samples per second.
+        bits: bits of the integers, 24 at most.
+
+    Returns:
+        The samples written, ``(N,)``.
+    """
+    full = 2.0 ** (bits - 1)
+    integers = np.clip(np.round(samples * full), -full, full - 1).astype(np.int64)
+    width, kind = (16, np.int16) if bits <= 16 else (32, np.int32)  # of which 24 are written
+    subtype = "PCM_16" if bits <= 16 else "PCM_24"
+    pcm = (integers << (width - bits)).astype(kind)
+    soundfile.write(path, pcm, rate, subtype=subtype, format="WAV")
+    return integers / full
+
+
 def write_sound(path: Path, samples: Array, rate: int) -> Array:
     """Write 16-bit PCM with faded edges.
 

@@ -9,6 +9,9 @@ Conventions:
     integers' probability from below on average, so bits per sample that follow from it are a code
     length.
 
+    Frames of integers are made of the integers themselves, in steps and without noise. They are
+    those of the file or, where a bit depth is given, its samples rounded to that depth.
+
     Samples come in pieces, so that memory does not hold a long sound.
 """
 
@@ -34,6 +37,9 @@ GAINS = {
     "rms": lambda levels: 0.1 / levels.rms,  # to -20 dB
 }
 """What brings samples to one level, by its name."""
+
+MOST_BITS = 24
+"""Bits of the widest integers that float32 tells apart."""
 
 _DEFAULT_BITS = 16  # of the step that the noise spans where a file stores no integers
 _ROUNDING = 2.0**-23  # of a standardised sample in float32, relative to it
@@ -72,10 +78,11 @@ class Signal:
     """Samples that are ready for frames.
 
     Attributes:
-        samples: pieces ``(N,)``.
+        samples: pieces ``(N,)``; of integers, if they were asked for.
         rate: samples per second.
         step: step of the integers, or of what stands for them, that the noise spans.
-        bits: bits of the file's integer samples, if these are they and nothing else.
+        bits: bits of the file's integer samples, if these are they and nothing else; of the
+            integers that were asked for.
         source: the file they are of.
         levels: of the samples of the file, complete when the pieces have gone by.
     """
@@ -106,13 +113,15 @@ class Signal:
 
 @dataclass(frozen=True)
 class Preparation:
-    """Prepares the samples of a file, by the options of `AudioDataModule` with these names."""
+    """Prepares the samples of a file, by the options of `AudioDataModule` with these names; as
+    integers without noise if they are asked for."""
 
     sample_rate: int | None
     channel: Literal["mix", "left", "right"] | int
     normalise: Literal["peak", "rms"] | None
     trim_db: float | None
     bit_depth: int | None
+    integers: bool = False
 
     def prepare(self, source: SoundFile, name: str) -> Signal:
         """Return the samples of a file, ready for frames.
@@ -122,13 +131,15 @@ class Preparation:
             name: its name, of which the noise is a function.
 
         Raises:
-            DataError: the file has no such channel, or no level.
+            DataError: the file has no such channel, no level, or no integers.
         """
         rate = self.sample_rate or source.rate
         step = 2.0 ** (1 - (self.bit_depth or source.bits or _DEFAULT_BITS))
         mixed = self.channel == "mix" and source.n_channels > 1
         changed = mixed or rate != source.rate or self.normalise or self.bit_depth
         bits = None if changed else source.bits
+        if self.integers:
+            bits = self._checked(source, self.bit_depth or bits)
         signal = Signal(iter(()), rate, step, bits, source)
         start, stop = self._span(source)
         signal.samples = self._noisy(signal, start, stop, name)
@@ -142,13 +153,33 @@ class Preparation:
                 )
             gain = float(GAINS[self.normalise](levels))
             signal.samples = (piece * gain for piece in signal.samples)
+        if self.integers and bits is not None:
+            signal.samples = in_steps(signal.samples, bits)
         return signal
+
+    def _checked(self, source: SoundFile, bits: int | None) -> int:
+        """Return the bits of integer samples; refuse a file that has none to model exactly."""
+        if bits is not None and bits <= MOST_BITS:
+            return bits
+        if bits is not None:
+            why, depth = f"stores integers of {bits} bits, more than {MOST_BITS}", f" {MOST_BITS}"
+        else:
+            why, depth = "stores no integers (lossy or floating-point)", ""
+            if source.bits is not None:
+                why = "is mixed, resampled or normalised, so that its integers are gone"
+        raise DataError(
+            f"{source.path}: {why}, and this kind of frames is of integers: set bit_depth{depth} to"
+            " round samples to that depth, or choose another kind"
+        )
 
     def _noisy(self, signal: Signal, start: int, stop: float, name: str) -> Iterator[Array]:
         """Yield samples at the signal's rate with noise; the signal learns of those in the file."""
         noise = np.random.default_rng(list(hashlib.blake2b(name.encode()).digest()))
         pieces = self._between(signal, start, stop)
         for piece in resampled(pieces, signal.source.rate, signal.rate):
+            if self.integers:
+                yield piece
+                continue
             yield piece + signal.step * _room(piece, signal.step) * (noise.random(len(piece)) - 0.5)
 
     def _between(self, signal: Signal, start: int, stop: float) -> Iterator[Array]:
@@ -180,6 +211,16 @@ class Preparation:
                 " set channel to one of them, or to mix"
             )
         return block[:, number]
+
+
+def in_steps(pieces: Iterable[Array], bits: int) -> Iterator[Array]:
+    """Yield samples ``(N,)`` rounded to integers of so many bits, in steps of these.
+
+    >>> [x.tolist() for x in in_steps([np.array([0.5, -0.26, 1.0])], 3)]
+    [[2.0, -1.0, 3.0]]
+    """
+    full = 2.0 ** (bits - 1)
+    return (np.clip(np.round(piece * full), -full, full - 1) for piece in pieces)
 
 
 def at_least(n_samples: int, pieces: Iterable[Array]) -> Iterator[Array]:

@@ -118,7 +118,13 @@ class Comparison(pl.Callback):
         known = self.baselines.known_whole(data)
         references = _reference_rows(data, known, test, first)
         rows = [*(total.row(name) for name, total in sums.items() if total.n), *references]
-        rows = [row._replace(bits_per_sample=_bits(data, row.log_prob)) for row in rows]
+        baselines = {baseline.title for baseline in self.baselines.fitted(data, "test")}
+        rows = [
+            row._replace(bits_per_sample=_bits(data, row.log_prob))
+            if not (data.log_mass and row.name in baselines)  # a density is no code for integers
+            else row
+            for row in rows
+        ]
         units = data.units
         if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
             units += (

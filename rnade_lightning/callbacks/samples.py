@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from rnade_lightning.callbacks.gallery import SampleSet, Shown, Table, write_gallery
@@ -93,6 +94,9 @@ class Samples(pl.Callback):
         if not trainer.is_global_zero or log_dir is None:
             return
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
+        if data.context_by_feature:  # what is known of a sample follows from those drawn before it
+            rank_zero_info("no samples are drawn: their side information is not known beforehand")
+            return
         folder = Path(log_dir, "samples")
         folder.mkdir(parents=True, exist_ok=True)
         was_training = model.training

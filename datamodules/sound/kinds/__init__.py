@@ -13,6 +13,11 @@ Conventions:
     ``(T, D_raw)``, time first. Both are float64. Rates are in samples per second. The features of
     a frame are in the order of `Kind.feature_names`. The one named `LOG_JACOBIAN`, if there is one,
     turns a log density of frames into one of samples, when it is added (see `standardise`).
+
+    For a kind `of_integers`, samples are the integers of a file, in steps of its bit depth and
+    without noise. For a kind with `side_names`, the C numbers that are known of each feature when
+    it is drawn stand behind the features, ``(T, D_raw + D_raw C)``: those of feature 0, those of
+    feature 1, and so on (see `side`).
 """
 
 from __future__ import annotations
@@ -56,10 +61,20 @@ class Kind(ABC):
     """The largest `rank_tolerance` of the data module that is safe: a larger one would take
     features for functions of others."""
 
+    of_integers: ClassVar[bool] = False
+    """True where samples are a file's integers, float64, in steps of its bit depth. The features of
+    a frame are then modelled as they are, log p of a frame is the log mass of its integers, and so
+    are `references`."""
+
     @property
     @abstractmethod
     def feature_names(self) -> list[str]:
         """Return the names of the features of a frame, ``D_raw`` of them."""
+
+    @property
+    def side_names(self) -> list[str]:
+        """Return the names of the C numbers that are known of every feature when it is drawn."""
+        return []
 
     @property
     @abstractmethod
@@ -73,11 +88,13 @@ class Kind(ABC):
 
     @abstractmethod
     def to_frames(self, samples: Array, rate: int) -> Array:
-        """Return the frames ``(T, D_raw)`` of samples ``(N,)``, N at least `min_samples`."""
+        """Return the frames ``(T, D_raw)`` of samples ``(N,)``, N at least `min_samples`; with
+        their side information, if the kind has any, ``(T, D_raw + D_raw C)``."""
 
     @abstractmethod
     def to_samples(self, frames: Array, rate: int) -> Array:
-        """Return the samples ``(N,)`` of frames ``(T, D_raw)``, exact or close to them."""
+        """Return the samples ``(N,)`` of frames, exact or close to them. What stands behind the
+        first ``D_raw`` numbers of a frame may be missing."""
 
     def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
         """Yield the frames of a sound that comes in pieces, in pieces, so that memory holds

@@ -7,7 +7,22 @@ import pytest
 import soundfile
 from sounds import RATE
 
-from rnade_lightning.datamodules.sound.playback import write_sound
+from rnade_lightning.datamodules.sound.playback import write_integers, write_sound
+
+
+@pytest.mark.parametrize(("bits", "subtype"), [(5, "PCM_16"), (16, "PCM_16"), (24, "PCM_24")])
+def test_integers_are_written_as_they_are(tmp_path: Path, bits: int, subtype: str) -> None:
+    full = 2 ** (bits - 1)
+    integers = np.random.default_rng(0).integers(-full, full, 1000)
+    integers[:2] = -full, full - 1
+    sound = integers / full
+    sound[2:4] = 1.5, -1.5
+    integers[2:4] = full - 1, -full
+    written = write_integers(tmp_path / "a.wav", sound, RATE, bits)
+    samples, _ = soundfile.read(tmp_path / "a.wav")
+    np.testing.assert_array_equal(samples * full, integers)
+    np.testing.assert_array_equal(written, samples)
+    assert soundfile.info(tmp_path / "a.wav").subtype == subtype
 
 
 def test_edges_have_no_click_and_the_inside_is_untouched(tmp_path: Path) -> None:
