@@ -23,6 +23,7 @@ from rnade_lightning.density import FrameDensity
 from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.ranks import of_every_rank, of_this_rank
+from rnade_lightning.rnn_experts import RNNExperts
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
 from rnade_lightning.stored_module import StoredModule
@@ -268,6 +269,23 @@ class RNNDensityModule(SequenceModule):
             self.save_hyperparameters(
                 {"density": density | {"class_path": public_path(type(of_frame))}}
             )
+
+
+class RNNExpertsModule(SequenceModule):
+    """RNN-Experts, trained by maximum likelihood on frames of the kind ``experts``.
+
+    Args:
+        n_features: D, samples of a frame; taken from the data.
+        lr: learning rate.
+        **kwargs: see `RNNExperts`.
+    """
+
+    model: RNNExperts
+    model_class = RNNExperts
+
+    def __init__(self, n_features: int, *, lr: float = 1e-3, **kwargs: Any) -> None:
+        super().__init__(lr)
+        self.model = RNNExperts(n_features, **kwargs)
 
 
 class EnsembleModule(SequenceModule):

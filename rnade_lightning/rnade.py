@@ -52,8 +52,8 @@ class RNADE(FrameDensity):
         n_hidden: H, hidden units.
         n_components: K, mixture components of each feature.
         component: mixture component: ``gaussian`` (RNADE-MoG), ``laplace`` (RNADE-MoL),
-            ``logistic``, ``student_t``, a `Component`, or the path of a class of your own; with arguments,
-            ``{class_path: .., init_args: {..}}``. Its scale is ``sigma`` below.
+            ``logistic``, ``student_t``, a `Component`, or the path of a class of your own; with
+            arguments, ``{class_path: .., init_args: {..}}``. Its scale is ``sigma`` below.
         activation: ``sigmoid`` (the supplement) or ``relu`` (the RNADE paper; needs a floor
             for frames far from the data).
         floor: f >= 0, the smallest scale: ``sigma = f + exp(z)``, for density and sampler alike.

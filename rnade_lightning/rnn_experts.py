@@ -15,11 +15,11 @@ $A_{kp}$ are linear in $h^2$. Component k is logistic with mean
 
 $$\mu_k = \beta_k \sigma_k + \sum_p A_{kp} e_p$$
 
-where $e_p$ is expert p's prediction less m, over s. The mass of the integer in the cell of half width
-$1 / 2 s$ around z is exact, so log p is that of integers, and bits are above 0.
+where $e_p$ is expert p's prediction less m, over s. The mass of the integer in the cell of half
+width $1 / 2 s$ around z is exact, so log p is that of integers, and bits are above 0.
 
-$\phi(a) = a (1 + a / \sqrt{1 + a^2}) / 2$ and $q(a) = a / \sqrt{1 + (a / 8)^2}$ need roots alone: the
-compiled coder (`coding.kernel`) computes the same numbers on every machine.
+$\phi(a) = a (1 + a / \sqrt{1 + a^2}) / 2$ and $q(a) = a / \sqrt{1 + (a / 8)^2}$ need roots alone:
+compiled code (`kernels.experts`) computes the same numbers on every machine.
 
 Conventions:
     As in `sequence_density`. The state ``u (B, S)``: R units, then L innovations and L log scales
@@ -28,9 +28,11 @@ Conventions:
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +57,7 @@ class RNNExperts(SequenceDensity):
         n_components: K, logistic components of a sample.
         n_lags: L, residuals that a sample's density reads.
         n_context: numbers of side information by sample; those of the front end.
+        context_by_feature: true.
     """
 
     log_mass = True
@@ -68,13 +71,16 @@ class RNNExperts(SequenceDensity):
         n_components: int = 6,
         n_lags: int = 32,
         n_context: int = front_end.N_SIDE,
+        context_by_feature: bool = True,
     ) -> None:
         super().__init__()
         sizes = (n_features, n_recurrent, n_hidden, n_components, n_lags)
-        if min(sizes) < 1 or n_context != front_end.N_SIDE:
+        if min(sizes) < 1:
+            raise ValueError(f"sizes must be 1 or more, got {sizes}")
+        if n_context != front_end.N_SIDE or not context_by_feature:
             raise ValueError(
-                f"sizes must be 1 or more, and n_context {front_end.N_SIDE}, got {sizes} and"
-                f" {n_context}: take frames of the kind experts"
+                f"RNNExperts reads {front_end.N_SIDE} numbers of side information by sample, got a "
+                f"context of {n_context}: give --data.kind experts"
             )
         self.n_features, self.n_recurrent, self.n_hidden = n_features, n_recurrent, n_hidden
         self.n_components, self.n_lags = n_components, n_lags
@@ -123,8 +129,9 @@ class RNNExperts(SequenceDensity):
             after, _ = self.cell(inputs, u[:, :R].contiguous()[None])
             units = torch.cat((u[:, None, :R].expand(len(after), -1, -1), after), 1)
             lags = [
-                torch.cat((before.expand(len(after), -1), of.flatten(1)), 1)
-                .unfold(1, L, self.n_features)
+                torch.cat((before.expand(len(after), -1), of.flatten(1)), 1).unfold(
+                    1, L, self.n_features
+                )
                 for before, of in ((u[:, R : R + L], frames), (u[:, R + L :], c[..., 0]))
             ]
             states = torch.cat((units, *lags), -1)  # (B, T + 1, S)
@@ -198,6 +205,66 @@ class RNNExperts(SequenceDensity):
         self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
         raise NotImplementedError("the mean of a frame is not known before its samples are")
+
+    # ------------------------------------------------------------------ samples
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n_frames: int,
+        n_samples: int = 1,
+        prefix: Tensor | None = None,
+        u: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        context: Tensor | None = None,
+    ) -> Tensor:
+        """Draw new sequences of innovations, or continuations, ``(B, n_samples, n_frames, D)``.
+
+        The front end runs along, so a prefix begins with its sound; what it was given is not
+        needed. There is no state ``u`` to start from.
+        """
+        n = 1 if prefix is None else len(prefix)
+        frames = list(self.stream(n_frames, n_samples, prefix, u, generator, temperature))
+        if not frames:
+            return self.u_0.new_empty(n, n_samples, 0, self.n_features)
+        return torch.stack(frames, 2)
+
+    def stream(
+        self,
+        n_frames: int | None = None,
+        n_samples: int = 1,
+        prefix: Tensor | None = None,
+        u: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        context: Tensor | Iterable[Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        if u is not None:
+            raise ValueError("RNNExperts starts at the beginning of a sound: give a prefix, not u")
+        counts = {"n_samples": (n_samples, 0), "n_frames": (n_frames or 0, 0)}
+        arguments.draws(self.u_0, generator, temperature, **counts)
+        if prefix is not None:
+            prefix = arguments.tensor("prefix", prefix, self.u_0, "B", "T", self.n_features)
+        starts = (
+            [None] if prefix is None else list(prefix.detach().cpu().double().flatten(1).numpy())
+        )
+        from rnade_lightning.kernels import experts
+
+        streams = [
+            experts.Stream(experts.weights_of(self), start) for start in starts
+            for _ in range(n_samples)
+        ]  # fmt: skip
+        for _ in itertools.count() if n_frames is None else range(n_frames):
+            uniform = torch.rand(
+                (len(streams), self.n_features), generator=generator, device=self.u_0.device
+            )
+            drawn = [
+                stream.draw(q, temperature)
+                for stream, q in zip(streams, uniform.double().cpu().numpy(), strict=True)
+            ]
+            frames = torch.from_numpy(np.stack(drawn)) if drawn else torch.zeros(0, self.n_features)
+            yield frames.to(self.u_0).view(len(starts), n_samples, self.n_features)
 
     def _half_cells(self, history: Tensor) -> Tensor:
         """Return half the width of a step of the integers in innovations, ``(..., D)``."""

@@ -26,8 +26,6 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
-
 LEAST_SQUARES = ((16, 0.98), (25, 0.991), (32, 0.998))
 """Orders and forgetting factors of the least squares."""
 CASCADED = (1, 2)
@@ -409,6 +407,26 @@ def analyse(S: State, samples: np.ndarray, other: np.ndarray) -> tuple[np.ndarra
     return z, side
 
 
-def frames_of(S: State, samples: Array) -> tuple[Array, Array]:
-    """Return `analyse` of a sound of one channel."""
-    return analyse(S, np.asarray(samples, np.float64), np.zeros(0))
+@numba.njit(cache=True)
+def synthesise(S: State, z: np.ndarray) -> np.ndarray:
+    """Return the samples ``(N,)`` whose innovations come next: the inverse of `analyse`, where
+    innovations are those of integers."""
+    samples = np.empty(len(z))
+    for t in range(len(z)):
+        predict(S, 0.0)
+        samples[t] = np.floor(S.m[0] + z[t] * S.m[1] + 0.5)
+        learn(S, samples[t])
+    return samples
+
+
+def side_names() -> list[str]:
+    """Return the names of side information."""
+    experts = [f"ols_{order}" for order, _ in LEAST_SQUARES]
+    experts += [f"cascade_{c}_{n}" for c in CASCADED for n, _ in CASCADE] + ["mean"]
+    return [
+        "log_scale",
+        *(f"level_{decay}" for decay in DECAYS),
+        *(f"past_{i + 1}" for i in range(N_PAST)),
+        *(f"expert_{name}" for name in experts),
+        *(f"error_{name}" for name in experts),
+    ]

@@ -9,33 +9,16 @@ sample lies is coded, and its place in the cell as plain bits.
 from __future__ import annotations
 
 import hashlib
-import numpy as np
-import torch
 
-from rnade_lightning.coding import kernel
-from rnade_lightning.coding.kernel import NO_NET, Weights
+import numpy as np
+
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.sound import front_end
-from rnade_lightning.rnn_experts import RNNExperts
+from rnade_lightning.kernels import experts as kernel
+from rnade_lightning.kernels.experts import NO_NET, Weights
 
 VERSION = 1
 """Of the recursion: raised with every change of a number in it."""
-
-
-def weights_of(model: RNNExperts) -> Weights:
-    """Return the weights of a model as compiled code takes them."""
-
-    def of(tensor: torch.Tensor) -> np.ndarray:
-        return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
-
-    sizes = (model.n_features, model.n_recurrent, model.n_hidden, model.n_components, model.n_lags)
-    gru = dict(model.cell.named_parameters())
-    return Weights(
-        of(model.u_0), of(gru["weight_ih_l0"].T), of(gru["weight_hh_l0"].T), of(gru["bias_ih_l0"]),
-        of(gru["bias_hh_l0"]), of(model.of_state.weight.T), of(model.of_sample.weight.T),
-        of(model.of_sample.bias), of(model.second.weight.T), of(model.second.bias),
-        of(model.out.weight.T), of(model.out.bias), np.array(sizes, np.int64),
-    )  # fmt: skip
 
 
 def digest_of(weights: Weights) -> bytes:

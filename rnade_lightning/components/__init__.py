@@ -233,8 +233,8 @@ def make_component(component: str | dict[str, Any] | Component, **arguments: Any
     """Return a component.
 
     Args:
-        component: a short name (``gaussian``, ``laplace``, ``logistic``, ``student_t``, the files of
-            this package), the path of a class, a component itself, or, to give arguments,
+        component: a short name (``gaussian``, ``laplace``, ``logistic``, ``student_t``, the files
+            of this package), the path of a class, a component itself, or, to give arguments,
             ``{"class_path": name or path, "init_args": {...}}``.
         **arguments: more arguments of the class.
 

@@ -20,10 +20,11 @@ Conventions:
     Samples are integers in float64; x of F is half an integer. The net's weights are float32.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import torch
 
 from rnade_lightning.datamodules.sound import front_end
 from rnade_lightning.datamodules.sound.front_end import N_EXPERTS, N_SIDE, State, exp, log
@@ -32,6 +33,8 @@ BANK = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
 """Scales of the bank's components, in scales of the front end."""
 CELLS = 4096
 """Cells on each side of the prediction; what lies beyond is coded in plain bits."""
+MOST = 2.0**23
+"""Size of the largest sample that is drawn."""
 PLAIN = 40
 """Bits of a number that is."""
 NARROW = 0.03
@@ -79,7 +82,7 @@ class Net(NamedTuple):
     inside: np.ndarray  # mass that each of the bank gave the last sample
     evidence: np.ndarray  # log odds of the net against the bank, and the share that follows
     table: np.ndarray  # of the logistic function
-    cells: np.ndarray  # in which the next sample is coded: first edge, width; and the net's share
+    cells: np.ndarray  # of the next sample: first edge, width, and the net's share
 
 
 def start(W: Weights) -> Net:
@@ -92,8 +95,8 @@ def start(W: Weights) -> Net:
         frame=zeros(D + N_SIDE, np.float32), residuals=zeros(L), read=zeros(L + N_SIDE, np.float32),
         first=zeros(H, np.float32), second=zeros(H, np.float32),
         out=zeros(K * (3 + N_EXPERTS), np.float32), gates=zeros((2, 3 * R), np.float32),
-        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), inside=zeros(J), evidence=zeros(2),
-        table=_logistic_table(), cells=zeros(3),
+        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), inside=zeros(J),
+        evidence=zeros(2), table=_logistic_table(), cells=zeros(3),
     )  # fmt: skip
     net.weight[K:] = 1 / J
     if K:
@@ -102,10 +105,10 @@ def start(W: Weights) -> Net:
     return net
 
 
+_VECTOR, _MATRIX = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
 NO_NET = Weights(
-    *(np.zeros((0, 0) if name in ("inputs", "recurrent", "state", "sample", "second", "out") else 0,
-               np.float32) for name in Weights._fields[:-1]),
-    sizes=np.zeros(5, np.int64),
+    _VECTOR, _MATRIX, _MATRIX, _VECTOR, _VECTOR, _MATRIX, _MATRIX, _VECTOR, _MATRIX, _VECTOR,
+    _MATRIX, _VECTOR, np.zeros(5, np.int64),
 )  # fmt: skip
 """In place of weights, for the bank alone."""
 
@@ -163,7 +166,7 @@ def predict(S: State, N: Net, W: Weights, other: float) -> None:
     """Fill in the mixture of the next sample."""
     front_end.predict(S, other)
     m, s = S.m[0], S.m[1]
-    D, R, H, K, L = W.sizes
+    H, K, L = W.sizes[2], W.sizes[3], W.sizes[4]
     if K:
         for j in range(L):
             N.read[j] = np.float32(_bounded(N.residuals[j] / s))
@@ -237,7 +240,7 @@ def cdf(N: Net, x: float, K: int) -> float:
 @numba.njit(cache=True)
 def learn(S: State, N: Net, W: Weights, x: float) -> None:
     """Take in the sample that `predict` predicted."""
-    D, R, H, K, L = W.sizes
+    D, R, K, L = W.sizes[0], W.sizes[1], W.sizes[3], W.sizes[4]
     net = bank = 1e-300
     n = len(N.weight)
     for k in range(n):
@@ -250,7 +253,9 @@ def learn(S: State, N: Net, W: Weights, x: float) -> None:
         else:
             N.inside[k - K] = N.weight[k] * (mass + 1e-9)
             bank += N.inside[k - K]
-    N.evidence[0] = min(max(_TRUST * N.evidence[0] + log(net + 1e-12) - log(bank + 1e-12), -12.0), 12.0)
+    N.evidence[0] = min(
+        max(_TRUST * N.evidence[0] + log(net + 1e-12) - log(bank + 1e-12), -12.0), 12.0
+    )
     N.at[1] += 1
     rate = max(_RATE, 1.0 / (N.at[1] + 20.0))
     for k in range(K, n):
@@ -380,13 +385,59 @@ def quantile(N: Net, K: int, q: float, low: float, high: float) -> float:
 
 
 @numba.njit(cache=True)
-def draw(
-    S: State, N: Net, W: Weights, uniform: np.ndarray, low: float, high: float
-) -> np.ndarray:
-    """Draw the next samples ``(N,)`` from low to high, one for each uniform number."""
-    samples = np.empty(len(uniform))
+def _draw(
+    S: State, N: Net, W: Weights, uniform: np.ndarray, temperature: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the next samples ``(N,)`` of the net alone, and return them and their innovations."""
+    samples, z = np.empty(len(uniform)), np.empty(len(uniform))
     for t in range(len(uniform)):
         predict(S, N, W, 0.0)
-        samples[t] = quantile(N, W.sizes[3], uniform[t], low, high)
+        N.evidence[1] = 1.0
+        for k in range(W.sizes[3]):
+            N.inverse[k] /= temperature
+        samples[t] = quantile(N, W.sizes[3], uniform[t], -MOST, MOST)
+        z[t] = (samples[t] - S.m[0]) / S.m[1]
         learn(S, N, W, samples[t])
-    return samples
+    return samples, z
+
+
+@numba.njit(cache=True)
+def _resume(S: State, N: Net, W: Weights, z: np.ndarray) -> None:
+    """Take in the samples whose innovations come next."""
+    for t in range(len(z)):
+        predict(S, N, W, 0.0)
+        learn(S, N, W, np.floor(S.m[0] + z[t] * S.m[1] + 0.5))
+
+
+class Stream:
+    """Draws one sound, piece by piece.
+
+    Args:
+        weights: of the net.
+        innovations: ``(N,)`` of its beginning; None for none.
+    """
+
+    def __init__(self, weights: Weights, innovations: np.ndarray | None = None) -> None:
+        self._state = front_end.start(), start(weights), weights
+        if innovations is not None:
+            _resume(*self._state, innovations)
+
+    def draw(self, uniform: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+        """Return the next innovations ``(N,)``, one for each uniform number."""
+        return _draw(*self._state, uniform, temperature)[1]
+
+
+def weights_of(model: Any) -> Weights:
+    """Return the weights of an `RNNExperts` as compiled code takes them."""
+
+    def of(tensor: torch.Tensor) -> np.ndarray:
+        return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
+
+    sizes = (model.n_features, model.n_recurrent, model.n_hidden, model.n_components, model.n_lags)
+    gru = dict(model.cell.named_parameters())
+    return Weights(
+        of(model.u_0), of(gru["weight_ih_l0"].T), of(gru["weight_hh_l0"].T), of(gru["bias_ih_l0"]),
+        of(gru["bias_hh_l0"]), of(model.of_state.weight.T), of(model.of_sample.weight.T),
+        of(model.of_sample.bias), of(model.second.weight.T), of(model.second.bias),
+        of(model.out.weight.T), of(model.out.bias), np.array(sizes, np.int64),
+    )  # fmt: skip

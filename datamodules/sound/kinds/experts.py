@@ -1,0 +1,55 @@
+"""Frames of integer samples as innovations, with all that experts say of each; see `front_end`.
+
+An innovation is a sample less its prediction, over a scale, and its side information tells where
+the cell of the integer lies. So the mass of a cell, which is log p of such frames, is exact: no
+noise is added, and bits per sample are those of the integers.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.sound.kinds import SampleFrames
+
+
+class Experts(SampleFrames):
+    """``frame_length`` integer samples in a row, each less the experts' prediction, over a scale.
+
+    Args:
+        frame_length: samples of a frame.
+    """
+
+    reader_version = 1
+    of_integers = True
+    from_start = True
+
+    def __init__(self, frame_length: int) -> None:
+        super().__init__(frame_length, 0, 0.0)
+
+    @property
+    def feature_names(self) -> list[str]:
+        return [f"innovation_{i}" for i in range(self.frame_length)]
+
+    @property
+    def side_names(self) -> list[str]:
+        from rnade_lightning.datamodules.sound import front_end
+
+        return front_end.side_names()
+
+    def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
+        from rnade_lightning.datamodules.sound import front_end
+
+        state = front_end.start()
+        for piece in self.whole_frames(samples):
+            z, side = front_end.analyse(state, piece, np.zeros(0))
+            of_frame = z.reshape(-1, self.frame_length)
+            yield np.hstack([of_frame, side.reshape(len(of_frame), -1)])
+
+    def to_samples(self, frames: Array, rate: int) -> Array:
+        from rnade_lightning.datamodules.sound import front_end
+
+        return front_end.synthesise(front_end.start(), self.numbers(frames))
+
+    def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
+        return {}
