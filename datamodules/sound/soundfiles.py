@@ -73,8 +73,10 @@ class SoundFile:
 
     Args:
         path: File to read.
+        as_is: Take any sample rate, and a file without samples.
 
     Attributes:
+        container: Name of the format in libsndfile, such as ``WAV`` or ``FLAC``.
         rate: Samples per second.
         n_channels: Channels, C.
         bits: Bits of an integer sample; None if the file stores none (lossy, floating point).
@@ -83,8 +85,9 @@ class SoundFile:
         DataError: the file is no sound, or its header is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, as_is: bool = False) -> None:
         self.path = self._source = path
+        self._as_is = as_is
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty: get it again")
         bits = None
@@ -98,9 +101,9 @@ class SoundFile:
             if fault := frames_fault(path.read_bytes()):  # with a reason that the decoder lacks
                 raise DataError(f"{path}: {fault}")
         with self._open() as file:
-            self.rate, self.n_channels = file.samplerate, file.channels
+            self.container, self.rate, self.n_channels = file.format, file.samplerate, file.channels
             self.bits = bits or _BITS.get(file.subtype)
-        if not SAMPLE_RATES[0] <= self.rate <= SAMPLE_RATES[1]:
+        if not (as_is or SAMPLE_RATES[0] <= self.rate <= SAMPLE_RATES[1]):
             raise DataError(f"{path}: the header tells {self.rate} samples a second: repair it")
 
     def blocks(self) -> Iterator[Array]:
@@ -132,7 +135,7 @@ class SoundFile:
             raise DataError(f"{path}: truncated after sample {n_read}: get it again")
         if fault := _header_fault(log):
             raise DataError(f"{path}: {fault}")
-        if n_read == 0:
+        if n_read == 0 and not self._as_is:
             raise DataError(f"{path}: holds no samples: remove the file")
         if _MISPLACED.search(log):
             raise DataError(
