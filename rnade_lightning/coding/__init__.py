@@ -1,0 +1,1 @@
+"""Code sound without loss: files to streams that an adaptive model makes small, and back."""
