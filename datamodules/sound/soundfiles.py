@@ -40,6 +40,7 @@ _BLOCK = 1 << 16  # frames read at a time, so that a damaged header cannot ask f
 _TRUNCATED = re.compile(
     r"(RIFF|riff|Riff size|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)"
 )
+_OPEN_END = (1 << 63) - 1  # frames, by libsndfile, of a FLAC file that does not tell
 _NIST_COUNT = re.compile(rb"\nsample_count -i (\d+)\n")
 _MISPLACED = re.compile(
     r"\*\*\* .*(?:Exiting parser|not equal to frame count|does not match)|truncated file"
@@ -103,6 +104,12 @@ class SoundFile:
         with self._open() as file:
             self.container, self.rate, self.n_channels = file.format, file.samplerate, file.channels
             self.bits = bits or _BITS.get(file.subtype)
+            open_end = file.format == "FLAC" and file.frames == _OPEN_END
+        if open_end:
+            raise DataError(
+                f"{path}: its header does not tell how many samples it has, as in FLAC without any"
+                " or written to a pipe: encode it anew, into a file"
+            )
         if not (as_is or SAMPLE_RATES[0] <= self.rate <= SAMPLE_RATES[1]):
             raise DataError(f"{path}: the header tells {self.rate} samples a second: repair it")
 
