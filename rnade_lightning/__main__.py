@@ -34,6 +34,7 @@ from rnade_lightning.command_parser import (
     HELP,
     HELP_ALONE,
     PACKAGE,
+    TAKE_FILES,
     Parser,
     given,
     help_of,
@@ -326,6 +327,7 @@ def _run(argv: list[str]) -> None:
             as_positional=False,
             parser_class=Parser,
             prog=f"{program()} {argv[0]}",
+            usage=TAKE_FILES.get(argv[0]),
             description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
         )
     else:

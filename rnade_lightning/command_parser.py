@@ -81,8 +81,11 @@ HELP_ALONE = (["--help"], ["-h"])
 SWITCHES = ("--guard",)
 """Options that are true where they stand without a value."""
 
-TAKE_FILES = ("compress", "decompress")
-"""Commands whose words without an option are files."""
+TAKE_FILES = {
+    command: "%(prog)s FILES --out FOLDER [--ckpt_path CHECKPOINT]"
+    for command in ("compress", "decompress")
+}
+"""Commands whose words without an option are files, and their line of usage."""
 
 BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
     "component": component_class,

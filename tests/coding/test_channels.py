@@ -111,6 +111,13 @@ def test_8_bit_wav_is_unsigned_in_the_file_only(tmp_path: Path) -> None:
     assert (measure(path).lows, measure(path).highs) == ((-128,), (127,))
 
 
+def test_an_extended_header_stays_one(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.wav", np.arange(60, dtype=np.int16).reshape(-1, 2)
+    soundfile.write(path, data, 8000, "PCM_16", format="WAVEX")
+    assert rewritten(path, tmp_path / "part").container == "WAVEX"
+    assert soundfile.info(tmp_path / "part").format == "WAVEX"
+
+
 @pytest.mark.parametrize("rate", [1, 700, 8000, 192_000, 1_000_000])
 def test_any_rate_is_taken(rate: int, tmp_path: Path) -> None:
     path = saved(tmp_path / "a.wav", drawn(50, 1, 16), 16, rate)

@@ -251,6 +251,7 @@ def test_help_names_the_options(command: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     page = capsys.readouterr().out
+    assert f"{command} FILES --out FOLDER [--ckpt_path" in page
     assert all(word in page for word in ("--files", "--out", "--ckpt_path"))
 
 
