@@ -1,5 +1,5 @@
 """The command line: ``python -m rnade_lightning fit | validate | test | predict | sample | score |
-combine | gradcheck``."""
+combine | compress | decompress | gradcheck``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import operator
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,11 +28,13 @@ from rnade_lightning import commands
 from rnade_lightning.callbacks import EpochLines, GradientError, LastCheckpoint, TimeLimit
 from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import trusting
+from rnade_lightning.coding.commands import compress, decompress
 from rnade_lightning.command_parser import (
     FROM_DATA,
     HELP,
     HELP_ALONE,
     PACKAGE,
+    TAKE_FILES,
     Parser,
     given,
     help_of,
@@ -40,6 +42,7 @@ from rnade_lightning.command_parser import (
     on_rank_zero,
     refuse,
     switched_on,
+    with_files,
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.front_page import answered, program
@@ -63,9 +66,12 @@ from rnade_lightning.signals import Interrupted, watch
 from rnade_lightning.starting import Start, start_of
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
-COMMANDS = {
-    c.__name__: c for c in (commands.sample, commands.score, commands.combine, commands.gradcheck)
-}
+COMMANDS: dict[str, Callable[..., None]] = {
+    c.__name__: c
+    for c in (
+        commands.sample, commands.score, commands.combine, compress, decompress, commands.gradcheck,
+    )
+}  # fmt: skip
 
 DEFAULT_EXPERIMENT = "motion.yaml"
 """What is run where no data are named."""
@@ -317,10 +323,11 @@ def _run(argv: list[str]) -> None:
     if argv and argv[0] in COMMANDS:
         jsonargparse.auto_cli(
             COMMANDS[argv[0]],
-            args=switched_on(argv[1:]),
+            args=switched_on(with_files(argv)[1:]),
             as_positional=False,
             parser_class=Parser,
             prog=f"{program()} {argv[0]}",
+            usage=TAKE_FILES.get(argv[0]),
             description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
         )
     else:
@@ -361,7 +368,7 @@ def _lightning(argv: list[str]) -> None:
         | {
             "prog": program(),
             "description": "RNN-RNADE: an exact-likelihood model of audio and motion sequences.",
-            "epilog": "After training: sample, score, combine, gradcheck (each with --help).",
+            "epilog": "After training: sample, score, compress, gradcheck (each with --help).",
         },
         args=argv,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +80,12 @@ HELP_ALONE = (["--help"], ["-h"])
 
 SWITCHES = ("--guard",)
 """Options that are true where they stand without a value."""
+
+TAKE_FILES = {
+    command: "%(prog)s FILES --out FOLDER [--ckpt_path CHECKPOINT]"
+    for command in ("compress", "decompress")
+}
+"""Commands whose words without an option are files, and their line of usage."""
 
 BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
     "component": component_class,
@@ -210,6 +217,34 @@ def switched_on(argv: Sequence[str]) -> list[str]:
         f"{option}=true" if option in SWITCHES and after.startswith("--") else option
         for option, after in zip(argv, behind, strict=False)
     ]
+
+
+def with_files(argv: Sequence[str]) -> list[str]:
+    """Return a command line with the words that belong to no option as the list ``--files``, if the
+    command is one of `TAKE_FILES`.
+
+    >>> with_files(["compress", "a.wav", "--out", "packed", "b 1.wav"])
+    ['compress', '--out', 'packed', '--files=["a.wav", "b 1.wav"]']
+    >>> with_files(["score", "a.wav"])
+    ['score', 'a.wav']
+    """
+    command, *rest = argv
+    if command not in TAKE_FILES:
+        return [*argv]
+    options, words = [command], list[str]()
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            words, rest = words + rest, []
+        elif not word.startswith("-") or word == "-":
+            words.append(word)
+        else:
+            options.append(word)
+            if word.startswith("--") and "=" not in word and word != "--help" and rest:
+                options.append(rest.pop(0))
+    if words and any(option.startswith("--files") for option in options):
+        refuse(f"{words[0]}: files are given without an option or as --files, not both")
+    return options + [f"--files={json.dumps(words, ensure_ascii=False)}"] * bool(words)
 
 
 def refuse(said: str) -> NoReturn:

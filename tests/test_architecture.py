@@ -39,6 +39,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["stored_module.py"],
     ["lightning_module.py"],
     ["checkpoints.py"],
+    ["coding"],
     ["callbacks"],
     ["commands.py", "dashboard.py", "starting.py", "command_parser.py", "front_page.py"],
     ["runs.py"],

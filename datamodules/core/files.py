@@ -140,8 +140,8 @@ def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
         folder = copies_of(str(root), path)
     else:
         folder = _local(root)
-    below = path.relative_to(folder) if path.is_relative_to(folder) and folder.is_dir() else path
-    name = below.as_posix() if below != path else path.name
+    below = folder.is_dir() and path.is_relative_to(folder)
+    name = path.relative_to(folder).as_posix() if below else path.name
     ending = next((e for e in extensions if name.lower().endswith(e)), "")
     return name[: len(name) - len(ending)]
 

@@ -40,6 +40,7 @@ _BLOCK = 1 << 16  # frames read at a time, so that a damaged header cannot ask f
 _TRUNCATED = re.compile(
     r"(RIFF|riff|Riff size|data|FORM|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)"
 )
+_OPEN_END = (1 << 63) - 1  # frames, by libsndfile, of a FLAC file that does not tell
 _NIST_COUNT = re.compile(rb"\nsample_count -i (\d+)\n")
 _MISPLACED = re.compile(
     r"\*\*\* .*(?:Exiting parser|not equal to frame count|does not match)|truncated file"
@@ -73,8 +74,10 @@ class SoundFile:
 
     Args:
         path: File to read.
+        as_is: Take any sample rate, and a file without samples.
 
     Attributes:
+        container: Name of the format in libsndfile, such as ``WAV`` or ``FLAC``.
         rate: Samples per second.
         n_channels: Channels, C.
         bits: Bits of an integer sample; None if the file stores none (lossy, floating point).
@@ -83,8 +86,9 @@ class SoundFile:
         DataError: the file is no sound, or its header is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, as_is: bool = False) -> None:
         self.path = self._source = path
+        self._as_is = as_is
         if path.stat().st_size == 0:
             raise DataError(f"{path}: the file is empty: get it again")
         bits = None
@@ -98,9 +102,15 @@ class SoundFile:
             if fault := frames_fault(path.read_bytes()):  # with a reason that the decoder lacks
                 raise DataError(f"{path}: {fault}")
         with self._open() as file:
-            self.rate, self.n_channels = file.samplerate, file.channels
+            self.container, self.rate, self.n_channels = file.format, file.samplerate, file.channels
             self.bits = bits or _BITS.get(file.subtype)
-        if not SAMPLE_RATES[0] <= self.rate <= SAMPLE_RATES[1]:
+            open_end = file.format == "FLAC" and file.frames == _OPEN_END
+        if open_end:
+            raise DataError(
+                f"{path}: its header does not tell how many samples it has, as in FLAC without any"
+                " or written to a pipe: encode it anew, into a file"
+            )
+        if not (as_is or SAMPLE_RATES[0] <= self.rate <= SAMPLE_RATES[1]):
             raise DataError(f"{path}: the header tells {self.rate} samples a second: repair it")
 
     def blocks(self) -> Iterator[Array]:
@@ -132,7 +142,7 @@ class SoundFile:
             raise DataError(f"{path}: truncated after sample {n_read}: get it again")
         if fault := _header_fault(log):
             raise DataError(f"{path}: {fault}")
-        if n_read == 0:
+        if n_read == 0 and not self._as_is:
             raise DataError(f"{path}: holds no samples: remove the file")
         if _MISPLACED.search(log):
             raise DataError(

@@ -1,1 +1,1 @@
-"""Lossless coding of sound: the mass of every integer, made into bits that can be read again."""
+"""Code sound without loss: files to streams that an adaptive model makes small, and back."""

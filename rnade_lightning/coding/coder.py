@@ -9,16 +9,25 @@ sample lies is coded, and its place in the cell as plain bits.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
+import constriction
 import numpy as np
 
+from rnade_lightning.checkpoint_files import load_checkpoint
+from rnade_lightning.checkpoints import load_model
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.sound import front_end
 from rnade_lightning.kernels import experts as kernel
-from rnade_lightning.kernels.experts import NO_NET, Weights
+from rnade_lightning.kernels.experts import Weights, weights_of
+from rnade_lightning.rnn_experts import RNNExperts
 
 VERSION = 1
 """Of the recursion: raised with every change of a number in it."""
+SHIPPED = Path(__file__).parents[1] / "models" / "speech"
+"""The model that comes with this package, of one voice at 16 kHz; see ``docs/compression.md``."""
 
 
 def digest_of(weights: Weights) -> bytes:
@@ -29,17 +38,51 @@ def digest_of(weights: Weights) -> bytes:
     return found.digest()
 
 
+class Model(NamedTuple):
+    """What streams are coded with.
+
+    Attributes:
+        weights: Of the net.
+        digest: 16 bytes that tell them, and the version of the recursion, from any other.
+    """
+
+    weights: Weights
+    digest: bytes
+
+
+def load(ckpt_path: str | None) -> Model:
+    """Return the model of a checkpoint, or the one that comes with this package.
+
+    Raises:
+        ValueError: The checkpoint holds no model of integer samples.
+    """
+    checkpoint = load_checkpoint(ckpt_path or str(SHIPPED))
+    model = load_model(checkpoint)
+    if not isinstance(model, RNNExperts):
+        raise ValueError(
+            f"{ckpt_path}: holds a {type(model).__name__}, which gives integers no mass: train one"
+            " with configs/speech_bits.yaml, or leave --ckpt_path out"
+        )
+    weights = weights_of(model)
+    return Model(weights, digest_of(weights))
+
+
 class Coder:
     """Codes the channels of one sound, block by block.
 
     Args:
-        weights: of a net; `NO_NET` for the adaptive part alone.
-        n_channels: channels; the second is coded given the first, whose sample at the same time is
-            known.
+        model: What to code with.
+        lows: Smallest value of each channel. The second of two is coded given the first, whose
+            sample at the same time is known.
+        highs: Largest value of each channel.
+        sample_rate: Samples a second; the recursion is the same for all.
     """
 
-    def __init__(self, weights: Weights = NO_NET, n_channels: int = 1) -> None:
-        self._channels = [_Channel(weights, n_channels == 2 and i == 1) for i in range(n_channels)]
+    def __init__(
+        self, model: Model, lows: Sequence[int], highs: Sequence[int], sample_rate: int
+    ) -> None:
+        n = len(lows)
+        self._channels = [_Channel(model.weights, n == 2 and i == 1) for i in range(n)]
 
     def encode(self, samples: np.ndarray) -> bytes:
         """Return the bits of the next samples ``(n, C)``, int64."""
@@ -48,7 +91,7 @@ class Coder:
             channel.encode(np.ascontiguousarray(x), columns[0])
             for channel, x in zip(self._channels, columns, strict=True)
         ]
-        return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+        return b"".join(_sized(part) for part in parts[:-1]) + parts[-1]
 
     def decode(self, data: bytes, n: int) -> np.ndarray:
         """Return the next n samples ``(n, C)``, int64.
@@ -59,24 +102,30 @@ class Coder:
         found = np.zeros((n, len(self._channels)), np.int64)
         first = np.zeros(n)
         for i, channel in enumerate(self._channels):
-            size = int.from_bytes(data[:4], "little")
-            if len(data) < 4 + size:
-                raise ValueError("a block ends before its channels do")
-            own, data = data[4 : 4 + size], data[4 + size :]
+            own, data = _apart(data) if i + 1 < len(self._channels) else (data, b"")
             found[:, i] = channel.decode(own, n, first)
             if i == 0:
                 first = found[:, 0].astype(np.float64)
-        if data:
-            raise ValueError("a block goes on behind its channels")
         return found
+
+
+def _sized(data: bytes) -> bytes:
+    """Return bytes with their number before them."""
+    return len(data).to_bytes(4, "little") + data
+
+
+def _apart(data: bytes) -> tuple[bytes, bytes]:
+    """Return the bytes that `_sized` marked, and those behind them."""
+    stop = 4 + int.from_bytes(data[:4], "little")
+    if len(data) < max(stop, 4):
+        raise ValueError("a block ends before its parts do")
+    return data[4:stop], data[stop:]
 
 
 class _Channel:
     """Codes one channel, given another or not."""
 
     def __init__(self, weights: Weights, given: bool) -> None:
-        import constriction
-
         self._stream, self._given = constriction.stream, given
         self._state = front_end.start(given), kernel.start(weights), weights
         net, K = self._state[1], int(weights.sizes[3])
@@ -101,14 +150,17 @@ class _Channel:
         encoder = self._stream.queue.RangeEncoder()
         encoder.encode(symbols, family, np.arange(len(symbols), dtype=np.float64))
         words = encoder.get_compressed().astype("<u4").tobytes()
-        return len(words).to_bytes(4, "little") + words + _written(plain, n_plain)
+        if not n_plain.any():
+            return b"\0" + words
+        return b"\1" + _sized(words) + _written(plain, n_plain)
 
     def decode(self, data: bytes, n: int, other: Array) -> Array:
-        size = int.from_bytes(data[:4], "little")
-        if size % 4 or len(data) < 4 + size:
+        kind, data = data[:1], data[1:]
+        coded, plain_bits = _apart(data) if kind == b"\1" else (data, b"")
+        if kind not in (b"\0", b"\1") or len(coded) % 4:
             raise ValueError("a block has no whole number of words")
-        words = np.frombuffer(data[4 : 4 + size], "<u4").astype(np.uint32)
-        decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(data[4 + size :])
+        words = np.frombuffer(coded, "<u4").astype(np.uint32)
+        decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(plain_bits)
         found, cells, x = np.empty(n), self._state[1].cells, 0.0
         for t in range(n):
             kernel.next_cells(*self._state, x, other[t] if self._given else 0.0, t > 0)

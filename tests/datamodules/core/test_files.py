@@ -7,7 +7,7 @@ import pytest
 
 from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core import files
-from rnade_lightning.datamodules.core.files import files_beside, find_files
+from rnade_lightning.datamodules.core.files import files_beside, find_files, name_of
 
 
 @pytest.fixture
@@ -42,3 +42,15 @@ def test_a_folder_of_companions_that_cannot_be_listed_is_an_error(tmp_path: Path
     with pytest.raises(DataError, match="gone: cannot be read"):
         files_beside(tmp_path / "gone" / "a.amc", (".asf",))
     assert files_beside(tmp_path / "gone" / "a.amc", ()) == []
+
+
+@pytest.mark.parametrize("root", [".", "", "below/.."])
+def test_names_below_the_current_folder_have_their_folders(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("below/a.bvh", "below/deep/a.bvh"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    found = [name_of(path, root, (".bvh",)) for path in find_files(root, (".bvh",))]
+    assert found == ["below/a", "below/deep/a"]

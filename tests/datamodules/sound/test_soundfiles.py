@@ -10,7 +10,7 @@ from fuzz import outcome
 from sounds import RATE, audio_module, strongest, tone
 
 from rnade_lightning.datamodules import DataError
-from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, read_sound
+from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SoundFile, read_sound
 
 
 @pytest.mark.parametrize(
@@ -162,3 +162,21 @@ def test_a_block_that_is_not_the_width_of_its_samples_is_refused(tmp_path: Path)
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(DataError, match=r"4 bytes a block, where 1 channels of 16 bits make 2"):
         read_sound(tmp_path / "a.wav")
+
+
+def test_any_rate_and_no_samples_are_taken_where_asked_for(tmp_path: Path) -> None:
+    for rate, n in ((500, 20), (2_000_000, 20), (8000, 0)):
+        soundfile.write(path := tmp_path / "a.wav", np.zeros(n), rate)
+        with pytest.raises(DataError, match=r"samples a second|holds no samples"):
+            list(SoundFile(path).blocks())
+        file = SoundFile(path, as_is=True)
+        assert (file.container, file.rate, sum(map(len, file.blocks()))) == ("WAV", rate, n)
+
+
+def test_flac_that_leaves_its_length_open_is_refused(tmp_path: Path) -> None:
+    data = bytearray(tone(path := tmp_path / "a.flac").read_bytes())
+    data[21] &= 0xF0
+    data[22:42] = bytes(20)  # samples, and their sum
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"does not tell how many samples it has.*encode it anew"):
+        SoundFile(path)
