@@ -178,16 +178,19 @@ class RNNExperts(SequenceDensity):
         return self.feature_log_prob_given(history, frames).sum(-1)
 
     def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
-        """Return the distribution function of every sample at a point of its cell, from a fixed
-        seed, which is uniform for the model's own samples, ``(..., D)``."""
+        """Return a point between the values of the distribution function at both ends of the cell
+        of every sample, ``(..., D)``, from a fixed seed: uniform for the model's own samples."""
         history, frames = arguments.after_history(self, history, frames)
         with full_precision(history):
             log_alpha, mu, log_sigma = self.parameters_of(history, frames)
             generator = torch.Generator(frames.device).manual_seed(_SEED)
             jitter = torch.rand(frames.shape, generator=generator, device=frames.device)
-            z = frames + self._half_cells(history) * (2 * jitter.to(frames) - 1)
-            cdf = Logistic().cdf(z[..., None], mu, log_sigma)
-            return (log_alpha.exp() * cdf).sum(-1)
+            z, half = frames[..., None], self._half_cells(history)[..., None]
+            low, high = (
+                (log_alpha.exp() * Logistic().cdf(end, mu, log_sigma)).sum(-1)
+                for end in (z - half, z + half)
+            )
+            return low + jitter.to(frames) * (high - low)
 
     def sample_given(
         self,

@@ -23,8 +23,11 @@ Conventions:
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from rnade_lightning.datamodules.sound.exact import compiler
+
+compiled = compiler(__file__)
 
 LEAST_SQUARES = ((16, 0.98), (25, 0.991), (32, 0.998))
 """Orders and forgetting factors of the least squares."""
@@ -41,6 +44,8 @@ SCALE = (0.66, 0.20, 0.14)
 """Shares of the first three of them in the log scale."""
 N_SIDE = 1 + len(DECAYS) + N_PAST + 2 * N_EXPERTS
 """Numbers that are known of a sample before it is; the first is the log of its scale."""
+MOST = 2.0**23
+"""Size of the largest sample that is made."""
 EXPERTS = slice(1 + len(DECAYS) + N_PAST, 1 + len(DECAYS) + N_PAST + N_EXPERTS)
 """Where in side information the experts' predictions stand, less m and over s."""
 
@@ -110,10 +115,12 @@ def start(two_channels: bool = False) -> State:
     )  # fmt: skip
 
 
-@numba.njit(cache=True)
+@compiled
 def log(x: float) -> float:
-    """Return the natural logarithm of a normal positive number, alike on every machine."""
+    """Return the natural logarithm of a number, which is bounded to 1e-300 to 1e300, alike on every
+    machine."""
     e = 0
+    x = min(max(x, 1e-300), 1e300)
     while x >= 1.4142135623730951:
         if x >= 4294967296.0:
             x *= 2.3283064365386963e-10
@@ -136,10 +143,10 @@ def log(x: float) -> float:
     return 2.0 * r * p + e * 0.6931471805599453
 
 
-@numba.njit(cache=True)
+@compiled
 def exp(x: float) -> float:
     """Return the exponential of a number, 0 below -700, alike on every machine."""
-    if x < -700.0:
+    if not x >= -700.0:
         return 0.0
     x = min(x, 700.0)
     n = np.floor(x * 1.4426950408889634 + 0.5)
@@ -156,7 +163,7 @@ def exp(x: float) -> float:
     return p
 
 
-@numba.njit(cache=True)
+@compiled
 def _power() -> np.ndarray:
     """Return how much each sample counts in the power of a filter of a cascade, the oldest first:
     age^-0.8, of sum 1, ``(n_stages, longest)``."""
@@ -171,7 +178,7 @@ def _power() -> np.ndarray:
     return found
 
 
-@numba.njit(cache=True)
+@compiled
 def dot(a: np.ndarray, b: np.ndarray, n: int) -> float:
     """Return the product of two vectors: eight sums side by side, which processors like."""
     s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
@@ -190,7 +197,7 @@ def dot(a: np.ndarray, b: np.ndarray, n: int) -> float:
     return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
 
-@numba.njit(cache=True)
+@compiled
 def _rotate(R: np.ndarray, v: np.ndarray, first: int, n: int, root: float) -> None:
     """Take a row v of weights and target into R, whose rows shrink by a factor: R'R <- root^2 R'R +
     v v', by Givens rotations (Golub and Van Loan, *Matrix Computations*, 5.1.8)."""
@@ -210,7 +217,7 @@ def _rotate(R: np.ndarray, v: np.ndarray, first: int, n: int, root: float) -> No
             v[j] = c * y - e * x
 
 
-@numba.njit(cache=True)
+@compiled
 def _learn(S: State, k: int, n: int, target: float, forgetting: float, ridge: float) -> None:
     """Let least squares k, of n weights, learn what came of that which it read."""
     R, w, h, v = S.R[k], S.w[k], S.h[k], S.work
@@ -240,7 +247,7 @@ def _learn(S: State, k: int, n: int, target: float, forgetting: float, ridge: fl
         w[i] = v[i]
 
 
-@numba.njit(cache=True)
+@compiled
 def predict(S: State, other: float) -> None:
     """Predict the next sample: fill in `State.m`, `State.side` and `State.experts`.
 
@@ -268,7 +275,7 @@ def predict(S: State, other: float) -> None:
         S.mixed[c, 1] = 0.0
         for i in range(n_stages):
             n = CASCADE[i][0]
-            p = dot(S.stage_w[c, i], S.stage_past[c, i, t - n :], n)
+            p = _bounded(dot(S.stage_w[c, i], S.stage_past[c, i, t - n :], n), S.m[3])
             S.stage_p[c, i] = p
             S.mixed[c, 0] += S.mix[c, 0, i] * p
             S.mixed[c, 1] += S.mix[c, 1, i] * p
@@ -308,24 +315,27 @@ def predict(S: State, other: float) -> None:
         at += 1
 
 
-@numba.njit(cache=True)
+@compiled
 def _bounded(x: float, bound: float) -> float:
-    return min(max(x, -bound), bound)
+    """Return a prediction that is no larger than a bound; 0 where it is no number."""
+    if not abs(x) <= bound:
+        return bound if x > bound else (-bound if x < -bound else 0.0)
+    return x
 
 
-@numba.njit(cache=True)
+@compiled
 def _squashed(x: float) -> float:
     """Return sign(x) log(1 + |x|)."""
     return log(1.0 + x) if x > 0 else -log(1.0 - x)
 
 
-@numba.njit(cache=True)
+@compiled
 def _share(S: State, c: int) -> float:
     """Return the share of the weights of a cascade that follow the sign of the error."""
     return 1.0 / (1.0 + exp(S.mix_error[c, 0] - S.mix_error[c, 1]))
 
 
-@numba.njit(cache=True)
+@compiled
 def learn(S: State, x: float) -> None:
     """Take in the sample that `predict` predicted."""
     t, n_other = S.at[0], S.at[1]
@@ -371,15 +381,17 @@ def learn(S: State, x: float) -> None:
         _move(S)
 
 
-@numba.njit(cache=True)
+@compiled
 def _adapt(w: np.ndarray, h: np.ndarray, power: float, n: int, error: float) -> None:
     """Take a step of NLMS: the error over the weighted mean square of what the filter read."""
     step = error / (n * (power + 1e-3))
+    if not abs(step) < 1e9:
+        return
     for i in range(n):
         w[i] += step * h[i]
 
 
-@numba.njit(cache=True)
+@compiled
 def _move(S: State) -> None:
     """Make room in the histories."""
     longest = S.power.shape[1]
@@ -394,7 +406,7 @@ def _move(S: State) -> None:
     S.at[0] = longest
 
 
-@numba.njit(cache=True)
+@compiled
 def analyse(S: State, samples: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return innovations ``(N,)`` and side information ``(N, N_SIDE)`` of the next samples."""
     z, side = np.empty(len(samples)), np.empty((len(samples), N_SIDE), np.float32)
@@ -407,14 +419,14 @@ def analyse(S: State, samples: np.ndarray, other: np.ndarray) -> tuple[np.ndarra
     return z, side
 
 
-@numba.njit(cache=True)
+@compiled
 def synthesise(S: State, z: np.ndarray) -> np.ndarray:
     """Return the samples ``(N,)`` whose innovations come next: the inverse of `analyse`, where
     innovations are those of integers."""
     samples = np.empty(len(z))
     for t in range(len(z)):
         predict(S, 0.0)
-        samples[t] = np.floor(S.m[0] + z[t] * S.m[1] + 0.5)
+        samples[t] = _bounded(np.floor(S.m[0] + z[t] * S.m[1] + 0.5), MOST)
         learn(S, samples[t])
     return samples
 

@@ -22,19 +22,19 @@ Conventions:
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 
 from rnade_lightning.datamodules.sound import front_end
+from rnade_lightning.datamodules.sound.exact import compiler
 from rnade_lightning.datamodules.sound.front_end import N_EXPERTS, N_SIDE, State, exp, log
+
+compiled = compiler(front_end.__file__, __file__)
 
 BANK = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
 """Scales of the bank's components, in scales of the front end."""
 CELLS = 4096
 """Cells on each side of the prediction; what lies beyond is coded in plain bits."""
-MOST = 2.0**23
-"""Size of the largest sample that is drawn."""
 PLAIN = 40
 """Bits of a number that is."""
 NARROW = 0.03
@@ -113,7 +113,7 @@ NO_NET = Weights(
 """In place of weights, for the bank alone."""
 
 
-@numba.njit(cache=True)
+@compiled
 def _logistic_table() -> np.ndarray:
     """Return 1 / (1 + e^-r) at r = -24, .., 24, rounded to multiples of 2^-40."""
     n = 2 * _REACH * _PER_UNIT
@@ -125,7 +125,7 @@ def _logistic_table() -> np.ndarray:
     return found
 
 
-@numba.njit(cache=True)
+@compiled
 def product(a: np.ndarray, W: np.ndarray, out: np.ndarray, n: int) -> None:
     """Add a W to a vector, four rows at a time."""
     for i in range(0, n // 4 * 4, 4):
@@ -139,13 +139,13 @@ def product(a: np.ndarray, W: np.ndarray, out: np.ndarray, n: int) -> None:
             out[j] += a0 * r0[j]
 
 
-@numba.njit(cache=True)
+@compiled
 def _bounded(a: float) -> float:
     """Return a / sqrt(1 + (a / 8)^2)."""
     return a / np.sqrt(1.0 + 0.015625 * a * a)
 
 
-@numba.njit(cache=True)
+@compiled
 def _units(a: np.ndarray) -> None:
     """Replace a by a (1 + a / sqrt(1 + a^2)) / 2."""
     half, one = np.float32(0.5), np.float32(1.0)
@@ -153,7 +153,7 @@ def _units(a: np.ndarray) -> None:
         a[i] = half * a[i] * (one + a[i] / np.sqrt(one + a[i] * a[i]))
 
 
-@numba.njit(cache=True)
+@compiled
 def _read_side(S: State, out: np.ndarray, first: int) -> None:
     """Put side information where a layer reads it, as `rnn_experts` scales it."""
     out[first] = np.float32(_bounded((S.side[0] - 4.0) * 0.7071067811865476))
@@ -161,7 +161,7 @@ def _read_side(S: State, out: np.ndarray, first: int) -> None:
         out[first + i] = np.float32(_bounded(S.side[i]))
 
 
-@numba.njit(cache=True)
+@compiled
 def predict(S: State, N: Net, W: Weights, other: float) -> None:
     """Fill in the mixture of the next sample."""
     front_end.predict(S, other)
@@ -205,7 +205,7 @@ def predict(S: State, N: Net, W: Weights, other: float) -> None:
     N.inverse[K + len(BANK)] = 1.0 / NARROW
 
 
-@numba.njit(cache=True)
+@compiled
 def _logistic(r: float, table: np.ndarray) -> float:
     """Return 1 / (1 + e^-r), from the table."""
     at = (r + _REACH) * _PER_UNIT
@@ -217,7 +217,7 @@ def _logistic(r: float, table: np.ndarray) -> float:
     return table[i] + (at - i) * (table[i + 1] - table[i])
 
 
-@numba.njit(cache=True)
+@compiled
 def mixture(
     x: float, share: float, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
     table: np.ndarray, K: int,
@@ -231,13 +231,13 @@ def mixture(
     return share * net + (1.0 - share) * bank
 
 
-@numba.njit(cache=True)
+@compiled
 def cdf(N: Net, x: float, K: int) -> float:
     """Return F(x) of the next sample."""
     return mixture(x, N.evidence[1], N.weight, N.mean, N.inverse, N.table, K)
 
 
-@numba.njit(cache=True)
+@compiled
 def learn(S: State, N: Net, W: Weights, x: float) -> None:
     """Take in the sample that `predict` predicted."""
     D, R, K, L = W.sizes[0], W.sizes[1], W.sizes[3], W.sizes[4]
@@ -274,7 +274,7 @@ def learn(S: State, N: Net, W: Weights, x: float) -> None:
     front_end.learn(S, x)
 
 
-@numba.njit(cache=True)
+@compiled
 def _next_units(N: Net, W: Weights, R: int) -> None:
     """Let the GRU read a frame."""
     of_inputs, of_units = N.gates[0], N.gates[1]
@@ -294,7 +294,7 @@ def _next_units(N: Net, W: Weights, R: int) -> None:
     N.at[0] = 0
 
 
-@numba.njit(cache=True)
+@compiled
 def place(S: State, N: Net) -> None:
     """Choose the cells in which the next sample is coded, for `Net.cells`: their first edge, and
     how many steps one is wide, a power of 2 far below the scale."""
@@ -305,7 +305,7 @@ def place(S: State, N: Net) -> None:
     N.cells[2] = N.evidence[1]
 
 
-@numba.njit(cache=True)
+@compiled
 def ends(
     S: State, N: Net, W: Weights, samples: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -337,7 +337,7 @@ def ends(
     return cell, low, high, plain, n_plain
 
 
-@numba.njit(cache=True)
+@compiled
 def next_cells(S: State, N: Net, W: Weights, x: float, other: float, begun: bool) -> None:
     """Take in a sample, if there was one, and fill in the mixture and the cells of the next."""
     if begun:
@@ -346,7 +346,7 @@ def next_cells(S: State, N: Net, W: Weights, x: float, other: float, begun: bool
     place(S, N)
 
 
-@numba.njit(cache=True)
+@compiled
 def guess(
     q: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
     table: np.ndarray, K: int,
@@ -362,7 +362,7 @@ def guess(
     return float(low)
 
 
-@numba.njit(cache=True)
+@compiled
 def at_edge(
     edge: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
     table: np.ndarray, K: int,
@@ -372,7 +372,7 @@ def at_edge(
     return mixture(x, cells[2], weight, mean, inverse, table, K)
 
 
-@numba.njit(cache=True)
+@compiled
 def quantile(N: Net, K: int, q: float, low: float, high: float) -> float:
     """Return the integer from low to high in whose cell F passes q."""
     while low < high:
@@ -384,7 +384,7 @@ def quantile(N: Net, K: int, q: float, low: float, high: float) -> float:
     return low
 
 
-@numba.njit(cache=True)
+@compiled
 def _draw(
     S: State, N: Net, W: Weights, uniform: np.ndarray, temperature: float
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -395,13 +395,13 @@ def _draw(
         N.evidence[1] = 1.0
         for k in range(W.sizes[3]):
             N.inverse[k] /= temperature
-        samples[t] = quantile(N, W.sizes[3], uniform[t], -MOST, MOST)
+        samples[t] = quantile(N, W.sizes[3], uniform[t], -front_end.MOST, front_end.MOST)
         z[t] = (samples[t] - S.m[0]) / S.m[1]
         learn(S, N, W, samples[t])
     return samples, z
 
 
-@numba.njit(cache=True)
+@compiled
 def _resume(S: State, N: Net, W: Weights, z: np.ndarray) -> None:
     """Take in the samples whose innovations come next."""
     for t in range(len(z)):
