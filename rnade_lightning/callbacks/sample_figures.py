@@ -50,7 +50,7 @@ class SampleFigures(pl.Callback):
         every_n_epochs: int = 0,
         seed: int = 0,
     ) -> None:
-        if n_samples < 1 or not min(seconds or 1, n_prefix_seconds) > 0:
+        if n_samples < 1 or not min(1 if seconds is None else seconds, n_prefix_seconds) > 0:
             raise ValueError("n_samples must be 1 or more, seconds and n_prefix_seconds above 0")
         self.n_samples, self.seconds, self.n_prefix_seconds = n_samples, seconds, n_prefix_seconds
         self.every_n_epochs, self.seed = every_n_epochs, seed
