@@ -320,15 +320,18 @@ def figures_of(task: str, spec: Any) -> list[str]:
     """Return the figures of long samples of the models of a task, beside held-out data."""
     lines = []
     for name in spec["models"]:
-        runs = [r["figures"] for r in stored(task, name) if "figures" in r]
-        if not runs:
+        found = [r for r in stored(task, name) if "figures" in r]
+        if not found:
             continue
+        sound = "spectral_distance_db" in found[0].get("free", {})
+        length, page = ("10 s", "audio") if sound else ("a minute", "motion")
+        runs = [r["figures"] for r in found]
         rows = [
             [figure, *(spread([r[s][figure] for r in runs], 3) for s in runs[0])]
             for figure in next(iter(runs[0].values()))
         ]
-        link = "[what they are](docs/motion.md#figures-of-samples)"
-        lines += ["", f"Samples of a minute by {name} ({link}):", ""]
+        link = f"[what they are](docs/{page}.md#figures-of-samples)"
+        lines += ["", f"Samples of {length} by {name} ({link}):", ""]
         lines += _markdown(["", *runs[0]], rows)
     return lines
 

@@ -105,6 +105,10 @@ def test_figures_of_samples_stand_on_the_page(
     lines = results.figures_of("any", {"models": {"Ours": {}}})
     assert "| speed | 1.250 | 1.000 |" in lines
     assert "| seconds with data | 40.000 |  |" in lines
+    assert "Samples of a minute by Ours" in "".join(lines)
+    found["free"] = {"spectral_distance_db": 2.0}
+    lines = results.figures_of("any", {"models": {"Ours": {}}})
+    assert "Samples of 10 s by Ours ([what they are](docs/audio.md" in "".join(lines)
 
 
 def test_what_stays_with_the_data_is_seen_and_what_leaves_it(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy.typing as npt
 import torch
@@ -16,6 +16,8 @@ class Asked:
     least_seconds = 0.0  # of a generated sequence that a person can judge
     settle_seconds = 0.0  # of a sequence generated from nothing, to be left out
     measures_samples = False  # whether `sample_figures` has any
+    measured_seconds = 60.0  # of a sample that `sample_figures` is to measure
+    figures_note = ""  # below the table of these figures: how to read them
     plays_one_step = True  # whether the mean of every frame given those before it can be played
 
     @property
@@ -66,15 +68,18 @@ class Asked:
     def sample_figures(
         self,
         samples: Mapping[str, Sequence[torch.Tensor]],
-        one_step: Sequence[torch.Tensor] = (),
+        one_step: Iterable[torch.Tensor] = (),
         split: Split = "test",
+        prefixes: Mapping[str, Sequence[torch.Tensor]] | None = None,
     ) -> dict[str, dict[str, float]]:
         """Return figures of generated sequences, by set and by name, and of held-out ones.
 
         Args:
             samples: Sets of standardised sequences ``(T, D)`` by name.
-            one_step: Pairs of frames ``(2 N, D)``: a true one, and the next one as it was drawn.
+            one_step: Pairs of frames ``(2 N, D)``: a true one, and the next one as it was drawn;
+                drawn when they are asked for.
             split: Part of the data that is held out.
+            prefixes: Frames ``(T, D)`` that each sequence of a set continues, by its name.
 
         Returns:
             A row of figures for each set, and the row "held-out data"; empty for kinds of data of

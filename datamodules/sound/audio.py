@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from rnade_lightning.datamodules import DataError, FrameDataModule, FrameSequence, Recording
+from rnade_lightning.datamodules import DataError, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.core.files import name_of, with_ending
 from rnade_lightning.datamodules.core.spool import gathered
@@ -35,6 +35,7 @@ from rnade_lightning.datamodules.sound.corpora import (
     read_manifest,
     splits_of,
 )
+from rnade_lightning.datamodules.sound.measured import MeasuredDataModule
 from rnade_lightning.datamodules.sound.options import check_options, make_kind
 from rnade_lightning.datamodules.sound.playback import (
     write_integers,
@@ -51,7 +52,7 @@ _ROUNDING = 1e-3
 """Nats by which rounding in float32 may raise log p of a frame."""
 
 
-class AudioDataModule(FrameDataModule):
+class AudioDataModule(MeasuredDataModule):
     """Sound from every kind of file that libsndfile reads (WAV, FLAC, OGG, MP3, ...).
 
     Args:
@@ -322,14 +323,6 @@ class AudioDataModule(FrameDataModule):
         nats = -(log_prob - self.log_scale) / self._kind.samples_per_frame
         return float(nats / np.log(2) + bits - 1)
 
-    least_seconds = 3.0
-
-    @property
-    def plays_one_step(self) -> bool:  # type: ignore[override]
-        """False where sound is turned back from its beginning: the mean of what no predictor
-        tells, played, is noise."""
-        return not self._kind.from_start
-
     def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
         found = self._kind.log_jacobian(self.destandardise(frames))
@@ -383,11 +376,11 @@ class AudioDataModule(FrameDataModule):
         """Write ``.wav`` (16-bit, or integers as they are) and ``.png`` with waveform and
         spectrogram."""
         rate, bits = self.layout["sample_rate"], self.layout["bits"]
-        samples = self._kind.to_samples(raw, rate)
+        samples = self.to_samples(raw)
         # The last suffix is added, not replaced: a stem such as "epoch.3" keeps its dot.
         wav, png = (with_ending(stem, ending) for ending in ("wav", "png"))
         if self.log_mass:
-            written = write_integers(wav, samples * 2.0 ** (1 - bits), rate, bits)
+            written = write_integers(wav, samples, rate, bits)
         else:
             written = write_sound(wav, samples, rate)
         write_picture(png, written, rate)

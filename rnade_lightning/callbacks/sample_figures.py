@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from rnade_lightning.callbacks.media import log_numbers, log_table
@@ -35,7 +35,7 @@ class SampleFigures(pl.Callback):
 
     Args:
         n_samples: samples of each half.
-        seconds: their length.
+        seconds: their length; without it, a minute of motion, 10 s of sound.
         n_prefix_seconds: length of what a continuation is given, at most half of the sequence.
         every_n_epochs: epochs between two looks during ``fit``, at 2 samples of 10 s of each half;
             0 for none.
@@ -45,12 +45,12 @@ class SampleFigures(pl.Callback):
     def __init__(
         self,
         n_samples: int = 8,
-        seconds: float = 60.0,
+        seconds: float | None = None,
         n_prefix_seconds: float = 1.0,
         every_n_epochs: int = 0,
         seed: int = 0,
     ) -> None:
-        if n_samples < 1 or not min(seconds, n_prefix_seconds) > 0:
+        if n_samples < 1 or not min(1 if seconds is None else seconds, n_prefix_seconds) > 0:
             raise ValueError("n_samples must be 1 or more, seconds and n_prefix_seconds above 0")
         self.n_samples, self.seconds, self.n_prefix_seconds = n_samples, seconds, n_prefix_seconds
         self.every_n_epochs, self.seed = every_n_epochs, seed
@@ -58,11 +58,13 @@ class SampleFigures(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         epoch = trainer.current_epoch + 1
         if self.every_n_epochs and epoch % self.every_n_epochs == 0:
-            found = self._figures(trainer, pl_module, "val", 2, min(self.seconds, 10.0))
+            seconds = min(self._seconds(trainer), 10.0)
+            found = self._figures(trainer, pl_module, "val", 2, seconds)
             log_numbers(trainer, _named(found))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        found = self._figures(trainer, pl_module, "test", self.n_samples, self.seconds)
+        seconds = self._seconds(trainer)
+        found = self._figures(trainer, pl_module, "test", self.n_samples, seconds)
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if not found or log_dir is None:
             return
@@ -71,19 +73,23 @@ class SampleFigures(pl.Callback):
             [key.replace("_", " "), *(row.get(key, math.nan) for row in found.values())]
             for key in keys
         ]
-        heads = [f"samples of {self.seconds:g} s", *found]
+        heads = [f"samples of {seconds:g} s", *found]
         cells = [[_written(cell) for cell in row] for row in rows]
         table = [heads, ["---", *["---:"] * len(found)], *cells]
         text = "\n".join(f"| {' | '.join(row)} |" for row in table)
-        print(f"\n{text}\n{_NOTE}")
+        note = trainer.datamodule.figures_note  # type: ignore[attr-defined]
+        print(f"\n{text}\n{note}")
         with going_without("figures of samples"):
             folder = Path(log_dir, "samples")
             folder.mkdir(parents=True, exist_ok=True)
             csv_rows = [["" if x != x else x for x in row] for row in rows]
             write_csv(folder / "figures.csv", [["figure", *found], *csv_rows])
-            write_text(folder / "figures.md", f"{text}\n\n{_NOTE}\n")
+            write_text(folder / "figures.md", f"{text}\n\n{note}\n")
         log_table(trainer, "figures/table", ["figure", *found], rows)
         log_numbers(trainer, _named(found))
+
+    def _seconds(self, trainer: pl.Trainer) -> float:
+        return self.seconds or trainer.datamodule.measured_seconds  # type: ignore[attr-defined]
 
     def _figures(
         self, trainer: pl.Trainer, pl_module: Any, split: str, n_samples: int, seconds: float
@@ -92,50 +98,48 @@ class SampleFigures(pl.Callback):
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not data.measures_samples:
             return {}
+        if data.context_by_feature:  # what is known of a sample follows from those drawn before it
+            rank_zero_info("no figures of samples: their side information is not known beforehand")
+            return {}
+        held_out = [s for s in itertools.islice(data.sequences(split), 100) if len(s.frames) > 3]
+        if not held_out:
+            return {}  # nothing to continue, or to stand beside
         was_training = model.training
         model.eval()  # no dropout in a sample
         generator = torch.Generator(pl_module.device).manual_seed(self.seed)
         n_frames = math.ceil(seconds * data.frame_rate)
-        held_out = [s for s in itertools.islice(data.sequences(split), 100) if len(s.frames) > 3]
-        if not held_out:
-            return {}  # nothing to continue, or to stand beside
-        prefixes = list(itertools.islice(itertools.cycle(held_out), n_samples))
+        turns = list(itertools.islice(itertools.cycle(held_out), n_samples))
         longest = max(round(self.n_prefix_seconds * data.frame_rate), 1)
-        n_prefix = min(longest, min(len(s.frames) // 2 for s in prefixes))
-        context = of_sequences(prefixes, n_prefix + n_frames, model.initial_state(1))
+        n_prefix = min(longest, min(len(s.frames) // 2 for s in turns))
+        context = of_sequences(turns, n_prefix + n_frames, model.initial_state(1))
         own = None if context is None else context[:, :n_frames]
         known = data.settle_seconds, data.frame_rate, data.leaves
         first = None if own is None else own[:, 0]
         u = settled(model, n_samples, *known, generator, context=first)
         drawn = model.sample(n_frames, u=u, generator=generator, **argument(own))[:, 0]
         samples = {"from nothing": list(joined(drawn, own))}
-        given = torch.stack([s.frames[:n_prefix].to(pl_module.device) for s in prefixes])
+        given = torch.stack([s.frames[:n_prefix].to(pl_module.device) for s in turns])
         how = {"generator": generator, **argument(context)}
         more = model.sample(n_frames, prefix=given, **how)[:, 0]
-        of_more = None if context is None else context[:, n_prefix:]
-        samples["continued"] = list(joined(more, of_more))
-        pairs = list(_one_step(model, held_out, generator))
-        model.train(was_training)
-        if any(not bool((x.abs() < _FAR).all()) for some in samples.values() for x in some):
+        whole = joined(torch.cat((given, more), 1), context)
+        samples["continued"] = list(whole[:, n_prefix:])
+        prefixes = {"continued": list(whole[:, :n_prefix])}
+        found: dict[str, dict[str, float]] = {}
+        if all(bool((x.abs() < _FAR).all()) for some in samples.values() for x in some):
+            pairs = _one_step(model, held_out, generator)
+            found = data.sample_figures(samples, pairs, split, prefixes)
+        else:
             rank_zero_warn(f"samples of {seconds:g} s diverged: they have no figures")
-            return {}
-        found = data.sample_figures(samples, pairs, split)
+        model.train(was_training)
         radii = [
             spectral_radius(A)
             for part in model.modules()
             if isinstance(part, RecurrentModel) and len(A := part.past_weights())
         ]
         if radii:
-            for name in samples:
+            for name in set(samples) & set(found):
                 found[name]["spectral_radius"] = max(radii)
         return found
-
-
-_NOTE = (
-    "Seconds with data: until the first bad second. Frechet and speed distances: 0 is that of the"
-    " data. Spread, nearest, speed and jerk: over those of held-out data. Auc: of a classifier"
-    " that tells 2 s of samples from data, 0.5 at best."
-)
 
 
 @torch.no_grad()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from bodies import PARTS
@@ -14,7 +16,8 @@ from toy import options
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.callbacks import SampleFigures
-from rnade_lightning.datamodules import MocapDataModule
+from rnade_lightning.datamodules import AudioDataModule, MocapDataModule
+from rnade_lightning.datamodules.sound.speechlike import write_speechlike
 from rnade_lightning.lightning_module import RNNRNADEModule
 
 
@@ -66,6 +69,37 @@ def test_other_data_are_passed_over(root: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("figures.*"))
 
 
+@pytest.mark.slow
+def test_samples_of_sound_are_measured_beside_sound(tmp_path: Path) -> None:
+    write_speechlike(tmp_path, n_files=8, seconds=1.5)
+    data = AudioDataModule(str(tmp_path), kind="innovation", frame_length=80)
+    module = RNNRNADEModule(data.n_features, 4, 5, 1)
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True)
+    module.train()
+    found = SampleFigures()._figures(trainer, module, "test", 2, 1.5)
+    assert set(found) == {"from nothing", "continued", "held-out data"}
+    assert module.model.training
+    for row in found.values():
+        assert {"level", "spectral_distance", "clicks", "auc"} < set(row)
+        assert np.isfinite(row["level"])
+    assert -40 < found["held-out data"]["level"] < -10
+    assert SampleFigures()._seconds(trainer) == 10
+    assert SampleFigures(seconds=3)._seconds(trainer) == 3
+
+
+def test_data_with_side_information_are_passed_over_in_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = SimpleNamespace(measures_samples=True, context_by_feature=True)
+    trainer: Any = SimpleNamespace(datamodule=data, is_global_zero=True)
+    module: Any = SimpleNamespace(model=None)
+    with caplog.at_level(logging.INFO):
+        assert SampleFigures()._figures(trainer, module, "test", 1, 1.0) == {}
+    assert "no figures of samples: their side information" in caplog.text
+
+
 def test_arguments_that_draw_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="n_samples must be 1 or more"):
         SampleFigures(n_samples=0)
+    with pytest.raises(ValueError, match="seconds and n_prefix_seconds above 0"):
+        SampleFigures(seconds=-1)
