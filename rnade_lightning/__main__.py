@@ -25,7 +25,13 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
-from rnade_lightning.callbacks import EpochLines, GradientError, LastCheckpoint, TimeLimit
+from rnade_lightning.callbacks import (
+    CodedFiles,
+    EpochLines,
+    GradientError,
+    LastCheckpoint,
+    TimeLimit,
+)  # fmt: skip
 from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import trusting
 from rnade_lightning.coding.commands import compress, decompress
@@ -66,12 +72,8 @@ from rnade_lightning.signals import Interrupted, watch
 from rnade_lightning.starting import Start, start_of
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    c.__name__: c
-    for c in (
-        commands.sample, commands.score, commands.combine, compress, decompress, commands.gradcheck,
-    )
-}  # fmt: skip
+_OURS = (commands.sample, commands.score, commands.combine, compress, decompress)
+COMMANDS: dict[str, Callable[..., None]] = {c.__name__: c for c in (*_OURS, commands.gradcheck)}
 
 DEFAULT_EXPERIMENT = "motion.yaml"
 """What is run where no data are named."""
@@ -109,6 +111,9 @@ class CLI(LightningCLI):
             "--weights_from", type=str | None, default=None,
             help="checkpoint, or folder of save_pretrained, from whose weights fit starts anew",
         )  # fmt: skip
+        parser.add_argument(
+            "--code_files", type=int, default=0, help="test sounds to code for real after test"
+        )
         parser.add_argument(
             "--trust", type=Trust, default=[], help="packages whose classes a checkpoint may name"
         )
@@ -195,6 +200,8 @@ class CLI(LightningCLI):
         own = any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks)
         if bar and not own and not sys.stdout.isatty():
             callbacks.append(EpochLines())
+        if n_files := self._get(self.config_init, "code_files"):
+            callbacks.append(CodedFiles(n_files))
         self.callbacks = kwargs["callbacks"] = [*callbacks, WatchedRanks(self.run)]
         plugins = self._get(self.config_init, "trainer.plugins") or []
         plugins = [*plugins] if isinstance(plugins, list) else [plugins]

@@ -41,6 +41,7 @@ Training (a selection; all options of Lightning's Trainer are accepted):
   --seed_everything N   seed of the weights and of everything drawn
   --ckpt_path FILE      last.ckpt of a run to go on with; it goes on in its folder
   --test_after_fit false  leave the test part alone, while options are being chosen
+  --code_files N        code the first N test sounds for real, of a model of integers
 """
 TRAINED_HELP = """
 Devices (a selection; all options of Lightning's Trainer are accepted):

@@ -29,6 +29,7 @@ from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
 from rnade_lightning.steering import (
+    Steered,
     absent_in,
     by_class,
     label_to_tell,
@@ -98,7 +99,9 @@ def sample(
     of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
     n_prefix = lengths(data, length, of_prefix)[1]
     rest = None if sequence is None else sequence.stretch(n_prefix, len(sequence.frames))
-    steer = steered(data, n_samples, length, default_frames, words, control, rest)
+    steer = Steered(None, [""] * n_samples, length or default_frames)
+    if not model.makes_context or words or control:
+        steer = steered(data, n_samples, length, default_frames, words, control, rest)
     n_frames = steer.n_frames
     context = None if steer.context is None else steer.context.to(device)
     if sequence is not None:
@@ -118,14 +121,18 @@ def sample(
         start = frames[None, :n_prefix].to(device)
     how = generator, temperature
     before = None if sequence is None else sequence.context_of(0, start)
-    with torch.no_grad():
-        if prefix is None:
-            known = data.settle_seconds, data.frame_rate, data.leaves
-            first = None if context is None else context[:, 0]
-            u = settled(model, n_samples, *known, *how, first)
-        else:
-            u = model.states(start, **argument(before))[1].expand(n_samples, -1)
-    drawn = draw(model, u, n_frames, data.frame_rate, data.leaves, guard, *how, context)
+    if model.makes_context:
+        own = start if start.shape[1] else None
+        drawn = list(model.sample(n_frames, n_samples, own, None, *how)[0])
+    else:
+        with torch.no_grad():
+            if prefix is None:
+                known = data.settle_seconds, data.frame_rate, data.leaves
+                first = None if context is None else context[:, 0]
+                u = settled(model, n_samples, *known, *how, first)
+            else:
+                u = model.states(start, **argument(before))[1].expand(n_samples, -1)
+        drawn = draw(model, u, n_frames, data.frame_rate, data.leaves, guard, *how, context)
     stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
     Path(out).mkdir(parents=True, exist_ok=True)
     written = []

@@ -19,8 +19,8 @@ from rnade_lightning.front_page import COMMANDS, SHELLS
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
 RUN_OPTIONS = (
-    "config", "ckpt_path", "weights_from", "trust", "test_after_fit", "seed_everything",
-    "print_config", "optimizer", "optimizer.lr", "lr_scheduler",
+    "config", "ckpt_path", "weights_from", "trust", "test_after_fit", "code_files",
+    "seed_everything", "print_config", "optimizer", "optimizer.lr", "lr_scheduler",
 )  # fmt: skip
 """Options of every command that runs an experiment, beside those of its classes."""
 

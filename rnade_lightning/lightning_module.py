@@ -98,10 +98,12 @@ class SequenceModule(StoredModule):
         batch = as_batch(batch)
         frames, generator = batch["frames"], torch.Generator(self.device).manual_seed(0)
         context = argument(batch.get("context"))
-        mean = self.model.predictive_mean(frames, n_samples=100, generator=generator, **context)
         log_p = self(frames, batch["mask"], **context)
         if "log_jacobian" in batch:
             log_p = log_p + batch["log_jacobian"]
+        if self.model.context_by_feature:  # no mean of a frame is known before its features are
+            return {"log_prob": log_p}
+        mean = self.model.predictive_mean(frames, n_samples=100, generator=generator, **context)
         return {"log_prob": log_p, "mean": mean}
 
     def _nll(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,7 @@ class RNNExperts(SequenceDensity):
 
     log_mass = True
     context_by_feature = True
+    makes_context = True
 
     def __init__(
         self,

@@ -34,6 +34,9 @@ class SequenceDensity(nn.Module, ABC):
     """C, numbers of a frame that its density is given."""
     context_by_feature: bool = False
     """Whether the context is of every feature, ``(B, T, D, C)``; ``n_context`` is then D C."""
+    makes_context: bool = False
+    """Whether the context of what is drawn is computed by the model itself as it draws, in `sample`
+    and `stream`, so that none is handed in."""
     log_mass: bool = False
     """Whether log p of a frame is the log mass of its integers."""
     conditioned_on_state: bool = True

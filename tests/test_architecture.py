@@ -33,7 +33,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["kernels"],
     ["distribution.py", "rnade.py"],
     ["recurrent_model.py"],
-    ["rnn_rnade.py"],
+    ["rnn_rnade.py", "rnn_experts.py"],
     ["ensemble.py", "densities.py", "long_samples.py", "steering.py"],
     ["__init__.py", "configs"],
     ["stored_module.py"],

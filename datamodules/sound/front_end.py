@@ -25,9 +25,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnade_lightning.datamodules.sound.exact import compiler
+from rnade_lightning.datamodules.sound import exact
+from rnade_lightning.datamodules.sound.exact import compiler, dot, exp, log
 
-compiled = compiler(__file__)
+compiled = compiler(exact.__file__, __file__)
 
 LEAST_SQUARES = ((16, 0.98), (25, 0.991), (32, 0.998))
 """Orders and forgetting factors of the least squares."""
@@ -116,54 +117,6 @@ def start(two_channels: bool = False) -> State:
 
 
 @compiled
-def log(x: float) -> float:
-    """Return the natural logarithm of a number, which is bounded to 1e-300 to 1e300, alike on every
-    machine."""
-    e = 0
-    x = min(max(x, 1e-300), 1e300)
-    while x >= 1.4142135623730951:
-        if x >= 4294967296.0:
-            x *= 2.3283064365386963e-10
-            e += 32
-        else:
-            x *= 0.5
-            e += 1
-    while x < 0.7071067811865476:
-        if x < 2.3283064365386963e-10:
-            x *= 4294967296.0
-            e -= 32
-        else:
-            x *= 2.0
-            e -= 1
-    r = (x - 1.0) / (x + 1.0)
-    q = r * r
-    p = 1.0 / 19.0
-    for k in range(17, 0, -2):
-        p = p * q + 1.0 / k
-    return 2.0 * r * p + e * 0.6931471805599453
-
-
-@compiled
-def exp(x: float) -> float:
-    """Return the exponential of a number, 0 below -700, alike on every machine."""
-    if not x >= -700.0:
-        return 0.0
-    x = min(x, 700.0)
-    n = np.floor(x * 1.4426950408889634 + 0.5)
-    r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10
-    p = 1.0
-    for k in range(13, 0, -1):
-        p = 1.0 + r * p / k
-    m, two = int(abs(n)), 2.0 if n > 0 else 0.5
-    while m:
-        if m & 1:
-            p *= two
-        two *= two
-        m >>= 1
-    return p
-
-
-@compiled
 def _power() -> np.ndarray:
     """Return how much each sample counts in the power of a filter of a cascade, the oldest first:
     age^-0.8, of sum 1, ``(n_stages, longest)``."""
@@ -176,25 +129,6 @@ def _power() -> np.ndarray:
         for i in range(n):
             found[k, i] = exp(-0.8 * log(float(n - i))) / total
     return found
-
-
-@compiled
-def dot(a: np.ndarray, b: np.ndarray, n: int) -> float:
-    """Return the product of two vectors: eight sums side by side, which processors like."""
-    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = 0.0
-    whole = n // 8 * 8
-    for i in range(0, whole, 8):
-        s0 += a[i] * b[i]
-        s1 += a[i + 1] * b[i + 1]
-        s2 += a[i + 2] * b[i + 2]
-        s3 += a[i + 3] * b[i + 3]
-        s4 += a[i + 4] * b[i + 4]
-        s5 += a[i + 5] * b[i + 5]
-        s6 += a[i + 6] * b[i + 6]
-        s7 += a[i + 7] * b[i + 7]
-    for i in range(whole, n):
-        s0 += a[i] * b[i]
-    return ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
 
 @compiled

@@ -4,6 +4,7 @@ A name imported as itself is part of the package, and is known by that name on t
 """
 
 from rnade_lightning.callbacks.averaging import AveragedWeights as AveragedWeights
+from rnade_lightning.callbacks.coded_files import CodedFiles as CodedFiles
 from rnade_lightning.callbacks.comparison import Comparison as Comparison
 from rnade_lightning.callbacks.cosine_rate import CosineRate as CosineRate
 from rnade_lightning.callbacks.epoch_lines import EpochLines as EpochLines

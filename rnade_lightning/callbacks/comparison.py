@@ -200,7 +200,7 @@ class Comparison(pl.Callback):
             x, history = x[:, offset::every], history[:, offset::every]
             at = max(start - first, 0)
             start += piece.shape[1]
-            if not x.shape[1]:
+            if not x.shape[1] or model.context_by_feature:  # which draws would change
                 yield at, log_p, None
                 continue
             draws = model.sample_given(history, (self.n_samples,), generator)

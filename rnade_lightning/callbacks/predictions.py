@@ -13,7 +13,8 @@ from torch import Tensor
 class PredictionWriter(pl.Callback):
     """Writes ``predictions/<sequence>.npz`` into the run folder: ``frames`` and ``mean``
     ``(T, D_raw)`` in the data's own units, ``log_prob (T,)`` in nats per frame in standardised
-    units, and ``log_scale``, to be subtracted from it for the data's own units."""
+    units, and ``log_scale``, to be subtracted from it for the data's own units. A model that is
+    given side information of every feature has no mean of a frame."""
 
     def on_predict_batch_end(
         self,
@@ -33,10 +34,13 @@ class PredictionWriter(pl.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         name = data.sequences("test")[index].name.replace("/", "_")
         context = batch["context"][0].cpu() if "context" in batch else None
+        mean = {}
+        if "mean" in outputs:
+            mean = {"mean": data.destandardise(outputs["mean"][0].cpu(), context)}
         np.savez(
             folder / f"{name}.npz",
             frames=data.destandardise(batch["frames"][0].cpu(), context),
-            mean=data.destandardise(outputs["mean"][0].cpu(), context),
             log_prob=outputs["log_prob"][0].cpu().numpy(),
             log_scale=data.log_scale,
+            **mean,
         )

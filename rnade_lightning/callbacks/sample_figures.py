@@ -98,7 +98,7 @@ class SampleFigures(pl.Callback):
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not data.measures_samples:
             return {}
-        if data.context_by_feature:  # what is known of a sample follows from those drawn before it
+        if data.context_by_feature and not model.makes_context:  # it follows from what is drawn
             rank_zero_info("no figures of samples: their side information is not known beforehand")
             return {}
         held_out = [s for s in itertools.islice(data.sequences(split), 100) if len(s.frames) > 3]

@@ -18,6 +18,7 @@ import numpy as np
 
 from rnade_lightning.checkpoint_files import load_checkpoint
 from rnade_lightning.checkpoints import load_model
+from rnade_lightning.coding import cells
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.sound import front_end
 from rnade_lightning.kernels import experts as kernel
@@ -131,21 +132,21 @@ class _Channel:
         net, K = self._state[1], int(weights.sizes[3])
         mixture = net.cells, net.weight, net.mean, net.inverse, net.table, K
         self._model = constriction.stream.model.CustomModel(
-            lambda x: kernel.at_edge(x + 0.5, *mixture),
-            lambda q: kernel.guess(q, *mixture),
-            -kernel.CELLS,
-            kernel.CELLS - 1,
+            lambda x: cells.at_edge(x + 0.5, *mixture),
+            lambda q: cells.guess(q, *mixture),
+            -cells.CELLS,
+            cells.CELLS - 1,
         )
 
     def encode(self, samples: Array, other: Array) -> bytes:
         other = other if self._given else np.zeros(0)
-        cell, low, high, plain, n_plain = kernel.ends(*self._state, samples, other)
+        cell, low, high, plain, n_plain = cells.ends(*self._state, samples, other)
         symbols = cell.astype(np.int32)
         family = self._stream.model.CustomModel(
             lambda x, i: low[int(i)] if x < symbols[int(i)] else high[int(i)],
             lambda q, i: float(symbols[int(i)]),
-            -kernel.CELLS,
-            kernel.CELLS - 1,
+            -cells.CELLS,
+            cells.CELLS - 1,
         )
         encoder = self._stream.queue.RangeEncoder()
         encoder.encode(symbols, family, np.arange(len(symbols), dtype=np.float64))
@@ -161,15 +162,15 @@ class _Channel:
             raise ValueError("a block has no whole number of words")
         words = np.frombuffer(coded, "<u4").astype(np.uint32)
         decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(plain_bits)
-        found, cells, x = np.empty(n), self._state[1].cells, 0.0
+        found, place, x = np.empty(n), self._state[1].cells, 0.0
         for t in range(n):
-            kernel.next_cells(*self._state, x, other[t] if self._given else 0.0, t > 0)
+            cells.next_cells(*self._state, x, other[t] if self._given else 0.0, t > 0)
             cell = decoder.decode(self._model)
-            if -kernel.CELLS < cell < kernel.CELLS - 1:
-                width = int(cells[1])
-                x = float(cells[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
+            if -cells.CELLS < cell < cells.CELLS - 1:
+                width = int(place[1])
+                x = float(place[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
             else:
-                x = float(plain.take(kernel.PLAIN) - 2 ** (kernel.PLAIN - 1))
+                x = float(plain.take(cells.PLAIN) - 2 ** (cells.PLAIN - 1))
             found[t] = x
         if n:
             kernel.learn(*self._state, x)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnade_lightning.coding import coder
+from rnade_lightning.coding import cells, coder
 from rnade_lightning.coding.coder import Coder, Model, digest_of, load
 from rnade_lightning.datamodules.sound import front_end
 from rnade_lightning.kernels import experts
@@ -74,7 +74,7 @@ def test_the_second_of_two_channels_costs_little_where_the_first_tells_it() -> N
 def test_bits_are_those_of_the_mass() -> None:
     x, model = walk(6000), small()
     state = front_end.start(), experts.start(model.weights), model.weights
-    _, low, high, _, _ = experts.ends(*state, x.astype(float), np.zeros(0))
+    _, low, high, _, _ = cells.ends(*state, x.astype(float), np.zeros(0))
     ideal = -np.log2(high - low).sum()
     coded = 8 * len(coder_of().encode(x[:, None]))
     assert ideal < coded < 1.005 * ideal + 64

@@ -56,36 +56,3 @@ def test_the_distribution_function_rises_from_0_to_1(weights: experts.Weights) -
         assert experts.cdf(N, m - far, K) == 0
         assert np.isclose(experts.cdf(N, m + far, K), 1, atol=1e-12)
         experts.learn(S, N, weights, sample)
-
-
-def test_pieces_and_whole_are_the_same_to_the_bit() -> None:
-    W, x = experts.weights_of(model_of()), walk(5000)
-    whole = experts.ends(front_end.start(), experts.start(W), W, x, NONE)
-    state = front_end.start(), experts.start(W), W
-    pieces = [experts.ends(*state, piece, NONE) for piece in np.split(x, [3, 1111])]
-    for k, of_whole in enumerate(whole):
-        assert (np.concatenate([piece[k] for piece in pieces]) == of_whole).all()
-
-
-def test_the_bank_learns_a_constant_and_a_law_of_chance() -> None:
-    def bits(x: np.ndarray) -> float:
-        W = experts.NO_NET
-        found = experts.ends(front_end.start(), experts.start(W), W, x, NONE)
-        return float(-np.log2(np.maximum(found[2] - found[1], 2.0**-24))[2000:].mean())
-
-    assert bits(np.full(4000, 7.0)) < 0.01
-    laplace = np.round(np.random.default_rng(0).laplace(size=20_000) * 40)
-    p = np.abs(np.arange(-2000, 2001))
-    exact = np.exp(-p / 40) / np.exp(-p / 40).sum()
-    assert bits(laplace) < -(exact * np.log2(exact)).sum() + 0.07
-
-
-def test_wide_cells_hold_the_samples_in_them() -> None:
-    x = np.random.default_rng(0).integers(-(2**23), 2**23, 3000).astype(float)
-    W = experts.NO_NET
-    state = front_end.start(), experts.start(W), W
-    cell, low, high, plain, n_plain = experts.ends(*state, x, NONE)
-    assert n_plain[100:].min() >= 10
-    assert (plain < 2.0**n_plain).all()
-    assert (high >= low).all()
-    assert np.abs(cell).max() <= experts.CELLS
