@@ -5,8 +5,8 @@
 Bits per sample are those of samples behind the first of each file (``--skip``), weighted by their
 number. ``bank`` is the adaptive part alone, ``both`` that and the net, which compress writes;
 ``coded`` are whole streams of the first N files, decoded again and compared, and ``likelihood`` is
-``both`` on these, from their first sample on. FLAC is ``flac -8 -e -p --no-padding``, whole files with headers,
-where that program is installed.
+``both`` on these, from their first sample on. FLAC is ``flac -8 -e -p --no-padding``, whole files
+with headers, where that program is installed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def bits_of(columns: np.ndarray, weights: experts.Weights) -> np.ndarray:
         other = np.ascontiguousarray(columns[:, 0]) if given else np.zeros(0)
         x = np.ascontiguousarray(columns[:, c])
         _, low, high, _, n_plain = cells.ends(*state, x, other)
-        found[:, c] = n_plain - np.log2(np.maximum(high - low, 2.0**-24))
+        found[:, c] = n_plain - np.log2(np.maximum(high - low, 2.0**-24)).sum(1)
     return found
 
 
@@ -59,7 +59,9 @@ def flac_bits(path: Path, n: int) -> float | None:
             subprocess.run(["flac", "-s", "-d", str(path), "-o", str(wav)], check=True)
         else:
             shutil.copy(path, wav)
-        subprocess.run(["flac", "-s", "--no-padding", "-8", "-e", "-p", str(wav), "-o", str(flac)], check=True)
+        subprocess.run(
+            ["flac", "-s", "--no-padding", "-8", "-e", "-p", str(wav), "-o", str(flac)], check=True
+        )
         return 8 * flac.stat().st_size / n
 
 

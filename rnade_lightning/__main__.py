@@ -25,13 +25,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
 from rnade_lightning import commands
-from rnade_lightning.callbacks import (
-    CodedFiles,
-    EpochLines,
-    GradientError,
-    LastCheckpoint,
-    TimeLimit,
-)  # fmt: skip
+from rnade_lightning.callbacks import CodedFiles, EpochLines, LastCheckpoint, TimeLimit
+from rnade_lightning.callbacks.gradient_check import GradientError
 from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import trusting
 from rnade_lightning.coding.commands import compress, decompress

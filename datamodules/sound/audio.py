@@ -58,8 +58,8 @@ class AudioDataModule(MeasuredDataModule):
     Args:
         root: Folder, file or glob to read, or a manifest (.csv or .parquet with the column path and
             the optional columns split and group). Without it, speech-like sound is generated.
-        kind: Kind of frame: waveform, residual, innovation, log_mel or mfcc, or the path of a class
-            of your own, such as my_package.MyKind.
+        kind: Kind of frame: waveform, residual, innovation, experts, log_mel or mfcc, or the path
+            of a class of your own, such as my_package.MyKind.
         sample_rate: Samples per second to resample to. Without it, all files must have one rate.
         channel: Channel to read: "left", "right", its number from 0, or "mix" for the mean of all.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.

@@ -51,9 +51,8 @@ EXPERTS = slice(1 + len(DECAYS) + N_PAST, 1 + len(DECAYS) + N_PAST + N_EXPERTS)
 """Where in side information the experts' predictions stand, less m and over s."""
 
 _FLOOR = 0.3  # steps, added to mean errors
-_RIDGE = 2e-4  # of least squares, in mean squares of what they read
+_RIDGE = 0.1  # of least squares, in mean absolute errors
 _STACK = (0.998, 1e-3)  # forgetting and ridge of the stack
-_EVERY = 1  # samples between two weights whose ridge is added, each in turn
 _START = 3.0  # of R, in the place of a ridge before anything is known
 _OTHER = 16  # samples of the other channel that least squares read, the present one included
 _ROOM = 4096  # samples between two moves of the histories
@@ -71,7 +70,7 @@ class State(NamedTuple):
     w: np.ndarray  # weights of each least squares
     h: np.ndarray  # what each reads
     error: np.ndarray  # their mean absolute errors
-    trace: np.ndarray  # of R'R without ridge
+    slow_error: np.ndarray  # the same over more samples
     turn: np.ndarray  # weight whose ridge is added next
     work: np.ndarray
     stage_past: np.ndarray  # (n_cascades, n_stages, history)
@@ -104,7 +103,7 @@ def start(two_channels: bool = False) -> State:
     return State(
         at=np.array([longest, n_other]), x=zeros(longest + _ROOM), other=zeros(longest + _ROOM + 1),
         R=R, w=zeros((n_ols, n)), h=zeros((n_ols, n)), error=zeros(n_ols),
-        trace=zeros(n_ols), turn=np.zeros(n_ols, np.int64), work=zeros(n + 1),
+        slow_error=zeros(n_ols), turn=np.zeros(n_ols, np.int64), work=zeros(n + 1),
         stage_past=zeros((n_cascades, n_stages, longest + _ROOM)),
         stage_square=zeros((n_cascades, n_stages, longest + _ROOM)),
         stage_w=zeros((n_cascades, n_stages, longest)), stage_p=zeros((n_cascades, n_stages)),
@@ -153,24 +152,24 @@ def _rotate(R: np.ndarray, v: np.ndarray, first: int, n: int, root: float) -> No
 
 @compiled
 def _learn(S: State, k: int, n: int, target: float, forgetting: float, ridge: float) -> None:
-    """Let least squares k, of n weights, learn what came of that which it read."""
+    """Let least squares k, of n weights, learn what came of that which it read. Its ridge is in
+    mean absolute errors: what a prior of the weights is worth where errors are that large."""
     R, w, h, v = S.R[k], S.w[k], S.h[k], S.work
     error = abs(target - dot(w, h, n))
     S.error[k] = 0.5 * S.error[k] + 0.5 * error
+    S.slow_error[k] = 0.95 * S.slow_error[k] + 0.05 * error
     c = 1.0 / (S.error[k] + 2.0)
     root = np.sqrt(c)
     for i in range(n):
         v[i] = root * h[i]
     v[n] = root * target
-    S.trace[k] = forgetting * S.trace[k] + dot(v, v, n)
     _rotate(R, v, 0, n, np.sqrt(forgetting))
-    i = S.turn[k] // _EVERY  # the weight that is drawn to 0 now
-    if S.turn[k] % _EVERY == 0:
-        for j in range(i, n + 1):
-            v[j] = 0.0
-        v[i] = np.sqrt(_EVERY * (1.0 - forgetting) * (ridge * S.trace[k] + n * 1e-9))
-        _rotate(R, v, i, n, 1.0)
-    S.turn[k] = (S.turn[k] + 1) % (_EVERY * n)
+    i = S.turn[k]  # the weight that is drawn to 0 now
+    S.turn[k] = i + 1 if i + 1 < n else 0
+    for j in range(i, n + 1):
+        v[j] = 0.0
+    v[i] = np.sqrt(n * ridge * (S.slow_error[k] + 1e-3))
+    _rotate(R, v, i, n, 1.0)
     for i in range(n - 1, -1, -1):
         row = R[i]
         v[i] = (row[n] - dot(row[i + 1 :], v[i + 1 :], n - i - 1)) / row[i] if row[i] > 0.0 else 0.0

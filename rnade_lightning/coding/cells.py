@@ -1,11 +1,13 @@
 """Tell in which cells samples are coded, and how likely each is, in compiled code.
 
 A cell is one integer where the scale is of the order of a step. Where it is far above, as in sound
-of 24 bits, a cell is some integers in a row, of equal chance as far as anyone can tell, and the
-place in it is written in plain bits.
+of 24 bits, a sample is told in two symbols: a cell of some integers in a row, and the place in it.
+What is still finer, or beyond all cells, is written in plain bits.
 
 Conventions:
-    As in `kernels.experts`.
+    As in `kernels.experts`. ``Net.cells`` holds the cells of the next symbol: the first edge, the
+    width of one, the net's share of F, F at the beginning of them all, and one over what F rises
+    there.
 """
 
 import numpy as np
@@ -14,26 +16,50 @@ from rnade_lightning.datamodules.sound import exact, front_end
 from rnade_lightning.datamodules.sound.exact import compiler
 from rnade_lightning.datamodules.sound.front_end import State
 from rnade_lightning.kernels import experts
-from rnade_lightning.kernels.experts import Net, Weights, cdf, learn, mixture, predict
+from rnade_lightning.kernels.experts import Net, Weights, learn, mixture, predict
 
 compiled = compiler(exact.__file__, front_end.__file__, experts.__file__, __file__)
 
 CELLS = 4096
-"""Cells on each side of the prediction; what lies beyond is coded in plain bits."""
+"""Cells on each side of the prediction, and most places in a cell."""
 PLAIN = 40
-"""Bits of a number that is."""
+"""Bits of a number that lies beyond."""
 _FINE = 128.0  # cells of a scale, at least half as many, where steps are finer
 
 
 @compiled
 def place(S: State, N: Net) -> None:
-    """Choose the cells in which the next sample is coded, for `Net.cells`: their first edge, and
-    how many steps one is wide, a power of 2 far below the scale."""
+    """Choose the cells of the next sample, whose width is a power of 2 far below the scale."""
     width, s = 1.0, S.m[1]
     while width * _FINE < s:
         width *= 2.0
-    N.cells[0], N.cells[1] = np.floor(S.m[0] + 0.5) - 0.5, width
-    N.cells[2] = N.evidence[1]
+    N.cells[0], N.cells[1], N.cells[2] = np.floor(S.m[0] + 0.5) - 0.5, width, N.evidence[1]
+    N.cells[3], N.cells[4] = 0.0, 1.0
+
+
+@compiled
+def enter(
+    cell: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+    table: np.ndarray, K: int,
+) -> None:  # fmt: skip
+    """Go from cells to the places in one of them."""
+    first, width = cells[0] + cell * cells[1], cells[1]
+    low = mixture(first, cells[2], weight, mean, inverse, table, K)
+    high = mixture(first + width, cells[2], weight, mean, inverse, table, K)
+    cells[0], cells[1] = first, max(width / CELLS, 1.0)
+    cells[3], cells[4] = low, 1.0 / (high - low) if high > low else 0.0
+
+
+@compiled
+def at_edge(
+    edge: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
+    table: np.ndarray, K: int,
+) -> float:  # fmt: skip
+    """Return the share of F below an edge, by its number; even where F is flat."""
+    if cells[4] == 0.0:
+        return min(max((edge + CELLS) / (2.0 * CELLS), 0.0), 1.0)
+    F = mixture(cells[0] + edge * cells[1], cells[2], weight, mean, inverse, table, K)
+    return min(max((F - cells[3]) * cells[4], 0.0), 1.0)
 
 
 @compiled
@@ -43,29 +69,39 @@ def ends(
     """Return how each of the next samples ``(N,)`` is coded.
 
     Returns:
-        Its cell from -CELLS on and before CELLS, F at both ends of the cell, and what follows in
-        plain bits: a number and how many bits it takes.
+        Its symbols ``(N, 2)``, each from -CELLS on and before CELLS, the second nan where there is
+        none; the share of F below each, and up to its end, ``(N, 2)``; and what follows in plain
+        bits, ``(N,)``: a number and how many bits it takes.
     """
     n, K = len(samples), W.sizes[3]
-    cell, low, high = np.empty(n), np.empty(n), np.empty(n)
+    symbol = np.full((n, 2), np.nan)
+    low, high = np.zeros((n, 2)), np.ones((n, 2))
     plain, n_plain = np.zeros(n), np.zeros(n)
     for t in range(n):
         x = samples[t]
         predict(S, N, W, other[t] if len(other) else 0.0)
         place(S, N)
-        first, width = N.cells[0], N.cells[1]
-        cell[t] = min(max(np.floor((x - first) / width), -float(CELLS)), CELLS - 1.0)
-        low[t] = cdf(N, first + cell[t] * width, K)
-        high[t] = cdf(N, first + (cell[t] + 1.0) * width, K)
-        if -CELLS < cell[t] < CELLS - 1:
-            plain[t] = x - (first + cell[t] * width + 0.5)
-            while width > 1.0:
-                width *= 0.5
-                n_plain[t] += 1.0
-        else:
-            plain[t], n_plain[t] = x + 2.0 ** (PLAIN - 1), PLAIN
+        for level in range(2):
+            cells = N.cells
+            at = min(max(np.floor((x - cells[0]) / cells[1]), -float(CELLS)), CELLS - 1.0)
+            symbol[t, level] = at
+            low[t, level] = at_edge(at, cells, N.weight, N.mean, N.inverse, N.table, K)
+            high[t, level] = at_edge(at + 1.0, cells, N.weight, N.mean, N.inverse, N.table, K)
+            if level == 0 and not -CELLS < at < CELLS - 1:
+                plain[t], n_plain[t] = x + 2.0 ** (PLAIN - 1), PLAIN
+                break
+            if cells[1] == 1.0:
+                break
+            if level == 0:
+                enter(at, cells, N.weight, N.mean, N.inverse, N.table, K)
+            else:
+                plain[t] = x - (cells[0] + at * cells[1] + 0.5)
+                width = cells[1]
+                while width > 1.0:
+                    width *= 0.5
+                    n_plain[t] += 1.0
         learn(S, N, W, x)
-    return cell, low, high, plain, n_plain
+    return symbol, low, high, plain, n_plain
 
 
 @compiled
@@ -82,7 +118,7 @@ def guess(
     q: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
     table: np.ndarray, K: int,
 ) -> float:  # fmt: skip
-    """Return the cell in which F passes q."""
+    """Return the cell in which the share of F passes q."""
     low, high = -CELLS, CELLS - 1
     while low < high:
         middle = (low + high) // 2
@@ -91,13 +127,3 @@ def guess(
         else:
             low = middle + 1
     return float(low)
-
-
-@compiled
-def at_edge(
-    edge: float, cells: np.ndarray, weight: np.ndarray, mean: np.ndarray, inverse: np.ndarray,
-    table: np.ndarray, K: int,
-) -> float:  # fmt: skip
-    """Return F at an edge by its number, of what `predict` and `place` filled in."""
-    x = cells[0] + edge * cells[1]
-    return mixture(x, cells[2], weight, mean, inverse, table, K)

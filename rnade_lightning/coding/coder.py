@@ -2,8 +2,7 @@
 
 The distribution is that of `kernel`; a range coder (of the package constriction: Bamler 2022,
 *Understanding entropy coding with ANS*) writes each sample in as many bits as minus log2 of its
-mass. Where the scale is far above a step, as in sound of 24 bits, the cell of some steps in which a
-sample lies is coded, and its place in the cell as plain bits.
+mass; see `cells`.
 """
 
 from __future__ import annotations
@@ -130,18 +129,19 @@ class _Channel:
         self._stream, self._given = constriction.stream, given
         self._state = front_end.start(given), kernel.start(weights), weights
         net, K = self._state[1], int(weights.sizes[3])
-        mixture = net.cells, net.weight, net.mean, net.inverse, net.table, K
+        self._mixture = net.cells, net.weight, net.mean, net.inverse, net.table, K
         self._model = constriction.stream.model.CustomModel(
-            lambda x: cells.at_edge(x + 0.5, *mixture),
-            lambda q: cells.guess(q, *mixture),
+            lambda x: cells.at_edge(x + 0.5, *self._mixture),
+            lambda q: cells.guess(q, *self._mixture),
             -cells.CELLS,
             cells.CELLS - 1,
         )
 
     def encode(self, samples: Array, other: Array) -> bytes:
         other = other if self._given else np.zeros(0)
-        cell, low, high, plain, n_plain = cells.ends(*self._state, samples, other)
-        symbols = cell.astype(np.int32)
+        found = cells.ends(*self._state, samples, other)
+        told = ~np.isnan(found[0])
+        symbols, low, high = found[0][told].astype(np.int32), found[1][told], found[2][told]
         family = self._stream.model.CustomModel(
             lambda x, i: low[int(i)] if x < symbols[int(i)] else high[int(i)],
             lambda q, i: float(symbols[int(i)]),
@@ -151,6 +151,7 @@ class _Channel:
         encoder = self._stream.queue.RangeEncoder()
         encoder.encode(symbols, family, np.arange(len(symbols), dtype=np.float64))
         words = encoder.get_compressed().astype("<u4").tobytes()
+        plain, n_plain = found[3:]
         if not n_plain.any():
             return b"\0" + words
         return b"\1" + _sized(words) + _written(plain, n_plain)
@@ -162,15 +163,18 @@ class _Channel:
             raise ValueError("a block has no whole number of words")
         words = np.frombuffer(coded, "<u4").astype(np.uint32)
         decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(plain_bits)
-        found, place, x = np.empty(n), self._state[1].cells, 0.0
+        found, at, x = np.empty(n), self._state[1].cells, 0.0
         for t in range(n):
             cells.next_cells(*self._state, x, other[t] if self._given else 0.0, t > 0)
             cell = decoder.decode(self._model)
-            if -cells.CELLS < cell < cells.CELLS - 1:
-                width = int(place[1])
-                x = float(place[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
-            else:
+            if not -cells.CELLS < cell < cells.CELLS - 1:
                 x = float(plain.take(cells.PLAIN) - 2 ** (cells.PLAIN - 1))
+            elif at[1] == 1.0:
+                x = float(at[0] + cell + 0.5)
+            else:
+                cells.enter(float(cell), *self._mixture)
+                width, cell = int(at[1]), decoder.decode(self._model)
+                x = float(at[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
             found[t] = x
         if n:
             kernel.learn(*self._state, x)

@@ -6,7 +6,7 @@ this sound alone say what comes, and all take in what came. What comes is a mixt
 
     F(x) = v F_net(x) + (1 - v) F_bank(x)
 
-of logistic distributions. The bank's components lie at the front end's prediction, with scales from
+of logistic distributions. Most of the bank's components lie at the prediction, with scales from
 far below to far above its own; their weights, and v, follow from how likely each made the samples
 so far: the bank's by the EM algorithm, a step a sample (Cappe and Moulines 2009), and v by Bayes'
 rule with forgetting.
@@ -33,8 +33,11 @@ compiled = compiler(exact.__file__, front_end.__file__, __file__)
 
 BANK = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
 """Scales of the bank's components, in scales of the front end."""
+BEST = (0.1, 0.4, 1.0)
+"""Scales of components at the expert that was best lately, in its mean absolute errors."""
 NARROW = 0.03
-"""Scale of one more, in steps: for sound that is predicted exactly."""
+"""Scale, in steps, of two more: at the prediction, for sound that is predicted exactly, and at the
+last sample, for sound that stands still. And one is even over all samples so far."""
 _RATE = 0.015  # of the bank's weights
 _TRUST = 0.998  # of the evidence between net and bank that is kept from sample to sample
 _REACH, _PER_UNIT = 24, 256  # of the table of the logistic function
@@ -75,15 +78,16 @@ class Net(NamedTuple):
     mean: np.ndarray
     inverse: np.ndarray  # one over the scales
     inside: np.ndarray  # mass that each of the bank gave the last sample
+    span: np.ndarray  # smallest and largest sample so far
     evidence: np.ndarray  # log odds of the net against the bank, and the share that follows
     table: np.ndarray  # of the logistic function
-    cells: np.ndarray  # in which it is coded: first edge, width, and the net's share
+    cells: np.ndarray  # in which it is coded; see `coding.cells`
 
 
 def start(W: Weights) -> Net:
     """Return what is known at the beginning of a sound."""
     D, R, H, K, L = (int(n) for n in W.sizes)
-    J = len(BANK) + 1
+    J = len(BANK) + len(BEST) + 3
     zeros = np.zeros
     net = Net(
         at=zeros(2, np.int64), u=W.start.copy(), u_bias=zeros(H, np.float32),
@@ -91,7 +95,7 @@ def start(W: Weights) -> Net:
         first=zeros(H, np.float32), second=zeros(H, np.float32),
         out=zeros(K * (3 + N_EXPERTS), np.float32), gates=zeros((2, 3 * R), np.float32),
         weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), inside=zeros(J),
-        evidence=zeros(2), table=_logistic_table(), cells=zeros(3),
+        span=zeros(2), evidence=zeros(2), table=_logistic_table(), cells=zeros(5),
     )  # fmt: skip
     net.weight[K:] = 1 / J
     if K:
@@ -196,8 +200,16 @@ def predict(S: State, N: Net, W: Weights, other: float) -> None:
     for j in range(len(BANK)):
         N.mean[K + j] = m
         N.inverse[K + j] = 1.0 / (s * BANK[j])
-    N.mean[K + len(BANK)] = np.floor(m + 0.5)
-    N.inverse[K + len(BANK)] = 1.0 / NARROW
+    best = np.argmin(S.expert_error)
+    j = K + len(BANK)
+    for i in range(len(BEST)):
+        N.mean[j] = S.experts[best]
+        N.inverse[j] = 1.0 / (BEST[i] * (S.expert_error[best] + 0.1))
+        j += 1
+    N.mean[j], N.mean[j + 1] = np.floor(m + 0.5), S.x[S.at[0] - 1]
+    N.inverse[j], N.inverse[j + 1] = 1.0 / NARROW, 1.0 / NARROW
+    N.mean[j + 2] = N.span[0] - 0.5
+    N.inverse[j + 2] = 1.0 / (N.span[1] - N.span[0] + 1.0)
 
 
 @compiled
@@ -218,10 +230,11 @@ def mixture(
     table: np.ndarray, K: int,
 ) -> float:  # fmt: skip
     """Return F(x) of a net's first K components, whose share is given, and a bank's others."""
-    net = bank = 0.0
+    net, n = 0.0, len(weight) - 1
+    bank = weight[n] * min(max((x - mean[n]) * inverse[n], 0.0), 1.0)
     for k in range(K):
         net += weight[k] * _logistic((x - mean[k]) * inverse[k], table)
-    for k in range(K, len(weight)):
+    for k in range(K, n):
         bank += weight[k] * _logistic((x - mean[k]) * inverse[k], table)
     return share * net + (1.0 - share) * bank
 
@@ -240,9 +253,12 @@ def learn(S: State, N: Net, W: Weights, x: float) -> None:
     n = len(N.weight)
     for k in range(n):
         scaled = N.inverse[k]
-        mass = _logistic((x + 0.5 - N.mean[k]) * scaled, N.table) - _logistic(
-            (x - 0.5 - N.mean[k]) * scaled, N.table
-        )
+        if k < n - 1:
+            mass = _logistic((x + 0.5 - N.mean[k]) * scaled, N.table) - _logistic(
+                (x - 0.5 - N.mean[k]) * scaled, N.table
+            )
+        else:
+            mass = scaled if N.span[0] <= x <= N.span[1] else 0.0
         if k < K:
             net += N.weight[k] * mass
         else:
@@ -251,6 +267,7 @@ def learn(S: State, N: Net, W: Weights, x: float) -> None:
     N.evidence[0] = min(
         max(_TRUST * N.evidence[0] + log(net + 1e-12) - log(bank + 1e-12), -12.0), 12.0
     )
+    N.span[0], N.span[1] = min(N.span[0], x), max(N.span[1], x)
     N.at[1] += 1
     rate = max(_RATE, 1.0 / (N.at[1] + 20.0))
     for k in range(K, n):

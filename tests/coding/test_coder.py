@@ -75,7 +75,7 @@ def test_bits_are_those_of_the_mass() -> None:
     x, model = walk(6000), small()
     state = front_end.start(), experts.start(model.weights), model.weights
     _, low, high, _, _ = cells.ends(*state, x.astype(float), np.zeros(0))
-    ideal = -np.log2(high - low).sum()
+    ideal = -np.log2(high - low).sum()  # one symbol each
     coded = 8 * len(coder_of().encode(x[:, None]))
     assert ideal < coded < 1.005 * ideal + 64
 

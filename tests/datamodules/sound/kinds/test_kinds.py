@@ -348,7 +348,10 @@ def test_a_kind_in_a_file_of_the_package_has_its_name(
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("wavform", "'wavform' is none of the kinds innovation, log_mel, mfcc, residual, waveform"),
+        (
+            "wavform",
+            "'wavform' is none of the kinds experts, innovation, log_mel, mfcc, residual, waveform",
+        ),
         ("gone.Kind", r"gone\.Kind: cannot be imported"),
         ("pathlib.Path", r"pathlib\.Path is not a subclass of .*Kind"),
         (f"{Kind.__module__}.Kind", "does not define feature_names, which every kind needs"),
