@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +98,23 @@ def test_wrong_bits_end_or_give_other_samples() -> None:
         coder_of().decode(data[:-1], len(x))
     with pytest.raises(ValueError, match="before its parts do"):
         coder_of(2).decode(b"\xff\xff", 3)
+
+
+@pytest.mark.slow
+def test_another_build_computes_the_same_bits(tmp_path: Path) -> None:
+    """A plain processor without wide registers, at another level of optimisation."""
+    x = np.stack([walk(3000), walk(3000, seed=1)], 1)
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, numpy as np; sys.path.insert(0, sys.argv[2]); import test_coder;"
+        "x = np.load(sys.argv[1] + '/x.npy');"
+        "open(sys.argv[1] + '/bits', 'wb').write(test_coder.coder_of(2).encode(x))"
+    )
+    other = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_OPT": "1"}
+    other |= {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    how = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    subprocess.run(how, env=os.environ | other, check=True)
+    assert (tmp_path / "bits").read_bytes() == coder_of(2).encode(x)
 
 
 def test_the_digest_tells_weights_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:
