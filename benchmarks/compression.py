@@ -1,6 +1,7 @@
 """Measure the coder of sound beside FLAC, on the same samples.
 
     python -m benchmarks.compression FILES [--ckpt_path C] [--code N] [--skip 600] [--out F.json]
+                                           [--picture F.png]
 
 Bits per sample are those of samples behind the first of each file (``--skip``), weighted by their
 number. ``bank`` is the adaptive part alone, ``both`` that and the net, which compress writes;
@@ -116,6 +117,32 @@ def _together(rows: list[dict[str, Any]]) -> dict[str, float]:
     return found | {"samples": sum(row["samples"] for row in rows)}
 
 
+def draw(path: Path, ckpt_path: str | None, picture: Path) -> None:
+    """Draw bits over time above the spectrogram of a file."""
+    import matplotlib.pyplot as plt
+    import soundfile
+
+    x, rate = coded_samples(path)[:, :1], soundfile.info(str(path)).samplerate
+    figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(9, 5), layout="constrained")
+    n = rate // 50
+    for label, weights in (
+        ("without the net", experts.NO_NET),
+        ("with it", coder.load(ckpt_path).weights),
+    ):
+        bits = bits_of(x, weights)[:, 0]
+        mean = bits[: len(bits) // n * n].reshape(-1, n).mean(1)
+        seconds = (np.arange(len(mean)) + 0.5) * n / rate
+        above.plot(seconds, mean, label=f"{label}: {bits.mean():.2f}", linewidth=1)
+    flac = flac_bits(path, x.size)
+    if flac is not None:
+        above.axhline(flac, color="grey", linestyle=":", label=f"FLAC, mean: {flac:.2f}")
+    above.set(ylabel="bits per sample, 20 ms", ylim=(0, None))
+    above.legend(loc="lower right")
+    below.specgram(x[:, 0] + 1e-3, NFFT=512, Fs=rate, noverlap=384, cmap="magma", vmin=-20)
+    below.set(ylabel="Hz", xlabel="s")
+    figure.savefig(picture, dpi=110)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
@@ -123,7 +150,10 @@ if __name__ == "__main__":
     parser.add_argument("--code", type=int, default=0)
     parser.add_argument("--skip", type=int, default=600)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--picture", type=Path, help="bits over time of the first file")
     options = parser.parse_args()
+    if options.picture:
+        draw(options.files[0], options.ckpt_path, options.picture)
     found = measure(options.files, options.ckpt_path, options.code, options.skip)
     print(json.dumps(found["all"], indent=1))
     if options.out:

@@ -140,15 +140,9 @@ def by_class(
     """Return log p of every frame under every class of a label, ``(n_classes, T)``; the rest of the
     context stays as it is."""
     assert data.given is not None
-    classes = data.given.classes[label]
-    start = sum(data.given.sizes[: -len(data.given.classes)])
-    for name, of in data.given.classes.items():
-        if name == label:
-            break
-        start += len(of)
-    context = sequence.context[None].repeat(len(classes), 1, 1)
-    span = slice(start, start + len(classes))
-    context[..., span] = torch.eye(len(classes))[:, None]
+    n = len(data.given.classes[label])
+    context = sequence.context[None].repeat(n, 1, 1)
+    context[..., data.given.columns_of(label)] = torch.eye(n)[:, None]
     frames = sequence.frames[None].to(device)
     return model.log_prob(frames, **argument(context.to(frames))).cpu().double()
 

@@ -84,6 +84,12 @@ class Given:
         n = len(self.names) * (1 + sum(self.window))
         return [n] * (n > 0) + [len(of) for of in self.classes.values()]
 
+    def columns_of(self, label: str) -> slice:
+        """Return where the classes of a label stand in a context."""
+        before = list(self.classes).index(label)
+        start = sum(self.sizes[: len(self.sizes) - len(self.classes) + before])
+        return slice(start, start + len(self.classes[label]))
+
     def of(self, raw: Any, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Return the context ``(T, C)`` of the frames of a sequence from one on and before
         another."""
