@@ -98,7 +98,7 @@ class SampleFigures(pl.Callback):
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not data.measures_samples:
             return {}
-        if data.context_by_feature and not model.makes_context:  # it follows from what is drawn
+        if data.context_by_feature:  # what is known of a sample follows from those drawn before it
             rank_zero_info("no figures of samples: their side information is not known beforehand")
             return {}
         held_out = [s for s in itertools.islice(data.sequences(split), 100) if len(s.frames) > 3]
@@ -111,16 +111,12 @@ class SampleFigures(pl.Callback):
         turns = list(itertools.islice(itertools.cycle(held_out), n_samples))
         longest = max(round(self.n_prefix_seconds * data.frame_rate), 1)
         n_prefix = min(longest, min(len(s.frames) // 2 for s in turns))
-        like = model.initial_state(1)
-        context = None if model.makes_context else of_sequences(turns, n_prefix + n_frames, like)
+        context = of_sequences(turns, n_prefix + n_frames, model.initial_state(1))
         own = None if context is None else context[:, :n_frames]
         known = data.settle_seconds, data.frame_rate, data.leaves
         first = None if own is None else own[:, 0]
-        if model.makes_context:  # and begins at the beginning
-            drawn = model.sample(n_frames, n_samples, generator=generator)[0]
-        else:
-            u = settled(model, n_samples, *known, generator, context=first)
-            drawn = model.sample(n_frames, u=u, generator=generator, **argument(own))[:, 0]
+        u = settled(model, n_samples, *known, generator, context=first)
+        drawn = model.sample(n_frames, u=u, generator=generator, **argument(own))[:, 0]
         samples = {"from nothing": list(joined(drawn, own))}
         given = torch.stack([s.frames[:n_prefix].to(pl_module.device) for s in turns])
         how = {"generator": generator, **argument(context)}

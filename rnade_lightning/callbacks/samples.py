@@ -94,7 +94,7 @@ class Samples(pl.Callback):
         if not trainer.is_global_zero or log_dir is None:
             return
         data, model = trainer.datamodule, pl_module.model  # type: ignore[attr-defined]
-        if data.context_by_feature and not model.makes_context:  # it follows from what is drawn
+        if data.context_by_feature:  # what is known of a sample follows from those drawn before it
             rank_zero_info("no samples are drawn: their side information is not known beforehand")
             return
         folder = Path(log_dir, "samples")
