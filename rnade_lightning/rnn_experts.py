@@ -38,7 +38,7 @@ from torch import Tensor, nn
 
 from rnade_lightning import arguments
 from rnade_lightning.components.logistic import Logistic
-from rnade_lightning.datamodules.sound import front_end
+from rnade_lightning.datamodules.sound import panel
 from rnade_lightning.density import full_precision
 from rnade_lightning.sequence_density import SequenceDensity
 
@@ -71,23 +71,23 @@ class RNNExperts(SequenceDensity):
         n_hidden: int = 128,
         n_components: int = 6,
         n_lags: int = 32,
-        n_context: int = front_end.N_SIDE,
+        n_context: int = panel.N_SIDE,
         context_by_feature: bool = True,
     ) -> None:
         super().__init__()
         sizes = (n_features, n_recurrent, n_hidden, n_components, n_lags)
         if min(sizes) < 1:
             raise ValueError(f"sizes must be 1 or more, got {sizes}")
-        if n_context != front_end.N_SIDE or not context_by_feature:
+        if n_context != panel.N_SIDE or not context_by_feature:
             raise ValueError(
-                f"RNNExperts reads {front_end.N_SIDE} numbers of side information by sample, got a "
+                f"RNNExperts reads {panel.N_SIDE} numbers of side information by sample, got a "
                 f"context of {n_context}: give --data.kind experts"
             )
         self.n_features, self.n_recurrent, self.n_hidden = n_features, n_recurrent, n_hidden
         self.n_components, self.n_lags = n_components, n_lags
         self.n_context = n_features * n_context
         self.context_parts = [n_context]
-        n_out = n_components * (3 + front_end.N_EXPERTS)
+        n_out = n_components * (3 + panel.N_EXPERTS)
         self.cell = nn.GRU(n_features + n_context, n_recurrent, batch_first=True)
         self.u_0 = nn.Parameter(torch.zeros(n_recurrent))
         self.of_state = nn.Linear(n_recurrent, n_hidden, bias=False)
@@ -159,10 +159,10 @@ class RNNExperts(SequenceDensity):
         lags = _bounded(z * torch.exp((log_s - c[..., :1]).clamp(-12, 12)))
         h = self.of_sample(torch.cat((lags, _scaled(c)), -1)) + self.of_state(u)[..., None, :]
         alpha, beta, log_sigma, gates = self.out(_unit(self.second(_unit(h)))).split(
-            (K, K, K, K * front_end.N_EXPERTS), -1
+            (K, K, K, K * panel.N_EXPERTS), -1
         )
         log_sigma = log_sigma.clamp(_SMALLEST, -_SMALLEST)
-        experts = _bounded(c[..., front_end.EXPERTS])
+        experts = _bounded(c[..., panel.EXPERTS])
         gates = gates.unflatten(-1, (K, -1))
         mu = beta * log_sigma.exp() + (gates @ experts[..., None])[..., 0]
         return torch.log_softmax(alpha, -1), mu, log_sigma

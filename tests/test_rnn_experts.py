@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 
 from rnade_lightning.callbacks.gradient_check import gradient_table
-from rnade_lightning.datamodules.sound import front_end
+from rnade_lightning.datamodules.sound import front_end, panel
 from rnade_lightning.rnn_experts import RNNExperts
 
-D, C = 4, front_end.N_SIDE
+D, C = 4, panel.N_SIDE
 
 
 def model_of(seed: int = 0, noise: float = 0.1) -> RNNExperts:

@@ -12,13 +12,13 @@ Conventions:
 
 import numpy as np
 
-from rnade_lightning.datamodules.sound import exact, front_end
+from rnade_lightning.datamodules.sound import exact, front_end, panel
 from rnade_lightning.datamodules.sound.exact import compiler
 from rnade_lightning.datamodules.sound.front_end import State
 from rnade_lightning.kernels import experts
 from rnade_lightning.kernels.experts import Net, Weights, learn, mixture, predict
 
-compiled = compiler(exact.__file__, front_end.__file__, experts.__file__, __file__)
+compiled = compiler(exact.__file__, panel.__file__, front_end.__file__, experts.__file__, __file__)
 
 CELLS = 4096
 """Cells on each side of the prediction, and most places in a cell."""

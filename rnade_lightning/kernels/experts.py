@@ -25,11 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from rnade_lightning.datamodules.sound import exact, front_end
+from rnade_lightning.datamodules.sound import exact, front_end, panel
 from rnade_lightning.datamodules.sound.exact import compiler, exp, log
-from rnade_lightning.datamodules.sound.front_end import N_EXPERTS, N_SIDE, State
+from rnade_lightning.datamodules.sound.front_end import State
+from rnade_lightning.datamodules.sound.panel import DECAYS, N_EXPERTS, N_PAST, N_SIDE
 
-compiled = compiler(exact.__file__, front_end.__file__, __file__)
+compiled = compiler(exact.__file__, panel.__file__, front_end.__file__, __file__)
 
 BANK = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
 """Scales of the bank's components, in scales of the front end."""
@@ -190,7 +191,7 @@ def predict(S: State, N: Net, W: Weights, other: float) -> None:
             mu = N.out[K + k] * sigma
             for p in range(N_EXPERTS):
                 mu += N.out[3 * K + k * N_EXPERTS + p] * float(
-                    N.read[L + 1 + len(front_end.DECAYS) + front_end.N_PAST + p]
+                    N.read[L + 1 + len(DECAYS) + N_PAST + p]
                 )
             N.mean[k] = m + s * mu
             N.inverse[k] = 1.0 / (s * sigma)

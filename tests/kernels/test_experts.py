@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnade_lightning.datamodules.sound import front_end
+from rnade_lightning.datamodules.sound import front_end, panel
 from rnade_lightning.kernels import experts
 from rnade_lightning.rnn_experts import RNNExperts
 
@@ -30,7 +30,7 @@ def test_masses_are_those_of_the_model() -> None:
     model, x = model_of(), walk(120)
     z, side = front_end.analyse(front_end.start(), x, NONE)
     frames = torch.from_numpy(z).view(1, -1, 4).float()
-    context = torch.from_numpy(side).view(1, -1, 4, front_end.N_SIDE)
+    context = torch.from_numpy(side).view(1, -1, 4, panel.N_SIDE)
     expected = model.feature_log_prob(frames, context=context).detach().flatten().numpy()
     W = experts.weights_of(model)
     S, N = front_end.start(), experts.start(W)

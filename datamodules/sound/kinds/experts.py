@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.sound import panel
 from rnade_lightning.datamodules.sound.kinds import SampleFrames
 
 
@@ -33,9 +34,7 @@ class Experts(SampleFrames):
 
     @property
     def side_names(self) -> list[str]:
-        from rnade_lightning.datamodules.sound import front_end
-
-        return front_end.side_names()
+        return panel.side_names()
 
     def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
         from rnade_lightning.datamodules.sound import front_end

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -91,18 +89,3 @@ def test_all_numbers_stay_finite(samples: np.ndarray) -> None:
     assert np.isfinite(z).all()
     assert np.isfinite(side).all()
     assert np.abs(side[:, 1:]).max() < 1e8
-
-
-def test_side_information_has_its_names() -> None:
-    names = front_end.side_names()
-    assert len(names) == len(set(names)) == front_end.N_SIDE
-    assert all(name.startswith("expert_") for name in names[front_end.EXPERTS])
-    x = autoregressive(400)
-    _, side, residual = analysed(x)
-    t = 300
-    assert math.isclose(
-        side[t, names.index("past_1")],
-        np.sign(x[t - 1] - (x[t] - residual[t]))
-        * np.log1p(abs(x[t - 1] - (x[t] - residual[t])) / np.exp(side[t, 0])),
-        rel_tol=1e-4,
-    )
