@@ -14,17 +14,15 @@ those of 2^n: 0 below -87.7 and infinity above 88.4 in float32, -708.8 and 709.5
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.core import event
 from numba.extending import overload
+
+from rnade_lightning.datamodules.core.compiling import kept
 
 _ORDER_MATTERS = {"contract", "nsz", "arcp"}  # no reassociation where rounding is the method
 _FAST: Any = {
@@ -34,43 +32,14 @@ _FAST: Any = {
 }
 
 
-_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
-_STAMP = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
-
-
 def subroutine(function: Callable[..., Any]) -> Any:
     """Compile a function with its callers: only compiled code calls it, Python cannot."""
     only_inside: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return njit(**only_inside, **_FAST)(function)
 
 
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that releases the interpreter's lock; keep it on disk where possible."""
-    try:
-        done: Any = njit(cache=True, **_FAST)(function)
-    except RuntimeError:  # no folder that can be written to
-        return njit(**_FAST)(function)
-    # numba asks for the age of the function's own file only, but holds what it calls inlined
-    done._cache._cache_file._source_stamp = _STAMP
-    return done
-
-
-class _Announce(event.Listener):
-    """Says once that code is being compiled: the first use on a machine takes a while."""
-
-    said = os.environ.get("LOCAL_RANK", "0") != "0"
-
-    def on_start(self, event: Any) -> None:
-        function = event.data["dispatcher"].py_func
-        if not self.said and function.__module__.startswith(__package__):
-            self.said = True
-            print("compiling for this processor, once (under a minute) ..", file=sys.stderr)
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-event.install_listener("numba:compile", _Announce())
+compiled = kept(sorted(Path(__file__).parent.glob("*.py")), **_FAST)
+"""Compile a function that releases the interpreter's lock; keep it on disk where possible."""
 
 f32, f64, i32, i64 = np.float32, np.float64, np.int32, np.int64
 _LOG2E, _LN2_HIGH, _LN2_LOW = f32(1.44269504), f32(0.693359375), f32(-2.12194440e-4)

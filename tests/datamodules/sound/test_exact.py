@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 
@@ -25,14 +24,3 @@ def test_products_of_any_length() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 37))
     for n in range(38):
         assert math.isclose(exact.dot(a, b, n), float(a[:n] @ b[:n]), abs_tol=1e-13)
-
-
-def test_a_change_of_a_file_compiles_anew(tmp_path: Path) -> None:
-    source = tmp_path / "callee.py"
-
-    def stamp(text: str) -> str:
-        source.write_text(text)
-        done = exact.compiler(str(source))(lambda x: x)
-        return str(done._cache._cache_file._source_stamp)
-
-    assert stamp("a = 1") == stamp("a = 1") != stamp("a = 2")
