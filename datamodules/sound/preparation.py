@@ -216,8 +216,8 @@ class Preparation:
 def in_steps(pieces: Iterable[Array], bits: int) -> Iterator[Array]:
     """Yield samples ``(N,)`` rounded to integers of so many bits, in steps of these.
 
-    >>> [x.tolist() for x in in_steps([np.array([0.5, -0.26, 1.0])], 3)]
-    [[2.0, -1.0, 3.0]]
+    >>> next(in_steps([np.array([0.5, -0.26, 1.0])], 3)).tolist()
+    [2.0, -1.0, 3.0]
     """
     full = 2.0 ** (bits - 1)
     return (np.clip(np.round(piece * full), -full, full - 1) for piece in pieces)

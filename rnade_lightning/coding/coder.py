@@ -39,7 +39,7 @@ def digest_of(weights: Weights) -> bytes:
 
 
 class Model(NamedTuple):
-    """What streams are coded with.
+    """Weights that streams are coded with, and their digest.
 
     Attributes:
         weights: Of the net.

@@ -63,7 +63,7 @@ class Weights(NamedTuple):
 
 
 class Net(NamedTuple):
-    """What the net and the bank know of a sound, and the mixture of the next sample."""
+    """All that the net and the bank know of a sound, and the mixture of the next sample."""
 
     at: np.ndarray  # place in the frame, and samples so far
     u: np.ndarray  # units (R,)
