@@ -142,6 +142,7 @@ def test_further_rivals_are_fitted_to_sequences_from_their_beginning(
     assert "those below them on" in text
 
 
+@pytest.mark.slow
 def test_the_other_frames_have_the_mean_that_they_had(broken: tuple[Path, Path]) -> None:
     folder, root = broken
     data = ToyDataModule(str(root), window=16)

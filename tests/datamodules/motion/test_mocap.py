@@ -66,6 +66,7 @@ def test_hinges_of_the_shipped_motion_are_found(shipped: MocapDataModule) -> Non
     }
 
 
+@pytest.mark.slow
 def test_dropped_features_come_back_to_rounding(shipped: MocapDataModule, take: Motion) -> None:
     raw = turned(encode(take), shipped.axes)
     again = shipped.destandardise(shipped.standardise(raw))

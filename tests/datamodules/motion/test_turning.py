@@ -117,6 +117,7 @@ def test_a_prefix_is_written_as_it_was_given(
     assert degrees_apart(written.rotations[40:, joint], written.rotations[45:46, joint]) < 1e-3
 
 
+@pytest.mark.slow
 def test_features_that_are_functions_of_others_are_named_in_card_and_table(
     shipped: MocapDataModule,
 ) -> None:

@@ -2,6 +2,7 @@
 
 import librosa
 import numpy as np
+import pytest
 from sounds import RATE
 
 from rnade_lightning.datamodules.sound.kinds.log_mel import LogMel
@@ -10,6 +11,7 @@ from rnade_lightning.datamodules.sound.kinds.mfcc import MFCC
 SIZES = (512, 400, 160, 40, 60.0, 7000.0, False)
 
 
+@pytest.mark.slow
 def test_frames_are_those_of_librosa(utterance: np.ndarray) -> None:
     log_mel, frames = (k.to_frames(utterance, RATE) for k in (LogMel(*SIZES), MFCC(*SIZES, 13)))
     decibels = 10 / np.log(10) * log_mel.T
