@@ -29,7 +29,6 @@ Conventions:
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -43,8 +42,6 @@ from rnade_lightning.density import full_precision
 from rnade_lightning.sequence_density import SequenceDensity
 
 _SEED = 0
-_SMALLEST = -6.0  # log scale of a component, in scales of the front end
-_LEVEL = 4.0  # log of a scale of about 50 steps, from which log scales are counted
 
 
 class RNNExperts(SequenceDensity):
@@ -161,7 +158,7 @@ class RNNExperts(SequenceDensity):
         alpha, beta, log_sigma, gates = self.out(_unit(self.second(_unit(h)))).split(
             (K, K, K, K * panel.N_EXPERTS), -1
         )
-        log_sigma = log_sigma.clamp(_SMALLEST, -_SMALLEST)
+        log_sigma = log_sigma.clamp(panel.SMALLEST, -panel.SMALLEST)
         experts = _bounded(c[..., panel.EXPERTS])
         gates = gates.unflatten(-1, (K, -1))
         mu = beta * log_sigma.exp() + (gates @ experts[..., None])[..., 0]
@@ -255,10 +252,8 @@ class RNNExperts(SequenceDensity):
         )
         from rnade_lightning.kernels import experts
 
-        streams = [
-            experts.Stream(experts.weights_of(self), start) for start in starts
-            for _ in range(n_samples)
-        ]  # fmt: skip
+        weights = experts.weights_of(self)
+        streams = [experts.Stream(weights, start) for start in starts for _ in range(n_samples)]
         for _ in itertools.count() if n_frames is None else range(n_frames):
             uniform = torch.rand(
                 (len(streams), self.n_features), generator=generator, device=self.u_0.device
@@ -282,10 +277,10 @@ def _unit(a: Tensor) -> Tensor:
 
 
 def _bounded(a: Tensor) -> Tensor:
-    """Return a / sqrt(1 + (a / 8)^2), which is a near 0 and at most 8."""
-    return a * torch.rsqrt(1 + (a / 8).square())
+    """Return a / sqrt(1 + (a / 8)^2), which is a near 0 and at most 8, `panel.BOUND`."""
+    return a * torch.rsqrt(1 + (a / panel.BOUND).square())
 
 
 def _scaled(c: Tensor) -> Tensor:
     """Return side information as layers read it."""
-    return _bounded(torch.cat(((c[..., :1] - _LEVEL) / math.sqrt(2), c[..., 1:]), -1))
+    return _bounded(torch.cat(((c[..., :1] - panel.LEVEL) * panel.PER_LEVEL, c[..., 1:]), -1))

@@ -9,6 +9,7 @@ written. Imports do not count, nor what a file only declares.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import tempfile
 import threading
@@ -58,9 +59,8 @@ def _own_file(name: str) -> str | None:
 
 def _is_function(frame: Any) -> bool:
     """Return whether code is a function, not the body of a class or a file, which import runs."""
-    return frame.f_code.co_name != "<module>" and bool(
-        frame.f_code.co_flags & 0x2
-    )  # CO_NEWLOCALS without CO_OPTIMIZED is a class
+    optimised = frame.f_code.co_flags & inspect.CO_OPTIMIZED
+    return frame.f_code.co_name != "<module>" and bool(optimised)
 
 
 def trainer(folder: Path, **options: Any) -> pl.Trainer:

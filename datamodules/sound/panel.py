@@ -17,6 +17,14 @@ N_SIDE = 1 + len(DECAYS) + N_PAST + 2 * N_EXPERTS
 """Numbers that are known of a sample before it is; the first is the log of its scale."""
 EXPERTS = slice(1 + len(DECAYS) + N_PAST, 1 + len(DECAYS) + N_PAST + N_EXPERTS)
 """Where in side information the experts' predictions stand, less m and over s."""
+LEVEL, PER_LEVEL = 4.0, 0.5**0.5
+"""Log of a scale, of about 50 steps, from which a net counts log scales, and what it takes them
+times."""
+BOUND = 8.0
+"""Size up to which a net tells numbers apart."""
+SMALLEST = -6.0
+"""Smallest log scale of a component of a net, in scales of the front end; the largest is its
+opposite."""
 
 
 def side_names() -> list[str]:

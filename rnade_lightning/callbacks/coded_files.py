@@ -11,11 +11,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from rnade_lightning.coding.container import BLOCK
 from rnade_lightning.contexts import argument
 from rnade_lightning.rnn_experts import RNNExperts
 from rnade_lightning.run_files import write_text
-
-BLOCK = 16_384
 
 
 class CodedFiles(pl.Callback):
@@ -62,13 +61,11 @@ class CodedFiles(pl.Callback):
 @torch.no_grad()
 def _coded(model: RNNExperts, data: Any, sequence: Any) -> dict[str, Any]:
     """Return the bits per sample of a sound, coded and by its likelihood."""
-    from rnade_lightning.coding.coder import Coder, Model, digest_of
-    from rnade_lightning.kernels.experts import weights_of
+    from rnade_lightning.coding.coder import Coder, model_of
 
-    weights = weights_of(model)
     step = 2.0 ** (data.bit_depth - 1)
     x = np.round(data.to_samples(np.asarray(sequence.raw)) * step).astype(np.int64)[:, None]
-    how = Model(weights, digest_of(weights)), [int(x.min())], [int(x.max())], 0
+    how = model_of(model), [int(x.min())], [int(x.max())], 0
     encoder, decoder, n_bytes = Coder(*how), Coder(*how), 0
     for block in np.split(x, range(BLOCK, len(x), BLOCK)):
         data_of_block = encoder.encode(block)

@@ -1,8 +1,8 @@
 """Make the distribution of every sample into bits, and bits into samples.
 
-The distribution is that of `kernel`; a range coder (of the package constriction: Bamler 2022,
-*Understanding entropy coding with ANS*) writes each sample in as many bits as minus log2 of its
-mass; see `cells`.
+The distribution is that of `kernels.experts`; a range coder (of the package constriction: Bamler
+2022, *Understanding entropy coding with ANS*) writes each sample in as many bits as minus log2 of
+its mass; see `cells`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def load(ckpt_path: str | None) -> Model:
             f"{ckpt_path}: holds a {type(model).__name__}, which gives integers no mass: train one"
             " with configs/speech_bits.yaml, or leave --ckpt_path out"
         )
+    return model_of(model)
+
+
+def model_of(model: RNNExperts) -> Model:
+    """Return a model to code with."""
     weights = weights_of(model)
     return Model(weights, digest_of(weights))
 

@@ -28,7 +28,15 @@ import torch
 from rnade_lightning.datamodules.sound import exact, front_end, panel
 from rnade_lightning.datamodules.sound.exact import compiler, exp, log
 from rnade_lightning.datamodules.sound.front_end import State
-from rnade_lightning.datamodules.sound.panel import DECAYS, N_EXPERTS, N_PAST, N_SIDE
+from rnade_lightning.datamodules.sound.panel import (
+    BOUND,
+    EXPERTS,
+    LEVEL,
+    N_EXPERTS,
+    N_SIDE,
+    PER_LEVEL,
+    SMALLEST,
+)  # fmt: skip
 
 compiled = compiler(exact.__file__, panel.__file__, front_end.__file__, __file__)
 
@@ -41,6 +49,7 @@ NARROW = 0.03
 last sample, for sound that stands still. And one is even over all samples so far."""
 _RATE = 0.015  # of the bank's weights
 _TRUST = 0.998  # of the evidence between net and bank that is kept from sample to sample
+_FIRST_EXPERT = EXPERTS.start
 _REACH, _PER_UNIT = 24, 256  # of the table of the logistic function
 
 
@@ -142,7 +151,7 @@ def product(a: np.ndarray, W: np.ndarray, out: np.ndarray, n: int) -> None:
 @compiled
 def _bounded(a: float) -> float:
     """Return a / sqrt(1 + (a / 8)^2)."""
-    return a / np.sqrt(1.0 + 0.015625 * a * a)
+    return a / np.sqrt(1.0 + 1.0 / (BOUND * BOUND) * a * a)
 
 
 @compiled
@@ -156,7 +165,7 @@ def _units(a: np.ndarray) -> None:
 @compiled
 def _read_side(S: State, out: np.ndarray, first: int) -> None:
     """Put side information where a layer reads it, as `rnn_experts` scales it."""
-    out[first] = np.float32(_bounded((S.side[0] - 4.0) * 0.7071067811865476))
+    out[first] = np.float32(_bounded((S.side[0] - LEVEL) * PER_LEVEL))
     for i in range(1, N_SIDE):
         out[first + i] = np.float32(_bounded(S.side[i]))
 
@@ -187,12 +196,10 @@ def predict(S: State, N: Net, W: Weights, other: float) -> None:
         for k in range(K):
             N.weight[k] = exp(float(N.out[k]) - float(top))
             total += N.weight[k]
-            sigma = exp(min(max(float(N.out[2 * K + k]), -6.0), 6.0))
+            sigma = exp(min(max(float(N.out[2 * K + k]), SMALLEST), -SMALLEST))
             mu = N.out[K + k] * sigma
             for p in range(N_EXPERTS):
-                mu += N.out[3 * K + k * N_EXPERTS + p] * float(
-                    N.read[L + 1 + len(DECAYS) + N_PAST + p]
-                )
+                mu += N.out[3 * K + k * N_EXPERTS + p] * float(N.read[L + _FIRST_EXPERT + p])
             N.mean[k] = m + s * mu
             N.inverse[k] = 1.0 / (s * sigma)
         for k in range(K):

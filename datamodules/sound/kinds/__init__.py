@@ -145,13 +145,9 @@ class SampleFrames(Kind):
 
     Args:
         frame_length: samples of a frame.
-        predictor_order: samples from which the linear predictor tells the next.
-        forgetting: weight that it gives to a sample relative to the next one.
     """
 
     frame_length: int
-    predictor_order: int
-    forgetting: float
 
     invertible = True
     rank_tolerance = 1e-6
@@ -165,29 +161,8 @@ class SampleFrames(Kind):
     def min_samples(self) -> int:
         return self.frame_length
 
-    def residuals(self, frames: Array) -> Array:
-        """Return what the linear predictor leaves of the samples of these frames, ``(N,)``."""
-        samples = self.to_samples(frames, 0)  # of any rate
-        return samples - self.predictor().predict(samples)[0]
-
-    def predictor(self, scaled: bool = False) -> Predictor:
-        """Return the predictor at the beginning of a sound; see `predictor`."""
-        from rnade_lightning.datamodules.sound.predictor import Predictor
-
-        return Predictor(self.predictor_order, self.forgetting, scaled)
-
     def to_frames(self, samples: Array, rate: int) -> Array:
         return np.concatenate(list(self.pieces([samples], rate)))
-
-    def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
-        """Return the log density under the predictor, with Student's t of an adaptive scale for
-        its residuals."""
-        from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
-
-        density = AdaptiveStudent([self.residuals(frames) for frames in known])
-        log_p = [density.log_prob(self.residuals(frames)) for frames in test]
-        name = f"RLS({self.predictor_order}), adaptive Student"
-        return {name: [x.reshape(-1, self.frame_length).sum(1) for x in log_p]}
 
     def whole_frames(self, samples: Iterable[Array]) -> Iterator[Array]:
         """Yield the samples ``(N,)`` that fill whole frames, from pieces of any length."""
@@ -205,7 +180,42 @@ class SampleFrames(Kind):
 
 
 @dataclass(frozen=True)
-class PredictedFrames(SampleFrames):
+class LinearFrames(SampleFrames):
+    """Frames of samples that have an adaptive linear predictor for a rival.
+
+    Args:
+        frame_length: samples of a frame.
+        predictor_order: samples from which the linear predictor tells the next.
+        forgetting: weight that it gives to a sample relative to the next one.
+    """
+
+    predictor_order: int
+    forgetting: float
+
+    def residuals(self, frames: Array) -> Array:
+        """Return what the linear predictor leaves of the samples of these frames, ``(N,)``."""
+        samples = self.to_samples(frames, 0)  # of any rate
+        return samples - self.predictor().predict(samples)[0]
+
+    def predictor(self, scaled: bool = False) -> Predictor:
+        """Return the predictor at the beginning of a sound; see `predictor`."""
+        from rnade_lightning.datamodules.sound.predictor import Predictor
+
+        return Predictor(self.predictor_order, self.forgetting, scaled)
+
+    def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
+        """Return the log density under the predictor, with Student's t of an adaptive scale for
+        its residuals."""
+        from rnade_lightning.datamodules.sound.gain import AdaptiveStudent
+
+        density = AdaptiveStudent([self.residuals(frames) for frames in known])
+        log_p = [density.log_prob(self.residuals(frames)) for frames in test]
+        name = f"RLS({self.predictor_order}), adaptive Student"
+        return {name: [x.reshape(-1, self.frame_length).sum(1) for x in log_p]}
+
+
+@dataclass(frozen=True)
+class PredictedFrames(LinearFrames):
     """Frames of what an adaptive predictor leaves of samples; see `predictor`."""
 
     from_start = True

@@ -15,18 +15,11 @@ from rnade_lightning.datamodules.sound.kinds import SampleFrames
 
 
 class Experts(SampleFrames):
-    """``frame_length`` integer samples in a row, each less the experts' prediction, over a scale.
-
-    Args:
-        frame_length: samples of a frame.
-    """
+    """``frame_length`` integer samples in a row, each less its prediction, over a scale."""
 
     reader_version = 1
     of_integers = True
     from_start = True
-
-    def __init__(self, frame_length: int) -> None:
-        super().__init__(frame_length, 0, 0.0)
 
     @property
     def feature_names(self) -> list[str]:
@@ -49,6 +42,3 @@ class Experts(SampleFrames):
         from rnade_lightning.datamodules.sound import front_end
 
         return front_end.synthesise(front_end.start(), self.numbers(frames))
-
-    def references(self, known: Iterable[Array], test: Iterable[Array]) -> dict[str, list[Array]]:
-        return {}

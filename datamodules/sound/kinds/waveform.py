@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.sound.kinds import SampleFrames
+from rnade_lightning.datamodules.sound.kinds import LinearFrames
 
 
-class Waveform(SampleFrames):
+class Waveform(LinearFrames):
     """``frame_length`` samples in a row."""
 
     reader_version = 1
