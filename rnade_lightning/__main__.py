@@ -31,14 +31,10 @@ from rnade_lightning.checkpoints import Trust
 from rnade_lightning.class_paths import trusting
 from rnade_lightning.coding.commands import compress, decompress
 from rnade_lightning.command_parser import (
-    FROM_DATA,
-    HELP,
-    HELP_ALONE,
     PACKAGE,
     TAKE_FILES,
     Parser,
     given,
-    help_of,
     names_data,
     on_rank_zero,
     refuse,
@@ -47,6 +43,7 @@ from rnade_lightning.command_parser import (
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.front_page import answered, program
+from rnade_lightning.help_pages import FROM_DATA, explained
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
@@ -314,8 +311,7 @@ def main(args: Sequence[str] | None = None) -> None:
 def _run(argv: list[str]) -> None:
     if answered(argv):
         return
-    if argv[1:] in HELP_ALONE and argv[0] in HELP:
-        print(help_of(argv[0]), end="")
+    if explained(argv):
         sys.exit(0)
     known = [*CLI.subcommands(), *COMMANDS]
     if argv and not argv[0].startswith("-") and argv[0] not in known:

@@ -14,8 +14,9 @@ import shtab
 from rnade_lightning import datamodules, lightning_module
 from rnade_lightning.__main__ import COMMANDS as FUNCTIONS
 from rnade_lightning.__main__ import Trainer
-from rnade_lightning.command_parser import FROM_DATA, Parser
+from rnade_lightning.command_parser import Parser
 from rnade_lightning.front_page import COMMANDS, SHELLS
+from rnade_lightning.help_pages import FROM_DATA
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
 RUN_OPTIONS = (

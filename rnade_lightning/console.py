@@ -23,7 +23,16 @@ def run() -> None:
         case ["--print_completion", *_]:
             print(f"error: --print_completion takes one of {', '.join(SHELLS)}", file=sys.stderr)
             sys.exit(2)
-        case argv if not answered(argv):
+        case argv if not answered(argv) and not _explained(argv):
             from rnade_lightning.__main__ import main
 
             main()
+
+
+def _explained(argv: list[str]) -> bool:
+    """Print a page of help that needs no command line, and return whether one was asked for."""
+    if argv[1:] not in (["-h"], ["--help"]):
+        return False
+    from rnade_lightning.help_pages import explained
+
+    return explained(argv)
