@@ -6,10 +6,11 @@ import csv
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
 from tqdm import tqdm
 
 from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
@@ -22,9 +23,10 @@ from rnade_lightning.checkpoints import (
     load_model,
 )
 from rnade_lightning.contexts import argument
-from rnade_lightning.datamodules import FrameDataModule
+from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.core.tables import plain_rows
+from rnade_lightning.guided_samples import guided
 from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
@@ -79,8 +81,9 @@ def sample(
         label: class that a model with labels is given, such as ``run`` or ``action=run``, or a list
             of them, one of each label; without it samples take the classes in turn.
         control: what steers a model with controls: a file of its kind, a .csv of the controls or,
-            for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z);
-            without it, a continuation takes the controls of the rest of its file.
+            for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z) or
+            velocities (seconds, turn, ahead); without it, a continuation takes the controls of the
+            rest of its file. Motion whose root is modelled is drawn toward that path.
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
@@ -90,60 +93,93 @@ def sample(
               file=sys.stderr)  # fmt: skip
     data, model = _load(str(ckpt_path or SHIPPED), device, trust)
     generator = torch.Generator(device).manual_seed(seed)
-    start, given, sequence = torch.empty(1, 0, model.n_features, device=device), None, None
-    length = _in_frames(data, n_frames, seconds, "n_frames", "seconds")
-    default_frames = lengths(data, None, None)[0]
-    if prefix is not None:
-        sequence = data.score_input(prefix)
     words = [label] if isinstance(label, str) else list(label or ())
+    length = _in_frames(data, n_frames, seconds, "n_frames", "seconds")
     of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
-    n_prefix = lengths(data, length, of_prefix)[1]
-    rest = None if sequence is None else sequence.stretch(n_prefix, len(sequence.frames))
+    default_frames = lengths(data, None, None)[0]
+    first = _First("sample", torch.empty(1, 0, model.n_features, device=device))
+    if prefix is not None:
+        first = _prefix(data, prefix, lengths(data, length, of_prefix)[1], device)
     steer = Steered(None, [""] * n_samples, length or default_frames)
     if not model.makes_context or words or control:
-        steer = steered(data, n_samples, length, default_frames, words, control, rest)
-    n_frames = steer.n_frames
-    context = None if steer.context is None else steer.context.to(device)
-    if sequence is not None:
-        frames = sequence.frames
-        if len(frames) < n_prefix:
-            raise ValueError(
-                f"{prefix} has {len(frames)} frames ({len(frames) / data.frame_rate:.3g} s), fewer "
-                f"than the {n_prefix} of the prefix: set --prefix_seconds or --n_prefix to less"
-            )
-        given = None if sequence.raw is None else sequence.raw[:n_prefix]
-        if broken := set(sequence.start(n_prefix).breaks.values()):
-            rank_zero_warn(
-                f"{prefix}: frames of the prefix break a relation of the training data in"
-                f" {', '.join(sorted(broken)[:5])}: they are written as they are, but the model"
-                " has never seen such frames, and what it draws keeps the relation"
-            )
-        start = frames[None, :n_prefix].to(device)
-    how = generator, temperature
-    before = None if sequence is None else sequence.context_of(0, start)
+        steer = steered(data, n_samples, length, default_frames, words, control, first.rest)
+    drawn = _drawn(data, model, first, steer, guard, generator, temperature)
+    print("\n".join(map(str, _written(data, drawn, first, steer, Path(out)))))
+
+
+class _First(NamedTuple):
+    """What sequences to draw begin with."""
+
+    stem: str  # of the names of their files
+    frames: Tensor  # (1, T0, D), standardised
+    context: Tensor | None = None  # (1, T0, C)
+    raw: Any = None  # as they were read, (T0, D_raw)
+    rest: FrameSequence | None = None  # what comes after them in their file
+
+
+def _prefix(data: FrameDataModule, path: str, n: int, device: str) -> _First:
+    """Return the first n frames of a file, to continue them."""
+    sequence = data.score_input(path)
+    if len(sequence.frames) < n:
+        seconds = len(sequence.frames) / data.frame_rate
+        raise ValueError(
+            f"{path} has {len(sequence.frames)} frames ({seconds:.3g} s), fewer than the {n} of the"
+            " prefix: set --prefix_seconds or --n_prefix to less"
+        )
+    start = sequence.start(n)
+    if broken := set(start.breaks.values()):
+        rank_zero_warn(
+            f"{path}: frames of the prefix break a relation of the training data in"
+            f" {', '.join(sorted(broken)[:5])}: they are written as they are, but the model has"
+            " never seen such frames, and what it draws keeps the relation"
+        )
+    frames, stem = start.frames[None].to(device), f"continuation_of_{Path(path).name.split('.')[0]}"
+    rest = sequence.stretch(n, len(sequence.frames))
+    return _First(stem, frames, start.context_of(0, frames), start.raw, rest)
+
+
+@torch.no_grad()
+def _drawn(
+    data: FrameDataModule,
+    model: SequenceDensity,
+    first: _First,
+    steer: Steered,
+    guard: bool,
+    generator: torch.Generator,
+    temperature: float,
+) -> list[Tensor]:
+    """Draw sequences, each ``(T, D)``, after what they begin with."""
+    n_samples, how = len(steer.told), (generator, temperature)
     if model.makes_context:
-        own = start if start.shape[1] else None
-        drawn = list(model.sample(n_frames, n_samples, own, None, *how)[0])
+        own = first.frames if first.frames.shape[1] else None
+        return list(model.sample(steer.n_frames, n_samples, own, None, *how)[0])
+    context = None if steer.context is None else steer.context.to(first.frames.device)
+    if first.rest is None:
+        known = data.settle_seconds, data.frame_rate, data.leaves
+        u = settled(model, n_samples, *known, *how, None if context is None else context[:, 0])
     else:
-        with torch.no_grad():
-            if prefix is None:
-                known = data.settle_seconds, data.frame_rate, data.leaves
-                first = None if context is None else context[:, 0]
-                u = settled(model, n_samples, *known, *how, first)
-            else:
-                u = model.states(start, **argument(before))[1].expand(n_samples, -1)
-        drawn = draw(model, u, n_frames, data.frame_rate, data.leaves, guard, *how, context)
-    stem = "sample" if prefix is None else f"continuation_of_{Path(prefix).name.split('.')[0]}"
-    Path(out).mkdir(parents=True, exist_ok=True)
+        before = argument(first.context)
+        u = model.states(first.frames, **before)[1].expand(n_samples, -1)
+    known = model, u, steer.n_frames, data.frame_rate, data.leaves
+    if steer.aim is not None:
+        return guided(*known, steer.aim, *how, context)
+    return draw(*known, guard, *how, context)
+
+
+def _written(
+    data: FrameDataModule, drawn: list[Tensor], first: _First, steer: Steered, out: Path
+) -> list[Path]:
+    """Write sequences, with what they begin with, as files that a person can play."""
+    out.mkdir(parents=True, exist_ok=True)
     written = []
     for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
-        whole, own = torch.cat((start[0], frames)).cpu(), None
-        if context is not None:
-            parts = [context[i, : len(frames)]] if before is None else [before[0], context[i]]
-            own = torch.cat(parts)[: len(whole)].cpu()
-        name = f"{stem}_{i}" + (f"_{steer.told[i]}" if steer.told[i] else "")
-        written += data.render(whole, Path(out, name), given, own)
-    print("\n".join(map(str, written)))
+        whole, own = torch.cat((first.frames[0], frames)).cpu(), None
+        if steer.context is not None:
+            parts = [] if first.context is None else [first.context[0].cpu()]
+            own = torch.cat((*parts, steer.context[i]))[: len(whole)]
+        name = "_".join(filter(None, (f"{first.stem}_{i}", steer.told[i])))
+        written += data.render(whole, out / name, first.raw, own)
+    return written
 
 
 def score(

@@ -53,7 +53,7 @@ def settled(
         for length in (max(n_frames - n, 0), min(n, n_frames)):
             if context is not None:
                 own = context[todo, None].expand(-1, length, -1)
-            frames, u = _second(model, u, length, generator, temperature, own)
+            frames, u = advance(model, u, length, generator, temperature, own)
         found[todo] = u
         todo = [i for i, x in zip(todo, joined(frames, own), strict=True) if leaves(x)]
         if not todo:
@@ -101,13 +101,13 @@ def draw(
     for start in range(0, n_frames, n):
         length = min(n, n_frames - start)
         own = None if context is None else context[running, start : start + length]
-        frames, after = _second(model, u, length, generator, temperature, own)
+        frames, after = advance(model, u, length, generator, temperature, own)
         why = [leaves(x) for x in joined(frames, own)]
         for _ in range(TRIES if guard else 0):
             if not (bad := [i for i, said in enumerate(why) if said]):
                 break
             given = None if own is None else own[bad]
-            again, after_again = _second(model, u[bad], length, generator, temperature, given)
+            again, after_again = advance(model, u[bad], length, generator, temperature, given)
             frames[bad], after[bad] = again, after_again
             for i, x in zip(bad, joined(again, given), strict=True):
                 why[i] = leaves(x)
@@ -128,7 +128,7 @@ def draw(
     return [torch.cat(parts) for parts in drawn]
 
 
-def _second(
+def advance(
     model: SequenceDensity,
     u: Tensor,
     n_frames: int,

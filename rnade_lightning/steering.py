@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
@@ -21,7 +22,8 @@ from torch import Tensor
 from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core import DataError
-from rnade_lightning.datamodules.core.given import listed
+from rnade_lightning.datamodules.core.given import Given, listed
+from rnade_lightning.guided_samples import Aim
 from rnade_lightning.sequence_density import SequenceDensity
 
 
@@ -32,11 +34,13 @@ class Steered(NamedTuple):
         context: ``(N, T, C)``; None for a model that is given nothing.
         told: what each of them is given, in words.
         n_frames: T.
+        aim: what they are drawn toward, although the model is not given it; None for nothing.
     """
 
     context: Tensor | None
     told: list[str]
     n_frames: int
+    aim: Aim | None = None
 
 
 def steered(
@@ -56,7 +60,8 @@ def steered(
         n_frames: T; where it is None, that of the control if it is a file, or ``default_frames``.
         default_frames: frames of a sequence where nothing says how many.
         label: classes such as ``run`` or ``action=run``; one for each label at most.
-        control: a file; see `FrameDataModule.controls`.
+        control: a file; see `FrameDataModule.controls`. Sequences of a model that is given no
+            control are drawn toward it, if it is a path for a root that is modelled.
         rest: of a file that is continued, what comes after its prefix: its labels are kept and, if
             there is no control, its controls.
 
@@ -69,40 +74,55 @@ def steered(
             "the model is given side information of every feature, which follows from the samples"
             " drawn before it and is not known beforehand: no samples can be drawn"
         )
-    if given is None:
-        if label or control:
-            raise DataError("the model is given no label and no control: leave them out")
-        return Steered(None, [""] * n_samples, n_frames or default_frames)
-    labels = ({} if rest is None else dict(rest.labels)) | chosen(given.classes, label)
-    numbers = None
-    if given.names and control is None and rest is not None and len(rest.frames):
-        assert rest.context is not None
-        numbers = given.control_of(rest.context)[:n_frames]
-        if len(numbers) < (n_frames or 0):
-            raise DataError(
-                f"{rest.name} goes on for {len(numbers)} frames after the prefix, fewer than the"
-                f" {n_frames} to draw: give --control, or set --seconds or --n_frames to less"
-            )
+    if label and (given is None or not given.classes):
+        raise DataError("the model is given no label: leave --label out")
+    numbers, aim = None, None
+    if given is not None and given.names:
+        numbers = _controls(data, given, n_frames, default_frames, control, rest)
         n_frames = len(numbers)
-    elif given.names:
-        if control is None:
-            raise DataError(
-                f"the model is given {listed(given.names)}: give --control: {data.control_hint}"
-            )
-        numbers = data.controls(control, n_frames, default_frames)
-        n_frames = len(numbers)
-        for line in given.beyond(numbers):
-            rank_zero_warn(f"--control {control}: {line}")
     elif control is not None:
-        raise DataError("the model is given labels, and no control: leave --control out")
+        aim = data.way(control, n_frames, default_frames)
+        n_frames = aim.n_frames
+        for line in aim.beyond():
+            rank_zero_warn(f"--control {control}: {line}")
     n_frames = n_frames or default_frames
+    if given is None:
+        return Steered(None, [""] * n_samples, n_frames, aim)
+    labels = ({} if rest is None else dict(rest.labels)) | chosen(given.classes, label)
     contexts, told = [], []
     for i in range(n_samples):
         turn = {name: of[i % len(of)] for name, of in given.classes.items()}
         own = turn | labels
         contexts.append(given.make(numbers, n_frames, own))
         told.append("_".join(own.values()))
-    return Steered(torch.stack(contexts), told, n_frames)
+    return Steered(torch.stack(contexts), told, n_frames, aim)
+
+
+def _controls(
+    data: FrameDataModule,
+    given: Given,
+    n_frames: int | None,
+    default_frames: int,
+    control: str | None,
+    rest: FrameSequence | None,
+) -> np.ndarray:
+    """Return the controls ``(T, G)`` that something tells, or those of the rest of a file."""
+    if control is not None:
+        numbers = data.controls(control, n_frames, default_frames)
+        for line in given.beyond(numbers):
+            rank_zero_warn(f"--control {control}: {line}")
+        return numbers
+    if rest is None:
+        raise DataError(
+            f"the model is given {listed(given.names)}: give --control: {data.control_hint}"
+        )
+    if len(rest.frames) < max(n_frames or 1, 1):
+        raise DataError(
+            f"{rest.name} goes on for {len(rest.frames)} frames after the prefix, fewer than the"
+            f" {n_frames or 1} to draw: give --control, or set --seconds or --n_frames to less"
+        )
+    assert rest.context is not None
+    return given.control_of(rest.context)[:n_frames]
 
 
 def chosen(classes: dict[str, list[str]], label: Sequence[str]) -> dict[str, str]:

@@ -93,13 +93,12 @@ class Beside:
         columns = columns_of(names, self.control)
         columns += range(len(names), len(names) + len(signals))
         all_names = [*names, *signals]
-        mean, std, reach = np.zeros(0), np.zeros(0), np.zeros((0, 2))
+        mean, std, ends = np.zeros(0), np.zeros(0), np.zeros((4, 0))
         if columns:
             found = [frames.whole()[:, columns] for _, frames in training if len(frames)]
             of = moments(found)
             mean, std = of.mean, np.where(of.std > 0, of.std, 1.0)
-            low, high = ([f(x, axis=0) for x in found] for f in (np.min, np.max))
-            reach = np.stack([np.min(low, axis=0), np.max(high, axis=0)], axis=1)
+            ends = np.quantile(np.concatenate(found), [0, 0.005, 0.995, 1], axis=0)
         classes: dict[str, list[str]] = {}
         for label in self.labels.names if self.labels else ():
             own_classes = {frames.labels.get(label) for _, frames in training}
@@ -112,7 +111,8 @@ class Beside:
                     f" first is {without[0]}: for them it is absent"
                 )
         own = [all_names[i] for i in columns], columns, mean.tolist(), std.tolist()
-        return Given(*own, classes, self.window, reach.tolist())
+        reach, usual = ends[[0, 3]].T.tolist(), ends[[1, 2]].T.tolist()
+        return Given(*own, classes, self.window, reach, usual)
 
     def check(self, given: Given, signals: Sequence[str], name: str, frames: Any) -> None:
         """Refuse a sequence whose labels or signals are others than those that are known.
@@ -228,16 +228,35 @@ def _read_labels(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 
 def read_control(path: Path, n_frames: int | None, frame_rate: float) -> tuple[Array, list[str]]:
+    """Return the signals of a CSV file at the times of frames, ``(n_frames, n)``, and their names;
+    see `signals_at`."""
+    values, names = read_csv(path)
+    return signals_at(path, values, names, n_frames, frame_rate)
+
+
+def signals_at(
+    path: Path,
+    values: Array,
+    names: list[str] | None,
+    n_frames: int | None,
+    frame_rate: float,
+) -> tuple[Array, list[str]]:
     """Return the signals of a table at the times of frames, ``(n_frames, n)``, and their names. All
     that it has if n_frames is None.
 
-    The table is a CSV file with names in its first line. Its column ``seconds`` is the time, in
-    which the others are interpolated; without it a line stands for a frame.
+    Its column ``seconds`` is the time, in which the others are interpolated; without it a line
+    stands for a frame.
+
+    Args:
+        path: The table, to name in an error.
+        values: Its numbers, ``(T, n_columns)``.
+        names: Names of its columns.
+        n_frames: Number of frames.
+        frame_rate: Frames per second.
 
     Raises:
-        DataError: It cannot be read, names no signal, or does not last as long as the frames.
+        DataError: It names no signal, or does not last as long as the frames.
     """
-    values, names = read_csv(path)
     if names is None:
         raise DataError(f"{path}: its first line names no signal: name them, and {TIME}")
     if not np.isfinite(values).all():
@@ -263,16 +282,10 @@ def read_control(path: Path, n_frames: int | None, frame_rate: float) -> tuple[A
             f" {wanted[-1]:.3g} s: give signals of all of it"
         )
     others = [i for i in range(len(names)) if i != at]
+    if not others:
+        raise DataError(f"{path}: has a column {TIME} and no other: add the signals")
     found = np.column_stack([np.interp(wanted, times, values[:, i]) for i in others])
     return found, [names[i] for i in others]
-
-
-def names_in(path: Path) -> list[str]:
-    """Return the names in the first line of a table; none where it cannot be read."""
-    try:
-        return read_csv(path)[1] or []
-    except DataError:
-        return []
 
 
 def beside(pattern: str, path: Path, endings: Sequence[str]) -> Path:

@@ -21,6 +21,8 @@ import torch
 
 from rnade_lightning.datamodules.core import Array, DataError
 
+_NOTHING, _TINY = 1e-6, 0.03  # of the size of training controls: rounding, and other units
+
 
 @dataclass(frozen=True)
 class Known:
@@ -64,6 +66,7 @@ class Given:
         classes: Classes by name of the label.
         window: Frames before and after a frame whose controls it is given, too.
         reach: Lowest and highest value of each control on the training frames.
+        usual: Values of each control between which 99 % of the training frames are.
     """
 
     names: list[str]
@@ -73,6 +76,7 @@ class Given:
     classes: dict[str, list[str]]
     window: tuple[int, int] = (0, 0)
     reach: list[list[float]] = field(default_factory=list)
+    usual: list[list[float]] = field(default_factory=list)  # older checkpoints have none
 
     def __str__(self) -> str:
         labels = [f"{name} ({len(of)} classes)" for name, of in self.classes.items()]
@@ -148,15 +152,25 @@ class Given:
         return np.asarray(own * self.std + self.mean)
 
     def beyond(self, control: npt.ArrayLike) -> list[str]:
-        """Return a line on each control ``(T, G)`` that goes beyond all training frames."""
+        """Return a line on each control ``(T, G)`` that goes beyond all training frames, or one on
+        all of them if they are so small that they may be in other units."""
         found, lines = np.asarray(control, np.float64), []
-        for name, of, (low, high) in zip(self.names, found.T, self.reach, strict=True):
+        rms = np.sqrt(np.square(found).mean(axis=0)) if len(found) else np.zeros(found.shape[1])
+        share = rms / np.hypot(self.mean, self.std)
+        if _NOTHING < share.max() < _TINY:
+            return [
+                f"{listed(self.names)} are {share.max():.1%} of what they are in training frames at"
+                " most: are they in the same units?"
+            ]
+        usual = self.usual or [None] * len(self.names)
+        for name, of, (low, high), most in zip(self.names, found.T, self.reach, usual, strict=True):
             share = float(((of < low) | (of > high)).mean())
             if share > 0:
                 worst = of[np.argmax(np.maximum(of - high, low - of))]
+                also = f"; 99 % of them are in {most[0]:.3g} to {most[1]:.3g}" if most else ""
                 lines.append(
                     f"{name} is {worst:.3g} and the like in {share:.0%} of the frames, beyond all"
-                    f" training frames ({low:.3g} to {high:.3g})"
+                    f" training frames ({low:.3g} to {high:.3g}{also})"
                 )
         return lines
 

@@ -8,14 +8,17 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.beside import Beside, names_in, read_control
+from rnade_lightning.datamodules.core.beside import TIME, Beside, signals_at
 from rnade_lightning.datamodules.core.corpus import Corpus, Parts
-from rnade_lightning.datamodules.core.given import Given
+from rnade_lightning.datamodules.core.given import Given, Known, listed
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.core.sequences import FrameSequence
 from rnade_lightning.datamodules.core.side import Side
 from rnade_lightning.datamodules.core.standardise import Standardiser
+from rnade_lightning.datamodules.core.tables import read_csv
 
 
 class WithContext(Corpus):
@@ -100,25 +103,61 @@ class WithContext(Corpus):
 
         Args:
             what: A file as those trained on, whose controls are taken, or a table of them; see
-                `beside.read_control`.
+                `beside.signals_at`. Its times may be called ``t``.
             n_frames: T; all that it has if None.
             default_frames: T where neither is known.
 
         Raises:
             DataError: It tells no such controls, or not so many frames of them.
         """
-        given, path = self._given, Path(what)
-        assert given is not None
-        if path.suffix == ".csv" and set(given.names) <= set(names_in(path)):
-            found, names = read_control(path, None, self.frame_rate)
-            found = found[:, [names.index(name) for name in given.names]]
-        else:
-            own = self.score_input(what)
-            assert own.context is not None
-            found = given.control_of(own.context)
+        assert self._given is not None
+        return self._controls(self._given, what, n_frames, default_frames)
+
+    def way(self, what: str, n_frames: int | None, default_frames: int) -> Any:
+        """Return what samples of a model that is given no control are drawn toward, if data of this
+        kind know anything of it; the arguments are those of `controls`."""
+        raise DataError("the model is given no control: leave --control out")
+
+    def _controls(
+        self, given: Given, what: str, n_frames: int | None, default_frames: int
+    ) -> Array:
+        path, found = Path(what), None
+        if not path.exists():
+            raise DataError(f"--control {what}: no such file: give {self.control_hint}")
+        if path.suffix == ".csv":
+            values, columns = read_csv(path)
+            timed = columns is None or TIME in columns or "t" in given.names
+            names = [name if timed or name != "t" else TIME for name in columns or ()]
+            found = self._controls_in(given, path, values, names, n_frames)
+            if found is None and ".csv" not in self.extensions:
+                raise DataError(
+                    f"{path}: its columns are {listed(names) or 'not named'}, which do not tell"
+                    f" {listed(given.names)}: give {self.control_hint}"
+                )
+        if found is None:
+            raw = self.score_input(what).raw
+            whole = raw.whole() if isinstance(raw, Known) else np.asarray(raw, np.float64)
+            found = whole[:, given.columns]
         if n_frames is not None and len(found) < n_frames:
             raise DataError(
                 f"{what}: controls {len(found)} frames ({len(found) / self.frame_rate:.3g} s), not"
                 f" {n_frames}: set --seconds or --n_frames to less"
             )
         return found[:n_frames]
+
+    def _controls_in(
+        self, given: Given, path: Path, values: Array, names: list[str], n_frames: int | None
+    ) -> Array | None:
+        """Return the controls ``(T, G)`` in a table; None if it does not tell them.
+
+        Args:
+            given: What the controls are of.
+            path: The table, to name in an error.
+            values: Its numbers, ``(n, n_columns)``.
+            names: Names of its columns; none if they are not named.
+            n_frames: T, as far as it can be chosen; all that it has if None.
+        """
+        if not set(given.names) <= set(names):
+            return None
+        found, names = signals_at(path, values, names, None, self.frame_rate)
+        return found[:, [names.index(name) for name in given.names]]

@@ -23,7 +23,6 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import write_frames, write_numbers
-from rnade_lightning.datamodules.core.beside import names_in
 from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.frames import Recording
 from rnade_lightning.datamodules.core.standardise import Standardiser
@@ -38,9 +37,7 @@ from rnade_lightning.datamodules.motion.animation import (
 from rnade_lightning.datamodules.motion.bvh import write_bvh
 from rnade_lightning.datamodules.motion.formats import FORMATS, WRITERS
 from rnade_lightning.datamodules.motion.generic import with_bones
-from rnade_lightning.datamodules.motion.measured import MeasuredDataModule
 from rnade_lightning.datamodules.motion.noise import Noisy
-from rnade_lightning.datamodules.motion.paths import SHAPES, along, columns, read_path, shaped
 from rnade_lightning.datamodules.motion.places import holds_motion
 from rnade_lightning.datamodules.motion.representation import (
     TO_Y_UP,
@@ -49,12 +46,13 @@ from rnade_lightning.datamodules.motion.representation import (
 )
 from rnade_lightning.datamodules.motion.skeleton import Skeleton
 from rnade_lightning.datamodules.motion.sources import Sources
+from rnade_lightning.datamodules.motion.steered import SteeredDataModule
 from rnade_lightning.datamodules.motion.takes import TakeReader
 
 _FILM_SECONDS = 60.0  # of a motion, at most, in a picture; a page plays all of it
 
 
-class MocapDataModule(MeasuredDataModule):
+class MocapDataModule(SteeredDataModule):
     """Motion capture from .bvh, .amc (with .asf), .npz (AMASS), .c3d, .trc and .mat files.
 
     Args:
@@ -299,23 +297,6 @@ class MocapDataModule(MeasuredDataModule):
         for caveat in found.caveats():
             rank_zero_warn(f"{path}: {caveat}")
         return recording
-
-    control_hint = f"{', '.join(SHAPES)}, a file of motion, or a .csv with seconds, x and z"
-
-    def controls(self, what: str, n_frames: int | None, default_frames: int) -> Array:
-        """Return the controls that something tells; see `WithContext.controls`. A path may be named
-        (`paths.SHAPES`), at the mean speed of the training data, or given as waypoints, a .csv file
-        with columns ``seconds``, ``x`` and ``z`` (left and ahead, in file units)."""
-        given, rate = self.given, self.frame_rate
-        assert given is not None
-        if what in SHAPES:
-            speed = abs(dict(zip(given.names, given.mean, strict=True)).get("root.ahead", 0.0))
-            path = shaped(what, speed * rate, n_frames or default_frames, rate)
-        elif what.endswith(".csv") and {"x", "z"} <= set(names_in(Path(what))):
-            path = read_path(Path(what), n_frames, rate)
-        else:
-            return super().controls(what, n_frames, default_frames)
-        return columns(along(path), given.names, given.mean)
 
     @property
     def caveats(self) -> list[str]:

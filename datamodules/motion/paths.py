@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.tables import read_csv
+from rnade_lightning.datamodules.core.beside import TIME, signals_at
 from rnade_lightning.datamodules.motion.representation import changes
 
 SHAPES = ("circle", "line", "stop")
 AXES = ("x", "z")
+CHANGES = ("root.turn", "root.left", "root.ahead")
+"""Features that a path tells."""
 _STILL = 1e-6  # of the longest step: rounding, which has no direction
 _TURNS = 8.0  # seconds that a circle takes
 
@@ -42,31 +45,56 @@ def shaped(shape: str, speed: float, n_frames: int, frame_rate: float) -> Array:
     return np.stack([0 * ahead, ahead], axis=1)
 
 
-def read_path(path: Path, n_frames: int | None, frame_rate: float) -> Array:
-    """Return the path of a CSV file with columns ``seconds``, ``x`` and ``z``: waypoints, with a
-    smooth curve through them (a cubic Hermite curve that does not overshoot).
+def through(
+    path: Path, values: Array, names: Sequence[str], n_frames: int | None, frame_rate: float
+) -> Array:
+    """Return a path through waypoints: a smooth curve (a cubic Hermite curve that does not
+    overshoot).
 
     Args:
-        path: The file.
+        path: The file, to name in an error.
+        values: Its numbers, a line for a waypoint.
+        names: Names of its columns, among them ``seconds``, ``x`` and ``z``.
         n_frames: T; all of it if None. After its end the path stays where it is.
         frame_rate: Frames per second.
 
     Raises:
-        DataError: It cannot be read, or is no such table.
+        DataError: It holds no waypoints.
     """
     from scipy.interpolate import PchipInterpolator
 
-    values, names = read_csv(path)
-    if names is None or not {"seconds", *AXES} <= set(names):
-        raise DataError(f"{path}: a path has columns seconds, x and z, named in its first line")
-    at = [names.index(name) for name in ("seconds", *AXES)]
-    seconds, points = values[:, at[0]], values[:, at[1:]]
+    if TIME not in names:
+        raise DataError(f"{path}: waypoints have columns {TIME}, x and z: add {TIME}")
+    seconds, points = values[:, names.index(TIME)], values[:, [names.index(a) for a in AXES]]
     if not np.isfinite(values).all() or len(seconds) < 2 or not (np.diff(seconds) > 0).all():
-        raise DataError(f"{path}: give two waypoints or more, finite, with growing seconds")
+        raise DataError(f"{path}: give two waypoints or more, finite, with growing {TIME}")
     if n_frames is None:
         n_frames = int((seconds[-1] - seconds[0]) * frame_rate) + 1
     times = seconds[0] + np.arange(n_frames) / frame_rate
     return np.asarray(PchipInterpolator(seconds, points)(np.clip(times, None, seconds[-1])))
+
+
+def velocities(path: Path, values: Array, names: Sequence[str], frame_rate: float) -> Array:
+    """Return the changes ``(T, 3)`` of a root with these velocities.
+
+    Args:
+        path: The file, to name in an error.
+        values: Its numbers, a line for a time.
+        names: Names of its columns: ``seconds``, and any of ``turn``, ``left`` and ``ahead``, in
+            radians and file units a second. The others are 0.
+        frame_rate: Frames per second.
+
+    Raises:
+        DataError: It holds no velocities.
+    """
+    if TIME not in names:
+        raise DataError(f"{path}: velocities are those of times: add a column {TIME}")
+    found, own = signals_at(path, values, list(names), None, frame_rate)
+    changes, which = np.zeros((len(found), 3)), [name.removeprefix("root.") for name in CHANGES]
+    for i, name in enumerate(which):
+        if name in own:
+            changes[:, i] = found[:, own.index(name)] / frame_rate
+    return changes
 
 
 def along(path: Array) -> Array:
@@ -86,10 +114,28 @@ def along(path: Array) -> Array:
     return np.concatenate([found[:1], found])
 
 
+def walked(
+    changes: npt.ArrayLike, heading: npt.ArrayLike = 0.0, place: npt.ArrayLike = (0.0, 0.0)
+) -> tuple[Array, Array]:
+    """Return the headings ``(..., T)`` and the path ``(..., T, 2)`` of roots with these changes.
+
+    Args:
+        changes: Turn, left and ahead of every frame, ``(..., T, 3)``.
+        heading: Heading of the frame before the first, ``(...)``, radians.
+        place: Its place, x and z, ``(..., 2)``.
+    """
+    turn, left, ahead = np.moveaxis(np.asarray(changes, np.float64), -1, 0)
+    after = np.asarray(heading)[..., None] + np.cumsum(turn, axis=-1)
+    before = after - turn
+    cos, sin = np.cos(before), np.sin(before)
+    steps = np.stack([cos * left + sin * ahead, cos * ahead - sin * left], axis=-1)
+    return after, np.asarray(place)[..., None, :] + np.cumsum(steps, axis=-2)
+
+
 def columns(found: Array, names: Sequence[str], means: Sequence[float]) -> Array:
     """Return controls ``(T, G)`` of these names, of changes of the root; others stay at their
     means."""
-    of = {"root.turn": 0, "root.left": 1, "root.ahead": 2}
+    of = dict(zip(CHANGES, range(3), strict=True))
     if not set(of) & set(names):
         raise DataError(f"the controls {', '.join(names)} are none that a path tells")
     rest = np.tile(np.asarray(means, np.float64), (len(found), 1))

@@ -12,7 +12,7 @@ from rnade_lightning.datamodules.core.given import Given, Known
 RAW = np.random.default_rng(0).normal(size=(9, 4))
 GIVEN = Given(
     ["b", "d"], [1, 3], [0.5, 0.0], [2.0, 1.0], {"action": ["run", "walk"], "who": ["x", "y", "z"]},
-    (1, 2), [[-1.0, 1.0], [-2.0, 2.0]],
+    (1, 2), [[-1.0, 1.0], [-2.0, 2.0]], [[-0.5, 0.5], [-1.0, 1.0]],
 )  # fmt: skip
 
 
@@ -56,7 +56,15 @@ def test_controls_beyond_the_training_frames_are_told() -> None:
     assert GIVEN.beyond(control) == []
     control[:2, 1] = -3
     (line,) = GIVEN.beyond(control)
-    assert line.startswith("d is -3 and the like in 20% of the frames, beyond all training frames")
+    assert line == (
+        "d is -3 and the like in 20% of the frames, beyond all training frames (-2 to 2; 99 % of"
+        " them are in -1 to 1)"
+    )
+    (line,) = GIVEN.beyond(np.full((10, 2), 0.01))
+    assert (
+        line
+        == "b, d are 1.0% of what they are in training frames at most: are they in the same units?"
+    )
 
 
 def test_it_goes_through_a_checkpoint_and_says_what_it_is() -> None:

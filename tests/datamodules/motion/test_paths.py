@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnade_lightning.datamodules import DataError
-from rnade_lightning.datamodules.motion.paths import SHAPES, along, columns, read_path, shaped
+from rnade_lightning.datamodules.motion.paths import SHAPES, along, columns, shaped, through
 from rnade_lightning.datamodules.motion.representation import _walk
 
 
@@ -31,17 +31,16 @@ def test_a_circle_turns_evenly_to_the_left_and_a_stop_stands() -> None:
     assert (stop[:100, 2] > 1).all()
 
 
-def test_waypoints_are_passed_and_the_last_one_kept(tmp_path: Path) -> None:
-    file = tmp_path / "path.csv"
-    file.write_text("seconds,x,z\n0.0,0.0,0.0\n1.0,10.0,20.0\n3.0,10.0,60.0\n")
-    path = read_path(file, None, 30.0)
+def test_waypoints_are_passed_and_the_last_one_kept() -> None:
+    names, points = ["seconds", "x", "z"], np.array([[0, 0, 0], [1, 10, 20], [3, 10, 60.0]])
+    path = through(Path("path.csv"), points, names, None, 30.0)
     assert len(path) == 91
-    np.testing.assert_allclose(path[[0, 30, 90]], [[0, 0], [10, 20], [10, 60]], atol=1e-9)
-    np.testing.assert_allclose(read_path(file, 120, 30.0)[90:], [[10, 60]] * 30, atol=1e-9)
-    for text in ("seconds,x\n0.0,1.0\n1.0,1.0\n", "seconds,x,z\n1.0,1.0,1.0\n0.0,1.0,1.0\n"):
-        file.write_text(text)
-        with pytest.raises(DataError, match=r"path\.csv"):
-            read_path(file, None, 30.0)
+    np.testing.assert_allclose(path[[0, 30, 90]], points[:, 1:], atol=1e-9)
+    longer = through(Path("path.csv"), points, names, 120, 30.0)
+    np.testing.assert_allclose(longer[90:], [[10, 60]] * 30, atol=1e-9)
+    for bad in (points[:1], points[::-1], points * [1, 1, np.nan]):
+        with pytest.raises(DataError, match=r"path\.csv: give two waypoints or more"):
+            through(Path("path.csv"), bad, names, None, 30.0)
 
 
 def test_controls_that_a_path_does_not_tell_stay_at_their_means() -> None:
