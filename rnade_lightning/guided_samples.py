@@ -111,7 +111,7 @@ def guided(
         kept = _resampled(log_w.view(N, P), out.view(N, P), generator)
         drawn.append(frames)
         parents.append(kept.to(u.device))
-        u, before, promised = after[parents[-1]], told[kept], promises[kept]
+        u, before, promised = after[parents[-1]], told[kept.numpy()], promises[kept.numpy()]
         bar.update(length)
     bar.close()
     if not drawn:

@@ -11,7 +11,7 @@ $x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact); the path starts at copy
 It is free, or reverts to the mean (see `linear_path`).
 With a context $c_t$ of every frame, which is known and not modelled, the net reads $[x_t, c_t]$,
 frame t's biases get $C_\alpha c_t$ (likewise $\mu$, $\sigma$), and the linear path $E c_t$. A
-number of it that is absent is replaced by a learned one.
+number of it that is absent is replaced by a learned one. The net may read $x_t$ alone.
 Where the density has bounds, which cannot be shifted, the sum is added to its means instead.
 
 Conventions:
@@ -77,6 +77,7 @@ class RecurrentModel(SequenceDensity):
             parts, each of so many numbers, that can be absent one by one.
         context_dropout: share of the sequences, in training, in which a part of the context is
             absent.
+        context_in_net: let the recurrent net read the context as well.
         context_by_feature: the context is ``(B, T, D, C)``, what is known when a feature is drawn,
             in the order of the data. It reaches that feature's parameters alone, and not the net;
             for densities whose parameters are by feature, as RNADE's are.
@@ -99,6 +100,7 @@ class RecurrentModel(SequenceDensity):
         feature_order: int | Sequence[int] | None = None,
         n_context: int | Sequence[int] = 0,
         context_dropout: float = 0.0,
+        context_in_net: bool = True,
         context_by_feature: bool = False,
     ) -> None:
         super().__init__()
@@ -109,6 +111,7 @@ class RecurrentModel(SequenceDensity):
             raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
         self.n_context, self.context_dropout = sum(self.context_parts), context_dropout
         self.context_by_feature = context_by_feature
+        self.context_in_net = context_in_net and not context_by_feature
         if context_by_feature:  # of all features, side by side
             self.n_context *= n_features
         if n_layers < 1 or not input_noise >= 0:
@@ -133,7 +136,7 @@ class RecurrentModel(SequenceDensity):
             if n_past and not context_by_feature:
                 self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
-        n_inputs = n_features + self.n_context * (not context_by_feature)
+        n_inputs = n_features + self.n_context * self.context_in_net
         self.layers = nn.ModuleList(
             kind(n_recurrent if layer else n_inputs, n_recurrent, batch_first=True)
             for layer in range(n_layers)
@@ -263,7 +266,7 @@ class RecurrentModel(SequenceDensity):
         states of all layers, the last layer first, after the last frame."""
         if self.input_noise and self.training:
             frames = frames + self.input_noise * torch.randn_like(frames)
-        if context is not None and not self.context_by_feature:
+        if context is not None and self.context_in_net:
             frames = torch.cat((frames, context.to(frames.dtype)), -1)
         after, last = frames, []
         for layer, u_layer in zip(self.layers, reversed(u.chunk(self.n_layers, -1)), strict=True):

@@ -96,6 +96,10 @@ def test_what_leaves_the_data_is_not_kept_where_another_stays(model: RNNRNADE) -
     assert len(drawn(model, 20, lambda x: "always", particles=8)) == 20
 
 
+def test_one_sequence_of_one_particle_is_drawn(model: RNNRNADE) -> None:
+    assert drawn(model, 1, particles=1).shape == (1, N_FRAMES)
+
+
 def test_no_frames_are_none_and_numbers_that_are_none_are_refused(model: RNNRNADE) -> None:
     u = model.initial_state(2)
     assert [x.shape for x in guided(model, u, 0, 16.0, lambda x: None, Seen())] == [(0, 1)] * 2

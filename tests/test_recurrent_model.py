@@ -25,6 +25,7 @@ PATHS: list[dict[str, Any]] = [
     {"n_past": 1, "n_layers": 3, "feature_order": [2, 0, 1]},
     {"n_past": 1, "component": "laplace", "censor_at": (-1.0, 1.0)},
     {"conditioned": ["mu"], "n_past": 1},
+    {"context_in_net": False, **REVERTING},
     {"context_by_feature": True, **REVERTING, "feature_order": [2, 0, 1]},
     {"context_by_feature": True, "component": "laplace", "censor_at": (-1.0, 1.0), "n_past": 1},
 ]

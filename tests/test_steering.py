@@ -134,4 +134,4 @@ def test_mistakes_are_told_in_one_line(
     told = refused(capsys, "score", f"--ckpt_path={checkpoint}", f"--files={folder}",
                    "--label=action")  # fmt: skip
     assert "the labels are kind" in told
-    assert "leave them out" in refused(capsys, "sample", "--label=walk", f"--out={tmp_path}")
+    assert "leave --label out" in refused(capsys, "sample", "--label=walk", f"--out={tmp_path}")

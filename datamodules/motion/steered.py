@@ -43,10 +43,12 @@ class Way:
     Attributes:
         data: What the frames are of.
         path: The path, ``(T, 2)``, in file units.
+        changes: Turn, left and ahead of a root on it, ``(T, 3)``.
     """
 
     data: "SteeredDataModule"
     path: Array
+    changes: Array
 
     @property
     def n_frames(self) -> int:
@@ -55,7 +57,7 @@ class Way:
 
     def beyond(self) -> list[str]:
         """Return a line on each change of the root in which it goes beyond training frames."""
-        return self.data.moves.beyond(along(self.path)[1:])
+        return self.data.moves.beyond(self.changes[1:])
 
     def fit(
         self, frames: torch.Tensor, start: int, before: Array | None
@@ -119,12 +121,11 @@ class SteeredDataModule(MeasuredDataModule, ABC):
         Raises:
             DataError: The root is not modelled by its changes, or it tells no path.
         """
-        return Way(self, self._path(self._controls(self.moves, what, n_frames, default_frames)))
+        return self.way_along(self._controls(self.moves, what, n_frames, default_frames))
 
-    @staticmethod
-    def _path(changes: Array) -> Array:
-        changes[:1] = 0.0
-        return walked(changes)[1]
+    def way_along(self, changes: Array) -> Way:
+        """Return the path of a root with these changes ``(T, 3)``; the first is not used."""
+        return Way(self, walked(np.concatenate([0 * changes[:1], changes[1:]]))[1], changes)
 
     @property
     def moves(self) -> Given:

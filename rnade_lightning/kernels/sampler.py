@@ -204,8 +204,8 @@ def _next_frames(  # type: ignore[no-untyped-def]
 
     ``given`` (N, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
     empty; ``order`` (D,), the feature that is drawn d-th; ``W_in`` (G, D + C) of the first layer,
-    ``W_up`` (layers - 1, G, R) of those above; ``W_rec`` (layers, G, R), ``b_in`` and ``b_rec``
-    (layers, G).
+    or (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those above; ``W_rec`` (layers,
+    G, R), ``b_in`` and ``b_rec`` (layers, G).
     """
     N, D = frames.shape
     n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[1]
@@ -215,9 +215,9 @@ def _next_frames(  # type: ignore[no-untyped-def]
     G = b_in.shape[1]
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty(G, kind), np.empty(G, kind)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
-    x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(D + C, kind)
+    x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(W_in.shape[1], kind)
     for n in range(N):
-        seen[:R], seen[R:], read[D:] = u[n, :R], given[n], given[n]
+        seen[:R], seen[R:], read[D:] = u[n, :R], given[n], given[n, : len(read) - D]
         alpha[:], mu[:], sigma[:] = b_alpha, b_mu, b_sigma
         if len(U_alpha):
             add_rows(alpha.reshape(-1), U_alpha, seen)
