@@ -160,10 +160,10 @@ def _drawn(
     else:
         before = argument(first.context)
         u = model.states(first.frames, **before)[1].expand(n_samples, -1)
-    known = model, u, steer.n_frames, data.frame_rate, data.leaves
+    what = model, u, steer.n_frames, data.frame_rate, data.leaves
     if steer.aim is not None:
-        return guided(*known, steer.aim, *how, context)
-    return draw(*known, guard, *how, context)
+        return guided(*what, steer.aim, *how, context)
+    return draw(*what, guard, *how, context)
 
 
 def _written(

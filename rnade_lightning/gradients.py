@@ -188,7 +188,7 @@ def rnn_rnade_gradients(
         for i, n in enumerate(("alpha", "mu", "sigma")):
             if n in conditioned:
                 biases[i] = biases[i] + (u[t] @ parameters[f"W_{n}"].T).view_as(biases[i])
-                if C:
+                if f"C_{n}" in parameters:
                     own = _by_context(parameters[f"C_{n}"], c[:, t])
                     biases[i] = biases[i] + own.view_as(biases[i])
         past = [frames[:, t - i] for i in range(1, min(len(A), t) + 1)]  # before the first: 0
@@ -220,7 +220,7 @@ def rnn_rnade_gradients(
             d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)
             total[f"W_{n}"] += d_b.T @ u[t]
             g = g + d_b @ parameters[f"W_{n}"]
-            if C:
+            if f"C_{n}" in parameters:
                 d_C, d_c_t = _through_context(parameters[f"C_{n}"], c[:, t], d_b)
                 total[f"C_{n}"] += d_C
                 d_c[:, t] += d_c_t

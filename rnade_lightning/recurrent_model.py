@@ -11,7 +11,7 @@ $x_t - \sum_i A_i x_{t-i}$ (a shift, so it stays exact); the path starts at copy
 It is free, or reverts to the mean (see `linear_path`).
 With a context $c_t$ of every frame, which is known and not modelled, the net reads $[x_t, c_t]$,
 frame t's biases get $C_\alpha c_t$ (likewise $\mu$, $\sigma$), and the linear path $E c_t$. A
-number of it that is absent is replaced by a learned one. The net may read $x_t$ alone.
+number of it that is absent is replaced by a learned one.
 Where the density has bounds, which cannot be shifted, the sum is added to its means instead.
 
 Conventions:
@@ -61,23 +61,22 @@ class RecurrentModel(SequenceDensity):
             ``gru``, ``lstm``, ``minimal_gated``, or the path of a class of your own (see `cells`).
         n_past: p, number of frames that a linear path leads from to the next frame. It starts by
             copying the last one. 0 for none.
-        learn_past: learn that path; otherwise it keeps copying the last frame.
+        learn_past: learn that path; otherwise it copies the last frame.
         past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
         learn_kappa: learn kappa by feature, from that value on.
         dropout: share of the state's units that a frame does not see in training.
         backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
             numbers.
-        n_layers: recurrent layers. Each reads the units of the layer below, and a frame those of
-            the last.
+        n_layers: recurrent layers; each reads the units of that below, and a frame the last one's.
         input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
         feature_order: order in which the density visits the features: a list of their numbers, the
             seed of a random order, or None for the order of the data.
         n_context: C, numbers of a frame that its density is given; 0 for none. A list for several
             parts, each of so many numbers, that can be absent one by one.
-        context_dropout: share of the sequences, in training, in which a part of the context is
-            absent.
-        context_in_net: let the recurrent net read the context as well.
+        context_dropout: share of the sequences, in training, in which a part of it is absent.
+        context_to: what the context reaches beside the linear path: any of ``net``, the recurrent
+            net, and the parameters that the state sets. None for all of them.
         context_by_feature: the context is ``(B, T, D, C)``, what is known when a feature is drawn,
             in the order of the data. It reaches that feature's parameters alone, and not the net;
             for densities whose parameters are by feature, as RNADE's are.
@@ -100,7 +99,7 @@ class RecurrentModel(SequenceDensity):
         feature_order: int | Sequence[int] | None = None,
         n_context: int | Sequence[int] = 0,
         context_dropout: float = 0.0,
-        context_in_net: bool = True,
+        context_to: Sequence[str] | None = None,
         context_by_feature: bool = False,
     ) -> None:
         super().__init__()
@@ -111,22 +110,19 @@ class RecurrentModel(SequenceDensity):
             raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
         self.n_context, self.context_dropout = sum(self.context_parts), context_dropout
         self.context_by_feature = context_by_feature
-        self.context_in_net = context_in_net and not context_by_feature
-        if context_by_feature:  # of all features, side by side
-            self.n_context *= n_features
-        if n_layers < 1 or not input_noise >= 0:
-            raise ValueError("n_layers must be at least 1, input_noise at least 0")
-        if n_recurrent < 1:
-            raise ValueError(f"n_recurrent must be at least 1, got {n_recurrent}")
+        self.context_to = None if context_to is None else tuple(context_to)
+        self.context_in_net = not context_by_feature and (context_to is None or "net" in context_to)
+        self.n_context *= n_features if context_by_feature else 1  # of all of them, side by side
+        if min(n_layers, n_recurrent) < 1 or not input_noise >= 0:
+            raise ValueError("n_layers and n_recurrent must be at least 1, input_noise at least 0")
         kind = cell_class(cell)
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
         self.n_past, self.dropout, self.backend = n_past, dropout, backend
         self.n_layers, self.input_noise = n_layers, input_noise
         self.feature_order = arguments.order_of(feature_order, n_features)
         """Feature that the density visits d-th; None for the order of the data."""
-        self._inverse_order = (
-            self.feature_order and torch.tensor(self.feature_order).argsort().tolist()
-        )
+        order = self.feature_order
+        self._inverse_order = order and torch.tensor(order).argsort().tolist()
         self.past, self.kappa = past, kappa
         path = path_parameters(n_past, n_features, past, kappa, learn_past, learn_kappa)
         for name, parameter in path.items():
@@ -156,11 +152,14 @@ class RecurrentModel(SequenceDensity):
         if unknown := set(conditioned) - set(shapes):
             raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
         self.conditioned = tuple(name for name in shapes if name in conditioned)
+        reached = self.conditioned if self.context_to is None else self.context_to
+        if unknown := set(reached) - {"net", *self.conditioned}:
+            raise ValueError(f"context_to: {sorted(unknown)} is not net, nor set by the state")
         for name in self.conditioned:
             W = nn.Parameter(torch.empty(math.prod(shapes[name]), self.n_recurrent))
             nn.init.normal_(W, std=0.01)
             self.register_parameter(f"W_{name}", W)
-            if self.n_context:
+            if self.n_context and name in reached:
                 C = torch.empty(math.prod(shapes[name]), self.n_context)
                 if self.context_by_feature:
                     D = self.n_features
@@ -321,13 +320,14 @@ class RecurrentModel(SequenceDensity):
         W = cast(Tensor, self._parameters[f"W_{name}"])
         if not self.n_context or self.context_by_feature:
             return W
-        return torch.cat((W, cast(Tensor, self._parameters[f"C_{name}"])), 1)
+        C = self._parameters.get(f"C_{name}")
+        return torch.cat((W, W.new_zeros(len(W), self.n_context) if C is None else C), 1)
 
     def _by_feature(self, name: str, history: Tensor) -> Tensor | None:
         """Return what a context by feature adds to a parameter, ``(..., D, K)``."""
-        if not self.n_context or not self.context_by_feature or name not in self.conditioned:
+        own = self._parameters.get(f"C_{name}")
+        if own is None or not self.context_by_feature:
             return None
-        own = cast(Tensor, self._parameters[f"C_{name}"])
         c = history[..., self.n_history :].to(own.dtype).unflatten(-1, (self.n_features, -1))
         if self.feature_order is not None:
             c = c[..., self.feature_order, :]

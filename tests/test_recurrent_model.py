@@ -25,7 +25,7 @@ PATHS: list[dict[str, Any]] = [
     {"n_past": 1, "n_layers": 3, "feature_order": [2, 0, 1]},
     {"n_past": 1, "component": "laplace", "censor_at": (-1.0, 1.0)},
     {"conditioned": ["mu"], "n_past": 1},
-    {"context_in_net": False, **REVERTING},
+    {"context_to": ["mu"], **REVERTING},
     {"context_by_feature": True, **REVERTING, "feature_order": [2, 0, 1]},
     {"context_by_feature": True, "component": "laplace", "censor_at": (-1.0, 1.0), "n_past": 1},
 ]
@@ -107,6 +107,19 @@ def test_compiled_samples_are_those_of_the_torch_path(cell: str, paths: dict[str
 def test_so_are_those_of_layers_and_other_orders(cell: str, paths: dict[str, Any]) -> None:
     models = [rnn_rnade(cell, backend=b, **paths) for b in ("compiled", "torch")]
     torch.testing.assert_close(*(m.sample(6, 3, generator=seed()) for m in models))
+
+
+def test_a_context_reaches_what_it_is_to_reach() -> None:
+    x, c = randn(2, 6, 3), given().nan_to_num(0.3)
+    all_of_it, means, path = (model_of(n_past=1, context_to=to) for to in (None, ["mu"], []))
+    assert {n for n, _ in means.named_parameters() if n[:2] in ("C_", "E")} == {"C_mu", "E"}
+    assert all_of_it.layers[0].W_in.shape[1] == means.layers[0].W_in.shape[1] + 2
+    for model, moves in ((all_of_it, True), (means, False), (path, False)):
+        units = [model.states(x, context=context)[0][..., :5] for context in (c, 1 - c)]
+        assert torch.equal(*units) != moves
+        assert not torch.equal(*(model.log_prob(x, context=context) for context in (c, 1 - c)))
+    with pytest.raises(ValueError, match=r"context_to: \['rho'\] is not net, nor set by"):
+        model_of(context_to=["rho"])
 
 
 @both_backends

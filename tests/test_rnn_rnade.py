@@ -223,7 +223,7 @@ def test_frames_of_the_wrong_shape_raise(shape: tuple[int, ...]) -> None:
     ("arguments", "message"),
     [
         ({"cell": "relu"}, "'relu' is none of the cells gru, lstm, minimal_gated, sigmoid, tanh"),
-        ({"n_recurrent": 0}, "n_recurrent must be at least 1, got 0"),
+        ({"n_recurrent": 0}, "n_recurrent must be at least 1"),
         ({"conditioned": ("mu", "nu")}, r"conditioned: \['nu'\] is none of alpha, mu, sigma"),
     ],
 )

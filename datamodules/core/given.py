@@ -162,7 +162,7 @@ class Given:
                 f"{listed(self.names)} are {share.max():.1%} of what they are in training frames at"
                 " most: are they in the same units?"
             ]
-        usual = self.usual or [None] * len(self.names)
+        usual = self.usual or [[]] * len(self.names)
         for name, of, (low, high), most in zip(self.names, found.T, self.reach, usual, strict=True):
             share = float(((of < low) | (of > high)).mean())
             if share > 0:
