@@ -33,7 +33,7 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks import control
+from benchmarks import control, waypoints
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.contexts import of_sequences
 from rnade_lightning.datamodules.sound.spectra import Mel
@@ -380,7 +380,7 @@ def write_results() -> str:
         if commands:
             lines += ["", "<details>", "<summary>commands</summary>", "", "```", *commands, "```",
                       "", "</details>"]  # fmt: skip
-    return "\n".join([*lines, *control.page()]) + "\n"
+    return "\n".join([*lines, *control.page(), *waypoints.page()]) + "\n"
 
 
 def main() -> None:

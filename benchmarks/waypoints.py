@@ -68,8 +68,8 @@ def run() -> dict[str, Any]:
             for i in range(N_SAMPLES):
                 way, generator = several[i % len(several)], torch.Generator().manual_seed(i)
                 known = data.settle_seconds, data.frame_rate, data.leaves
-                u = settled(model, 1, *known, generator)
                 started = time.process_time()
+                u = settled(model, particles, *known, generator)
                 rest = data.frame_rate, data.leaves, way, generator
                 with torch.no_grad():
                     (drawn,) = guided(model, u, way.n_frames, *rest, particles=particles)

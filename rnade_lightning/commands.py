@@ -26,7 +26,7 @@ from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.core.tables import plain_rows
-from rnade_lightning.guided_samples import guided
+from rnade_lightning.guided_samples import PARTICLES, guided
 from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
@@ -108,7 +108,7 @@ def sample(
 
 
 class _First(NamedTuple):
-    """What sequences to draw begin with."""
+    """Holds what sequences to draw begin with."""
 
     stem: str  # of the names of their files
     frames: Tensor  # (1, T0, D), standardised
@@ -154,12 +154,14 @@ def _drawn(
         own = first.frames if first.frames.shape[1] else None
         return list(model.sample(steer.n_frames, n_samples, own, None, *how)[0])
     context = None if steer.context is None else steer.context.to(first.frames.device)
+    each = 1 if steer.aim is None else PARTICLES
     if first.rest is None:
         known = data.settle_seconds, data.frame_rate, data.leaves
-        u = settled(model, n_samples, *known, *how, None if context is None else context[:, 0])
+        own = None if context is None else context[:, 0].repeat_interleave(each, 0)
+        u = settled(model, n_samples * each, *known, *how, own)
     else:
         before = argument(first.context)
-        u = model.states(first.frames, **before)[1].expand(n_samples, -1)
+        u = model.states(first.frames, **before)[1].expand(n_samples * each, -1)
     what = model, u, steer.n_frames, data.frame_rate, data.leaves
     if steer.aim is not None:
         return guided(*what, steer.aim, *how, context)

@@ -34,7 +34,7 @@ STRETCH = 0.25
 
 
 class Aim(Protocol):
-    """What sequences are drawn toward."""
+    """Tells what sequences are drawn toward."""
 
     @property
     def n_frames(self) -> int:
@@ -79,7 +79,7 @@ def guided(
 
     Args:
         model: the model.
-        u: state ``(N, S)`` before the first frame of each sequence.
+        u: state ``(N P, S)`` before the first frame of each particle.
         n_frames: T, frames of each.
         frames_per_second: the frame rate.
         leaves: says how frames ``(T, D)`` leave the data, or None.
@@ -95,9 +95,9 @@ def guided(
     Raises:
         ValueError: all particles of a sequence are no numbers.
     """
-    N, P, n = len(u), particles, max(round(STRETCH * frames_per_second), 1)
+    N, P, n = len(u) // particles, particles, max(round(STRETCH * frames_per_second), 1)
     own = torch.arange(N, device=u.device).repeat_interleave(P)
-    u, before, promised = u[own], None, np.zeros(N * P)
+    before, promised = None, np.zeros(N * P)
     drawn: list[Tensor] = []  # of each stretch, (N P, n, D)
     parents: list[Tensor] = []  # which of them go on, (N P,)
     bar = tqdm(total=n_frames, desc="draw", unit="frame", disable=None)

@@ -63,11 +63,17 @@ def posterior() -> tuple[np.ndarray, np.ndarray]:
     return gain @ np.array(Seen.seen), np.sqrt(np.diag(covariance - gain @ covariance[at]))
 
 
-def drawn(model: RNNRNADE, n: int, leaves: object = lambda x: None, **how: object) -> Tensor:
+def drawn(
+    model: RNNRNADE,
+    n: int,
+    leaves: object = lambda x: None,
+    particles: int = 64,
+    promises: bool = True,
+) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    u = model.initial_state(n).detach()
-    aim = Seen(bool(how.pop("promises", True)))
-    found = guided(model, u, N_FRAMES, 4.0 * N_STRETCH, leaves, aim, generator, **how)  # type: ignore[arg-type]
+    u = model.initial_state(n * particles).detach()
+    rest = N_FRAMES, 4.0 * N_STRETCH, leaves, Seen(promises), generator
+    found = guided(model, u, *rest, particles=particles)  # type: ignore[arg-type]
     return torch.stack(found)[..., 0]
 
 
@@ -101,7 +107,8 @@ def test_one_sequence_of_one_particle_is_drawn(model: RNNRNADE) -> None:
 
 
 def test_no_frames_are_none_and_numbers_that_are_none_are_refused(model: RNNRNADE) -> None:
-    u = model.initial_state(2)
-    assert [x.shape for x in guided(model, u, 0, 16.0, lambda x: None, Seen())] == [(0, 1)] * 2
+    u = model.initial_state(6)
+    rest = 16.0, lambda x: None, Seen()
+    assert [x.shape for x in guided(model, u, 0, *rest, particles=3)] == [(0, 1)] * 2
     with pytest.raises(ValueError, match="sample 0 diverged; lower --temperature"):
-        guided(model, u * torch.nan, 4, 16.0, lambda x: None, Seen())
+        guided(model, u * torch.nan, 4, *rest, particles=3)
