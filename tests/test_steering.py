@@ -12,6 +12,7 @@ from toy import refused
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.datamodules.core import DataError
+from rnade_lightning.datamodules.motion.bvh import read_bvh
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.steering import chosen, posterior, summary_of
 
@@ -118,9 +119,12 @@ def test_a_model_given_labels_tells_them(
 
 @pytest.mark.slow
 def test_mistakes_are_told_in_one_line(
-    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: tuple[Path, Path],
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder, checkpoint = trained
+    free, (folder, checkpoint) = checkpoint, trained
     short = tmp_path / "short.csv"
     short.write_text("turn\n0.5\n0.5\n")
     at = ["sample", f"--ckpt_path={checkpoint}", f"--out={tmp_path}"]
@@ -128,10 +132,31 @@ def test_mistakes_are_told_in_one_line(
         ([], "the model is given turn: give --control"),
         ([f"--control={folder}/a0.csv", "--label=c"], "the labels are kind: a, b"),
         ([f"--control={short}", "--n_frames=5"], "controls 2 frames"),
-        (["--control=none.csv"], "none.csv"),
+        (["--control=none.csv"], "--control none.csv: no such file"),
+        ([f"--prefix={folder}/a0.csv", "--n_prefix=999"], "fewer than the 999 of the prefix"),
+        ([f"--prefix={folder}/a0.csv", "--n_prefix=60"], "goes on for 0 frames after the prefix"),
+        ([f"--prefix={folder}/a0.csv", "--n_prefix=9", "--n_frames=60"], "goes on for 51 frames"),
     ):
         assert said in refused(capsys, *at, *more)
     told = refused(capsys, "score", f"--ckpt_path={checkpoint}", f"--files={folder}",
                    "--label=action")  # fmt: skip
     assert "the labels are kind" in told
+    told = refused(capsys, "sample", f"--ckpt_path={free}", "--control=line", f"--out={tmp_path}")
+    assert "leave --control out" in told
     assert "leave --label out" in refused(capsys, "sample", "--label=walk", f"--out={tmp_path}")
+
+
+@pytest.mark.slow
+def test_a_root_that_is_modelled_is_drawn_toward_a_path(tmp_path: Path) -> None:
+    """Of the shipped model, which was given no path."""
+    table = tmp_path / "path.csv"
+    table.write_text("seconds,x,z\n0,0,0\n1,1,25\n2,4,50\n3,9,74\n")
+    main(["sample", "--n_samples=1", f"--control={table}", f"--out={tmp_path}"])
+    main(["sample", "--n_samples=1", "--seconds=3", f"--out={tmp_path / 'free'}"])
+    ends = []
+    for folder in (tmp_path, tmp_path / "free"):
+        motion = read_bvh(next(folder.glob("*.bvh")))
+        assert len(motion.positions) in (90, 91)
+        place = motion.positions[-1, ::2] - motion.positions[0, ::2]
+        ends.append(np.linalg.norm(place - [9, 74]))
+    assert ends[0] < 6 < ends[1]  # of a path of 75, in a body of 70
