@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ def sample(
     guard: bool = False,
     label: list[str] | str | None = None,
     control: str | None = None,
+    vocoder: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     trust: Trust = (),
@@ -84,6 +86,8 @@ def sample(
             for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z) or
             velocities (seconds, turn, ahead); without it, a continuation takes the controls of the
             rest of its file. Motion whose root is modelled is drawn toward that path.
+        vocoder: checkpoint of ``configs/vocoder.yaml`` that turns mel frames which the model draws
+            into sound, in place of Griffin-Lim.
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
@@ -93,6 +97,11 @@ def sample(
               file=sys.stderr)  # fmt: skip
     data, model = _load(str(ckpt_path or SHIPPED), device, trust)
     generator = torch.Generator(device).manual_seed(seed)
+    render = data.render
+    if vocoder is not None:  # imported where it is needed: sound takes time
+        from rnade_lightning.vocoder import Vocoder
+
+        render = Vocoder(vocoder, device, trust).render_of(data, generator)
     words = [label] if isinstance(label, str) else list(label or ())
     length = _in_frames(data, n_frames, seconds, "n_frames", "seconds")
     of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
@@ -104,7 +113,7 @@ def sample(
     if not model.makes_context or words or control:
         steer = steered(data, n_samples, length, default_frames, words, control, first.rest)
     drawn = _drawn(data, model, first, steer, guard, generator, temperature)
-    print("\n".join(map(str, _written(data, drawn, first, steer, Path(out)))))
+    print("\n".join(map(str, _written(render, drawn, first, steer, Path(out)))))
 
 
 class _First(NamedTuple):
@@ -169,7 +178,11 @@ def _drawn(
 
 
 def _written(
-    data: FrameDataModule, drawn: list[Tensor], first: _First, steer: Steered, out: Path
+    render: Callable[..., list[Path]],
+    drawn: list[Tensor],
+    first: _First,
+    steer: Steered,
+    out: Path,
 ) -> list[Path]:
     """Write sequences, with what they begin with, as files that a person can play."""
     out.mkdir(parents=True, exist_ok=True)
@@ -180,7 +193,7 @@ def _written(
             parts = [] if first.context is None else [first.context[0].cpu()]
             own = torch.cat((*parts, steer.context[i]))[: len(whole)]
         name = "_".join(filter(None, (f"{first.stem}_{i}", steer.told[i])))
-        written += data.render(whole, out / name, first.raw, own)
+        written += render(whole, out / name, first.raw, own)
     return written
 
 
@@ -194,7 +207,8 @@ def score(
     trust: Trust = (),
 ) -> None:
     """Print the log density of every frame of files, in nats, as CSV: file, frame, log_prob,
-    seconds, breaks, and bits_per_sample where the data are integers.
+    seconds, breaks, and bits_per_sample where the data are integers (bits_per_sample_given, which
+    are no code length, where the model is given signals that look ahead).
 
     log_prob is in the model's standardised units. The first frame is the first that the
     representation defines, and seconds is where it begins. A frame that breaks a relation of the
@@ -219,7 +233,7 @@ def score(
     of_classes = [f"{what}_{name}" for what in ("log_prob", "posterior") for name in classes]
     rows: list[tuple[object, ...]] = [
         (
-            "file", "frame", "log_prob", "seconds", "breaks", *["bits_per_sample"] * integers,
+            "file", "frame", "log_prob", "seconds", "breaks", *[data.bits_name] * integers,
             *of_classes,
         )
     ]  # fmt: skip

@@ -43,6 +43,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["checkpoints.py"],
     ["coding"],
     ["callbacks"],
+    ["vocoder.py"],
     ["commands.py", "dashboard.py", "starting.py", "front_page.py"],
     ["help_pages.py"],
     ["command_parser.py"],

@@ -51,6 +51,12 @@ class Asked:
         return None
 
     @property
+    def bits_name(self) -> str:
+        """Return the name of bits per sample in tables: another one where they are of a model that
+        is given what looks ahead, since such bits are no code length."""
+        return "bits_per_sample"
+
+    @property
     def caveats(self) -> list[str]:
         """Return what whoever reads results has to know of the data, for the card and the table."""
         return []

@@ -126,6 +126,7 @@ class AudioDataModule(MeasuredDataModule):
         self.kind, self.dataset, self.outside = kind, dataset, outside
         check_options(self.hparams)
         self._kind = make_kind(kind, self.hparams)
+        self._beside.control = [*self._kind.given_names, *self._beside.control]
         how = sample_rate, channel, normalise, trim_db, bit_depth, self._kind.of_integers
         self._prepare = Preparation(*how).prepare
         self.rescale = self.rescale and not self._kind.of_integers
@@ -275,7 +276,14 @@ class AudioDataModule(MeasuredDataModule):
     @property
     def caveats(self) -> list[str]:
         told = "log p of the model is a log mass of integers, that of copy and VAR a log density"
-        return super().caveats + [told] * self.log_mass
+        ahead = "what is given looks ahead and takes bits of its own: bits given it code nothing"
+        given = self.bits_name != super().bits_name
+        return super().caveats + [told] * self.log_mass + [ahead] * given
+
+    @property
+    def bits_name(self) -> str:
+        given = self.given is not None and self.given.names and self.bit_depth is not None
+        return "bits_per_sample_given" if given else super().bits_name
 
     @property
     def bit_depth(self) -> int | None:
@@ -325,7 +333,7 @@ class AudioDataModule(MeasuredDataModule):
 
     def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
         """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
-        found = self._kind.log_jacobian(self.destandardise(frames))
+        found = self._kind.log_jacobian(self.destandardise(frames), self.layout["sample_rate"])
         return torch.from_numpy(found.astype(np.float32))
 
     def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
@@ -383,5 +391,5 @@ class AudioDataModule(MeasuredDataModule):
             written = write_integers(wav, samples, rate, bits)
         else:
             written = write_sound(wav, samples, rate)
-        write_picture(png, written, rate)
+        write_picture(png, written, rate, self._kind.beside(written, raw, rate))
         return [wav, png]

@@ -2,7 +2,7 @@
 
 from abc import ABC
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,8 +10,12 @@ import torch
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.core.sequences import Split
-from rnade_lightning.datamodules.sound.kinds import Kind
+from rnade_lightning.datamodules.sound.kinds import Kind, MelTransform, SpectralFrames
+from rnade_lightning.datamodules.sound.kinds.excitation import Excitation
 from rnade_lightning.datamodules.sound.sample_figures import Sounds, figures
+
+if TYPE_CHECKING:  # torchaudio takes time
+    from rnade_lightning.datamodules.sound.spectra import Mel
 
 _SECONDS = 300.0  # of a part of the data, at most, that are measured
 _OF_EACH = 60.0  # of each of its sounds
@@ -39,9 +43,34 @@ class MeasuredDataModule(FrameDataModule, ABC):
         tells, played, is noise."""
         return not self._kind.from_start
 
+    @property
+    def mel(self) -> "Mel | None":
+        """Return the mel transform that frames are made by, or given; None where they are not."""
+        kind = self._kind
+        return kind.mel(self.layout["sample_rate"]) if isinstance(kind, MelTransform) else None
+
+    @property
+    def given_mel(self) -> list[str]:
+        """Return the names of the mel bands that a model is given."""
+        return self._kind.given_names
+
+    def to_log_mel(self, raw: Array) -> Array:
+        """Return the log mel power ``(T, n_mels)`` of raw spectral frames ``(T, D_raw)``."""
+        assert isinstance(self._kind, SpectralFrames)
+        return self._kind.to_log_mel(raw[:, : len(self._kind.static_names)])
+
+    def context_of_mel(self, log_mel: Array) -> torch.Tensor:
+        """Return what a model is given ``(n, C)`` for log mel power ``(T, n_mels)`` at the rate of
+        mel frames."""
+        assert isinstance(self._kind, Excitation)
+        assert self._given is not None
+        controls = self._kind.given(log_mel)
+        return self._given.make(controls, len(controls), {})
+
     def to_samples(self, raw: Array) -> Array:
         """Return the samples ``(N,)``, full scale 1, of raw frames ``(T, D_raw)``."""
-        samples = self._kind.to_samples(raw, self.layout["sample_rate"])
+        rate = self.layout["sample_rate"]
+        samples = self._kind.finished(self._kind.to_samples(raw, rate), raw, rate)
         return samples * 2.0 ** (1 - self.layout["bits"]) if self.log_mass else samples
 
     def sample_figures(

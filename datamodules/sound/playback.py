@@ -4,6 +4,7 @@ Conventions:
     Samples are ``(N,)``, full scale 1; rates in samples per second.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import librosa
@@ -72,10 +73,14 @@ def write_sound(path: Path, samples: Array, rate: int) -> Array:
     return faded * gain
 
 
-def write_picture(path: Path, samples: Array, rate: int) -> None:
-    """Draw the waveform above its spectrogram (80 dB)."""
-    figure = Figure(figsize=(10, 5), dpi=100, layout="constrained")
-    wave, spectrum = figure.subplots(2, 1, sharex=True)
+def write_picture(
+    path: Path, samples: Array, rate: int, mels: Mapping[str, Array] | None = None
+) -> None:
+    """Draw the waveform above its spectrogram (80 dB), and log mel power ``(T, n_mels)`` below, by
+    what is said of it, on one scale."""
+    mels = mels or {}
+    figure = Figure(figsize=(10, 5 + 2 * len(mels)), dpi=100, layout="constrained")
+    wave, spectrum, *below = figure.subplots(2 + len(mels), 1, sharex=True)
     seconds = len(samples) / rate
     step = max(len(samples) // 2000, 1)  # of the envelope: lowest and highest sample of each step
     blocks = samples[: len(samples) // step * step].reshape(-1, step)
@@ -98,4 +103,17 @@ def write_picture(path: Path, samples: Array, rate: int) -> None:
     )
     spectrum.set(xlabel="time (seconds)", ylabel="frequency (kHz)")
     figure.colorbar(image, ax=spectrum, label="dB")
+    loudest = max((float(mel.max()) for mel in mels.values()), default=0.0)
+    for axes, (name, mel) in zip(below, mels.items(), strict=True):
+        image = axes.imshow(
+            10 / np.log(10) * (mel.T - loudest),
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, mel.shape[1]),
+            vmin=-80,
+            vmax=0,
+            cmap="magma",
+        )
+        axes.set(xlabel="time (seconds)", ylabel=f"band, {name}")
+        figure.colorbar(image, ax=axes, label="dB")
     FigureCanvasAgg(figure).print_png(path)

@@ -25,6 +25,7 @@ from rnade_lightning.datamodules.core import Array
 _LEAST = 1e-10  # mel power
 _N_ITER = 64  # of Griffin-Lim
 _N_FITS = 30  # of power to mel power; 100 sound no better
+_N_STEPS, _N_MATCHES, _MOMENTUM = 32, 3, 0.99  # of a sound to mel power, and of its power in each
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,17 @@ class Mel:
                     held = held[n * self.hop_length :]
         yield self._log_mel(np.pad(held, (0 if begun else half, half), mode="reflect"))
 
+    @cached_property
+    def window_power(self) -> float:
+        """Return the sum of the squares of the window: what makes power of a white sound its
+        variance."""
+        return float(self._window.square().sum())
+
+    @cached_property
+    def covered(self) -> Array:
+        """Return which bins of the Fourier transform some filter holds, ``(F,)``."""
+        return (self._filters.sum(1) > 0).numpy()
+
     def _log_mel(self, samples: Array) -> Array:
         """Return log mel power of frames that begin with the samples ``(N,)``."""
         power = torchaudio.functional.spectrogram(
@@ -135,7 +147,7 @@ class Mel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for the phases it starts from
             sound = torchaudio.functional.griffinlim(
-                self._power(mel).T,  # (F, T)
+                self.power(mel).T,  # (F, T)
                 window=self._window,
                 n_fft=self.n_fft,
                 hop_length=self.hop_length,
@@ -148,7 +160,38 @@ class Mel:
             )
         return sound[: max(n_frames - 1, 1) * self.hop_length].double().numpy()
 
-    def _power(self, mel: torch.Tensor) -> torch.Tensor:
+    def fitted(self, samples: Array, log_mel: Array, moved: Array) -> Array:
+        """Return sound ``(N,)`` near samples ``(N,)`` that has nearly this log mel power.
+
+        As in Griffin-Lim with momentum, spectra keep their phases, and are then made consistent.
+        Unlike it, they keep their own fine structure: power is multiplied by what makes it fit the
+        mel power. Bins beyond the bands, and all other frames, stay as they are.
+
+        Args:
+            samples: ``(N,)``, N above ``n_fft // 2``.
+            log_mel: ``(T, n_mels)``.
+            moved: which frames are to be fitted, ``(T,)``; those that reach beyond the end of the
+                samples are not.
+        """
+        n = len(samples)
+        inside = max(min(len(moved), 1 + (n - self.n_fft // 2) // self.hop_length), 0)
+        at = torch.from_numpy(np.flatnonzero(moved[:inside]))
+        if not len(at):
+            return samples
+        how = self.n_fft, self.hop_length, self.win_length, self._window.double()
+        mel = torch.from_numpy(log_mel).double()[at].exp()
+        y, before = torch.from_numpy(samples).double(), torch.zeros(())
+        first = torch.stft(y, *how, return_complex=True).T  # (1 + N // hop, F)
+        for _ in range(_N_STEPS):
+            spectra = torch.stft(y, *how, return_complex=True).T
+            ahead = spectra - _MOMENTUM / (1 + _MOMENTUM) * before
+            power = self._matched(spectra[at].abs().square(), mel, _N_MATCHES)
+            fitting = torch.polar(power.sqrt(), ahead[at].angle())
+            y = torch.istft(first.index_put((at,), fitting).T, *how, length=n)
+            before = spectra
+        return y.numpy()
+
+    def power(self, mel: torch.Tensor, n_fits: int = _N_FITS) -> torch.Tensor:
         """Return non-negative power ``(T, F)`` that fits mel power ``(T, n_mels)``.
 
         Starts from each band's mean spread over its bins and follows the multiplicative updates of
@@ -157,8 +200,16 @@ class Mel:
         filters = self._filters  # (F, n_mels)
         mass = filters.sum(1).clamp(min=1e-12)  # (F,)
         power = (mel / filters.sum(0).clamp(min=1e-12)) @ filters.T / mass
-        for _ in range(_N_FITS):
-            power = power * ((mel / (power @ filters).clamp(min=_LEAST)) @ filters.T / mass)
+        return self._matched(power, mel, n_fits)
+
+    def _matched(self, power: torch.Tensor, mel: torch.Tensor, n: int) -> torch.Tensor:
+        """Return power ``(T, F)`` after n updates that bring it nearer to mel power
+        ``(T, n_mels)``; bins beyond the bands stay as they are."""
+        filters = self._filters.to(power)
+        mass = filters.sum(1)  # (F,)
+        for _ in range(n):
+            scale = (mel / (power @ filters).clamp(min=_LEAST)) @ filters.T / mass.clamp(min=1e-12)
+            power = power * scale.where(mass > 0, 1.0)
         return power
 
     @cached_property

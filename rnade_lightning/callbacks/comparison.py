@@ -33,6 +33,7 @@ class Row(NamedTuple):
     error_of_samples: float  # squared, summed over features
     error_of_mean: float
     bits_per_sample: float = math.nan  # of integer sound, lower is better
+    bits_per_sample_given: float = math.nan  # the same, given something that looks ahead
 
 
 @dataclass
@@ -119,8 +120,9 @@ class Comparison(pl.Callback):
         references = _reference_rows(data, known, test, first)
         rows = [*(total.row(name) for name, total in sums.items() if total.n), *references]
         baselines = {baseline.title for baseline in self.baselines.fitted(data, "test")}
+        columns = {row.name: "bits_per_sample" for row in references}  # which are given nothing
         rows = [
-            row._replace(bits_per_sample=_bits(data, row.log_prob))
+            row._replace(**{columns.get(row.name, data.bits_name): _bits(data, row.log_prob)})
             if not (data.log_mass and row.name in baselines)  # a density is no code for integers
             else row
             for row in rows
@@ -259,20 +261,21 @@ _HEADS = {
     "error_of_samples": "error of samples",
     "error_of_mean": "error of mean",
     "bits_per_sample": "bits per sample",
+    "bits_per_sample_given": "bits per sample, given (no code length)",
 }
 
 
 def _columns(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
     """Return the names and values of the columns that hold something."""
-    empty = ("log_prob_of_others", "bits_per_sample")
-    values = enumerate(rows[0]._asdict().items())
-    kept = [i for i, (key, value) in values if key not in empty or not math.isnan(value)]
+    empty = ("log_prob_of_others", "bits_per_sample", "bits_per_sample_given")
+    held = {key for key in empty for row in rows if not math.isnan(getattr(row, key))}
+    kept = [i for i, key in enumerate(Row._fields) if key not in empty or key in held]
     return [Row._fields[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
 
 
 def _written(names: Sequence[str], row: tuple[Any, ...]) -> list[str]:
     """Return the cells of a row. A missing number is empty, and bits have three digits."""
-    digits = {"name": "", "bits_per_sample": ".3f"}
+    digits = {"name": "", "bits_per_sample": ".3f", "bits_per_sample_given": ".3f"}
     pairs = zip(names, row, strict=True)
     return ["" if x != x else format(x, digits.get(key, ".2f")) for key, x in pairs]
 

@@ -205,7 +205,7 @@ class Likelihood(pl.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         pl_module.log("val/nll_raw", nll + data.log_scale, sync_dist=True)
         if (bits := data.bits_per_sample(-float(nll))) is not None:
-            pl_module.log("val/bits_per_sample", bits, sync_dist=True)
+            pl_module.log(f"val/{data.bits_name}", bits, sync_dist=True)
         self._n_validations += 1
         if not trainer.is_global_zero or (self._n_validations - 1) % self.every_n_validations:
             return

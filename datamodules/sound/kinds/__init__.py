@@ -77,6 +77,12 @@ class Kind(ABC):
         return []
 
     @property
+    def given_names(self) -> list[str]:
+        """Return the names of those features that are given and never modelled: what looks ahead,
+        such as the mel of the same sound."""
+        return []
+
+    @property
     @abstractmethod
     def samples_per_frame(self) -> int:
         """Return the samples from one frame to the next."""
@@ -106,10 +112,20 @@ class Kind(ABC):
         """
         yield self.to_frames(np.concatenate(list(samples)), rate)
 
-    def log_jacobian(self, frames: Array) -> Array:
+    def log_jacobian(self, frames: Array, rate: int) -> Array:
         """Return what turns a log density of frames ``(T, D_raw)`` from the beginning of a sound
         into one of samples, ``(T,)``, computed from the other features."""
         return np.zeros(len(frames))
+
+    def finished(self, samples: Array, frames: Array, rate: int) -> Array:
+        """Return the samples ``(N,)`` of frames ``(T, D_raw)`` as they are written: nearer to what
+        is given, where a model may have drawn them; samples of true frames as they are."""
+        return samples
+
+    def beside(self, samples: Array, frames: Array, rate: int) -> dict[str, Array]:
+        """Return log mel power ``(T, n_mels)`` to draw below the picture of samples ``(N,)`` made
+        of frames ``(T, D_raw)``, by what is to be said of it."""
+        return {}
 
     def noise_scale(self, step: float, std: Array) -> float:
         """Return the standard deviation that the noise of one step gives every standardised feature
@@ -243,7 +259,7 @@ class PredictedFrames(LinearFrames):
     def to_samples(self, frames: Array, rate: int) -> Array:
         return self.predictor(self.scaled).synthesise(self.numbers(frames))[0]
 
-    def log_jacobian(self, frames: Array) -> Array:
+    def log_jacobian(self, frames: Array, rate: int) -> Array:
         log_scale = self.predictor(self.scaled).synthesise(self.numbers(frames))[1]
         return -log_scale.reshape(-1, self.frame_length).sum(1)
 
@@ -254,8 +270,8 @@ class PredictedFrames(LinearFrames):
 
 
 @dataclass(frozen=True)
-class SpectralFrames(Kind):
-    """Frames of a function of log mel power, which `spectra` turns back into sound.
+class MelTransform:
+    """The options of the mel transform.
 
     Args:
         n_fft: length of the Fourier transform, in samples.
@@ -264,7 +280,6 @@ class SpectralFrames(Kind):
         n_mels: mel bands.
         f_min: lowest frequency of the mel bands, in Hz.
         f_max: highest frequency, in Hz; half the sample rate if None.
-        deltas: append slopes over five frames.
     """
 
     n_fft: int
@@ -273,6 +288,26 @@ class SpectralFrames(Kind):
     n_mels: int
     f_min: float
     f_max: float | None
+
+    def mel(self, rate: int) -> Mel:
+        """Return the mel transform at a sample rate.
+
+        Raises:
+            DataError: the transform cannot fill the mel bands.
+        """
+        f_max = rate / 2 if self.f_max is None else self.f_max
+        win_length = self.win_length or self.n_fft
+        return _mel(rate, self.n_fft, win_length, self.hop_length, self.n_mels, self.f_min, f_max)
+
+
+@dataclass(frozen=True)
+class SpectralFrames(MelTransform, Kind):
+    """Frames of a function of log mel power, which `spectra` turns back into sound.
+
+    Args:
+        deltas: append slopes over five frames.
+    """
+
     deltas: bool
 
     @property
@@ -313,16 +348,6 @@ class SpectralFrames(Kind):
     def to_samples(self, frames: Array, rate: int) -> Array:
         features = frames[:, : len(self.static_names)]
         return self.mel(rate).to_samples(self.to_log_mel(features))
-
-    def mel(self, rate: int) -> Mel:
-        """Return the mel transform at a sample rate.
-
-        Raises:
-            DataError: the transform cannot fill the mel bands.
-        """
-        f_max = rate / 2 if self.f_max is None else self.f_max
-        win_length = self.win_length or self.n_fft
-        return _mel(rate, self.n_fft, win_length, self.hop_length, self.n_mels, self.f_min, f_max)
 
 
 @lru_cache(maxsize=8)

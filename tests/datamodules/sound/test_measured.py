@@ -18,7 +18,7 @@ OWN = {"level", "level_change", "silent", "voiced", "periodicity", "clicks"}
 @pytest.mark.parametrize("kind", kind_names())
 def test_figures_of_held_out_data_are_those_of_data(corpus: Path, kind: str) -> None:
     data = audio_module(corpus, kind=kind, n_mels=40, frame_length=20)
-    held_out = [sequence.frames for sequence in data.sequences("test")]
+    held_out = [sequence.with_context() for sequence in data.sequences("test")]
     found = data.sample_figures({"the same": held_out})
     assert data.measures_samples
     same, own = found["the same"], found["held-out data"]
