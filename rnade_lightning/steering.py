@@ -26,6 +26,8 @@ from rnade_lightning.datamodules.core.given import Given, listed
 from rnade_lightning.guided_samples import Aim
 from rnade_lightning.sequence_density import SequenceDensity
 
+_MOST_SAID = 3  # controls of which it is said that they go beyond the training frames
+
 
 class Steered(NamedTuple):
     """Holds what sequences to generate are given.
@@ -109,8 +111,11 @@ def _controls(
     """Return the controls ``(T, G)`` that something tells, or those of the rest of a file."""
     if control is not None:
         numbers = data.controls(control, n_frames, default_frames)
-        for line in given.beyond(numbers):
-            rank_zero_warn(f"--control {control}: {line}")
+        beyond = given.beyond(numbers)
+    for line in beyond[:_MOST_SAID]:
+        rank_zero_warn(f"--control {control}: {line}")
+    if (n := len(beyond) - _MOST_SAID) > 0:
+        rank_zero_warn(f"--control {control}: so do {n} more of {len(given.names)} controls")
         return numbers
     if rest is None:
         raise DataError(

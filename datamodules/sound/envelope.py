@@ -87,7 +87,7 @@ def filters(mel: Mel, log_mel: Array, order: int) -> tuple[Array, Array]:
         log_mel: ``(T, n_mels)``.
         order: samples that predict the next.
     """
-    log_mel = np.round(log_mel / _GRID) * _GRID
+    log_mel = np.round(mel.bounded(log_mel) / _GRID) * _GRID
     parts = np.split(log_mel, range(_FRAMES, len(log_mel), _FRAMES))
     weights, gains = zip(*(_filters(mel, part, order) for part in parts), strict=True)
     return np.concatenate(weights), np.concatenate(gains)

@@ -140,10 +140,7 @@ class Mel:
         """
         n_frames, least = len(log_mel), self.n_fft // (2 * self.hop_length) + 2  # for its edges
         log_mel = np.pad(log_mel, ((0, max(least - n_frames, 0)), (0, 0)), mode="edge")
-        # No band holds more than a full-scale sine gives it. A model may draw more, which would
-        # make the rest of the sound inaudible.
-        most = (0.25 * self._window.sum() ** 2 * self._filters.max(0).values).log()
-        mel = torch.from_numpy(log_mel).float().minimum(most).exp()  # (T, n_mels)
+        mel = torch.from_numpy(self.bounded(log_mel)).float().exp()  # (T, n_mels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # for the phases it starts from
             sound = torchaudio.functional.griffinlim(
@@ -159,6 +156,13 @@ class Mel:
                 rand_init=True,
             )
         return sound[: max(n_frames - 1, 1) * self.hop_length].double().numpy()
+
+    def bounded(self, log_mel: Array) -> Array:
+        """Return log mel power ``(T, n_mels)`` that a sound may have: no band holds more than a
+        full-scale sine gives it. A model may draw more, which would make the rest of the sound
+        inaudible."""
+        most = (0.25 * self._window.sum() ** 2 * self._filters.max(0).values).log()
+        return np.clip(log_mel, np.log(_LEAST), most.double().numpy())
 
     def fitted(self, samples: Array, log_mel: Array, moved: Array) -> Array:
         """Return sound ``(N,)`` near samples ``(N,)`` that has nearly this log mel power.
@@ -179,7 +183,7 @@ class Mel:
         if not len(at):
             return samples
         how = self.n_fft, self.hop_length, self.win_length, self._window.double()
-        mel = torch.from_numpy(log_mel).double()[at].exp()
+        mel = torch.from_numpy(self.bounded(log_mel))[at].exp()
         y, before = torch.from_numpy(samples).double(), torch.zeros(())
         first = torch.stft(y, *how, return_complex=True).T  # (1 + N // hop, F)
         for _ in range(_N_STEPS):
