@@ -35,6 +35,7 @@ def fitted(folder: Path, out: Path, *options: str) -> Path:
         "fit", "--data", "AudioDataModule", f"--data.root={folder}", "--data.window=20",
         *(f"--data.{name}={value}" for name, value in MEL.items()), *options,
         "--model.n_hidden=4", "--model.n_recurrent=4", "--model.n_components=1",
+        "--model.n_past=0",
         "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.logger=CSVLogger",
         f"--trainer.logger.save_dir={out}", "--trainer.callbacks=LastCheckpoint",
         "--trainer.callbacks+=Comparison", "--trainer.callbacks.n_samples=1",

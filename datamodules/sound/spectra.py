@@ -25,7 +25,8 @@ from rnade_lightning.datamodules.core import Array
 _LEAST = 1e-10  # mel power
 _N_ITER = 64  # of Griffin-Lim
 _N_FITS = 30  # of power to mel power; 100 sound no better
-_N_STEPS, _N_MATCHES, _MOMENTUM = 32, 3, 0.99  # of a sound to mel power, and of its power in each
+_N_STEPS, _N_MATCHES, _MOMENTUM = 100, 3, 0.99  # of a sound to mel power; of its power in each
+_N_LAST, _SMOOTH = 5, 0.3  # the last steps, and the share of the smooth spectrum's logarithm
 
 
 @dataclass(frozen=True)
@@ -168,8 +169,10 @@ class Mel:
         """Return sound ``(N,)`` near samples ``(N,)`` that has nearly this log mel power.
 
         As in Griffin-Lim with momentum, spectra keep their phases, and are then made consistent.
-        Unlike it, they keep their own fine structure: power is multiplied by what makes it fit the
-        mel power. Bins beyond the bands, and all other frames, stay as they are.
+        Unlike it, they keep their own fine structure, too: power is multiplied by what makes it fit
+        the mel power, and not replaced. In the last steps it moves a part of the way to the smooth
+        power of Griffin-Lim, since where fine structure is noise, its mean is the nearest guess.
+        Bins beyond the bands, and all other frames, stay as they are.
 
         Args:
             samples: ``(N,)``, N above ``n_fft // 2``.
@@ -182,18 +185,26 @@ class Mel:
         at = torch.from_numpy(np.flatnonzero(moved[:inside]))
         if not len(at):
             return samples
-        how = self.n_fft, self.hop_length, self.win_length, self._window.double()
-        mel = torch.from_numpy(self.bounded(log_mel))[at].exp()
-        y, before = torch.from_numpy(samples).double(), torch.zeros(())
+        how = self.n_fft, self.hop_length, self.win_length, self._window
+        mel = torch.from_numpy(self.bounded(log_mel)).float()[at].exp()
+        smooth, covered = self.power(mel), torch.from_numpy(self.covered)
+        y, before = torch.from_numpy(samples).float(), torch.zeros(())
         first = torch.stft(y, *how, return_complex=True).T  # (1 + N // hop, F)
-        for _ in range(_N_STEPS):
+        for step in range(_N_STEPS):
             spectra = torch.stft(y, *how, return_complex=True).T
             ahead = spectra - _MOMENTUM / (1 + _MOMENTUM) * before
-            power = self._matched(spectra[at].abs().square(), mel, _N_MATCHES)
+            power = spectra[at].abs().square()
+            if step >= _N_STEPS - _N_LAST:
+                between = power ** (1 - _SMOOTH) * smooth**_SMOOTH
+                power = between.where(covered, power)
+            power = self._matched(power, mel, _N_MATCHES)
             fitting = torch.polar(power.sqrt(), ahead[at].angle())
             y = torch.istft(first.index_put((at,), fitting).T, *how, length=n)
             before = spectra
-        return y.numpy()
+        touched = np.zeros(n, bool)
+        for t in at.tolist():
+            touched[max(t * self.hop_length - self.n_fft // 2, 0) :][: self.n_fft] = True
+        return np.where(touched, y.double().numpy(), samples)
 
     def power(self, mel: torch.Tensor, n_fits: int = _N_FITS) -> torch.Tensor:
         """Return non-negative power ``(T, F)`` that fits mel power ``(T, n_mels)``.
@@ -201,7 +212,7 @@ class Mel:
         Starts from each band's mean spread over its bins and follows the multiplicative updates of
         Lee and Seung (2001) for the Kullback-Leibler divergence, which keep it positive.
         """
-        filters = self._filters  # (F, n_mels)
+        filters = self._filters.to(mel)  # (F, n_mels)
         mass = filters.sum(1).clamp(min=1e-12)  # (F,)
         power = (mel / filters.sum(0).clamp(min=1e-12)) @ filters.T / mass
         return self._matched(power, mel, n_fits)

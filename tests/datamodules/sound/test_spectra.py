@@ -116,3 +116,18 @@ def test_bands_that_the_transform_cannot_fill_are_refused(tmp_path: Path) -> Non
         audio_module(path, split="tail", kind="log_mel", f_max=9000.0).setup()
     with pytest.raises(DataError, match=r"a\.wav: group 'b\[0-9\]' finds nothing"):
         audio_module(path, group="b[0-9]").setup()
+
+
+def test_a_sound_is_fitted_to_mel_power_where_it_is_to_be(utterance: np.ndarray) -> None:
+    """Noise of the sound's level is given its mel, and what is to stay does."""
+    mel = Mel.checked(RATE, 1024, 1024, 256, 80, 0.0, 8000.0)
+    wanted, noise = mel.log_mel(utterance), np.random.default_rng(0).standard_normal(RATE)
+    level = np.repeat(np.abs(utterance).reshape(-1, 200).mean(1), 200)
+    start = noise * level
+    moved = np.arange(len(wanted)) >= 30
+    made = mel.fitted(start, wanted, moved)
+    away = np.abs(mel.log_mel(made) - wanted).mean(1)
+    assert away[34:58].mean() < 0.2
+    assert np.abs(mel.log_mel(start) - wanted).mean(1)[34:58].mean() > 2
+    np.testing.assert_array_equal(made[: 30 * 256 - 512], start[: 30 * 256 - 512])
+    assert mel.fitted(start, wanted, np.zeros(len(wanted), bool)) is start
