@@ -112,10 +112,10 @@ def _controls(
     if control is not None:
         numbers = data.controls(control, n_frames, default_frames)
         beyond = given.beyond(numbers)
-    for line in beyond[:_MOST_SAID]:
-        rank_zero_warn(f"--control {control}: {line}")
-    if (n := len(beyond) - _MOST_SAID) > 0:
-        rank_zero_warn(f"--control {control}: so do {n} more of {len(given.names)} controls")
+        for line in beyond[:_MOST_SAID]:
+            rank_zero_warn(f"--control {control}: {line}")
+        if (n := len(beyond) - _MOST_SAID) > 0:
+            rank_zero_warn(f"--control {control}: so do {n} more of {len(given.names)} controls")
         return numbers
     if rest is None:
         raise DataError(
