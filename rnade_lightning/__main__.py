@@ -8,7 +8,7 @@ import operator
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,15 +24,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 import rnade_lightning.callbacks  # noqa: F401  makes short class names resolve
-from rnade_lightning import commands
 from rnade_lightning.callbacks import CodedFiles, EpochLines, LastCheckpoint, TimeLimit
 from rnade_lightning.callbacks.gradient_check import GradientError
-from rnade_lightning.checkpoints import Trust
-from rnade_lightning.class_paths import trusting
-from rnade_lightning.coding.commands import compress, decompress
+from rnade_lightning.class_paths import Trust, trusting
 from rnade_lightning.command_parser import (
     PACKAGE,
-    TAKE_FILES,
     Parser,
     given,
     names_data,
@@ -43,6 +39,7 @@ from rnade_lightning.command_parser import (
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
 from rnade_lightning.front_page import answered, program
+from rnade_lightning.functions import FUNCTIONS, call
 from rnade_lightning.help_pages import FROM_DATA, explained
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
@@ -63,9 +60,6 @@ from rnade_lightning.runs import (
 from rnade_lightning.signals import Interrupted, watch
 from rnade_lightning.starting import Start, start_of
 from rnade_lightning.stored_module import OF_OPTIMIZER
-
-_OURS = (commands.sample, commands.score, commands.combine, compress, decompress)
-COMMANDS: dict[str, Callable[..., None]] = {c.__name__: c for c in (*_OURS, commands.gradcheck)}
 
 DEFAULT_EXPERIMENT = "motion.yaml"
 """What is run where no data are named."""
@@ -313,21 +307,13 @@ def _run(argv: list[str]) -> None:
         return
     if explained(argv):
         sys.exit(0)
-    known = [*CLI.subcommands(), *COMMANDS]
+    known = [*CLI.subcommands(), *FUNCTIONS]
     if argv and not argv[0].startswith("-") and argv[0] not in known:
         refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
     if not {*known, "--help", "-h"} & set(argv):
         refuse(f"no command is given: begin with one of {listed(known)}")
-    if argv and argv[0] in COMMANDS:
-        jsonargparse.auto_cli(
-            COMMANDS[argv[0]],
-            args=switched_on(with_files(argv)[1:]),
-            as_positional=False,
-            parser_class=Parser,
-            prog=f"{program()} {argv[0]}",
-            usage=TAKE_FILES.get(argv[0]),
-            description=str(COMMANDS[argv[0]].__doc__).split("Args:")[0],
-        )
+    if argv and argv[0] in FUNCTIONS:
+        call(argv[0], switched_on(with_files(argv)[1:]), Parser)
     else:
         _lightning(argv)
         _finish_wandb()

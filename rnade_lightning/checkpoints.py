@@ -21,12 +21,12 @@ from rnade_lightning.checkpoint_files import (
     package_version,
     refusal,
 )
-from rnade_lightning.class_paths import UntrustedClass, public_path, trusting
+from rnade_lightning.class_paths import Trust, UntrustedClass, public_path, trusting
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.hyperparameters import remade
 from rnade_lightning.lightning_module import EnsembleModule, SequenceModule
 from rnade_lightning.sequence_density import SequenceDensity
-from rnade_lightning.stored_module import Trust, located, module_class
+from rnade_lightning.stored_module import located, module_class
 
 __all__ = [
     "Checkpoint", "Trust", "combine_checkpoints", "load_checkpoint", "load_data", "load_model",

@@ -21,6 +21,9 @@ from typing import Any, TypeVar
 OWN = ("rnade_lightning", "torch", "pytorch_lightning")
 """Packages whose classes any checkpoint may name."""
 
+Trust = Sequence[str] | str
+"""Packages, or one, outside this package whose classes a checkpoint may name."""
+
 _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)
 
 T = TypeVar("T")

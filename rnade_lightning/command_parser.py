@@ -16,6 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.components import component_class
+from rnade_lightning.functions import TAKE_FILES
 from rnade_lightning.help_pages import BASES, help_of
 from rnade_lightning.lightning_module import SequenceModule, density_class
 from rnade_lightning.messages import explain
@@ -26,12 +27,6 @@ PROG = f"python -m {PACKAGE}"
 
 SWITCHES = ("--guard",)
 """Options that are true where they stand without a value."""
-
-TAKE_FILES = {
-    command: "%(prog)s FILES --out FOLDER [--ckpt_path CHECKPOINT]"
-    for command in ("compress", "decompress")
-}
-"""Commands whose words without an option are files, and their line of usage."""
 
 BY_SHORT_NAME: dict[str, Callable[[str], type]] = {
     "component": component_class,

@@ -1,45 +1,19 @@
-"""Use a trained model from the command line: ``sample``, ``score``, ``combine``, ``gradcheck``."""
+"""Use a trained model from the command line: ``sample``, ``score``, ``combine``, ``gradcheck``.
+
+A page of help needs their signatures alone, so what takes time is imported where it runs.
+"""
 
 from __future__ import annotations
 
 import csv
-import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
-from torch import Tensor
-from tqdm import tqdm
 
-from rnade_lightning.callbacks.gradient_check import format_table, gradient_table, require_correct
-from rnade_lightning.callbacks.samples import lengths
-from rnade_lightning.checkpoints import (
-    Trust,
-    combine_checkpoints,
-    load_checkpoint,
-    load_data,
-    load_model,
-)
-from rnade_lightning.contexts import argument
-from rnade_lightning.datamodules import FrameDataModule, FrameSequence
-from rnade_lightning.datamodules.core.store import whole_file
-from rnade_lightning.datamodules.core.tables import plain_rows
-from rnade_lightning.guided_samples import PARTICLES, guided
-from rnade_lightning.long_samples import draw, settled
+from rnade_lightning.class_paths import Trust
 from rnade_lightning.rnn_rnade import RNNRNADE
-from rnade_lightning.sequence_density import SequenceDensity
-from rnade_lightning.steering import (
-    Steered,
-    absent_in,
-    by_class,
-    label_to_tell,
-    posterior,
-    steered,
-    summary_of,
-)
 
 SHIPPED = Path(__file__).parent / "models" / "walk"
 """The folder of the model that comes with this package, trained on the motion that does."""
@@ -92,109 +66,39 @@ def sample(
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
+    from rnade_lightning.callbacks.samples import lengths
+    from rnade_lightning.drawing import (
+        Beginning,
+        beginning_of,
+        draw_sequences,
+        in_frames,
+        load,
+        write_sequences,
+    )
+    from rnade_lightning.steering import Steered, steered
+
     if ckpt_path is None:
         print("the model of walks and runs that comes with this package; --ckpt_path for another",
               file=sys.stderr)  # fmt: skip
-    data, model = _load(str(ckpt_path or SHIPPED), device, trust)
+    data, model = load(str(ckpt_path or SHIPPED), device, trust)
     generator = torch.Generator(device).manual_seed(seed)
     render = data.render
-    if vocoder is not None:  # imported where it is needed: sound takes time
+    if vocoder is not None:
         from rnade_lightning.vocoder import Vocoder
 
         render = Vocoder(vocoder, device, trust).render_of(data, generator)
     words = [label] if isinstance(label, str) else list(label or ())
-    length = _in_frames(data, n_frames, seconds, "n_frames", "seconds")
-    of_prefix = _in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
+    length = in_frames(data, n_frames, seconds, "n_frames", "seconds")
+    of_prefix = in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
     default_frames = lengths(data, None, None)[0]
-    first = _First("sample", torch.empty(1, 0, model.n_features, device=device))
+    first = Beginning("sample", torch.empty(1, 0, model.n_features, device=device))
     if prefix is not None:
-        first = _prefix(data, prefix, lengths(data, length, of_prefix)[1], device)
+        first = beginning_of(data, prefix, lengths(data, length, of_prefix)[1], device)
     steer = Steered(None, [""] * n_samples, length or default_frames)
     if not model.makes_context or words or control:
         steer = steered(data, n_samples, length, default_frames, words, control, first.rest)
-    drawn = _drawn(data, model, first, steer, guard, generator, temperature)
-    print("\n".join(map(str, _written(render, drawn, first, steer, Path(out)))))
-
-
-class _First(NamedTuple):
-    """Holds what sequences to draw begin with."""
-
-    stem: str  # of the names of their files
-    frames: Tensor  # (1, T0, D), standardised
-    context: Tensor | None = None  # (1, T0, C)
-    raw: Any = None  # as they were read, (T0, D_raw)
-    rest: FrameSequence | None = None  # what comes after them in their file
-
-
-def _prefix(data: FrameDataModule, path: str, n: int, device: str) -> _First:
-    """Return the first n frames of a file, to continue them."""
-    sequence = data.score_input(path)
-    if len(sequence.frames) < n:
-        seconds = len(sequence.frames) / data.frame_rate
-        raise ValueError(
-            f"{path} has {len(sequence.frames)} frames ({seconds:.3g} s), fewer than the {n} of the"
-            " prefix: set --prefix_seconds or --n_prefix to less"
-        )
-    start = sequence.start(n)
-    if broken := set(start.breaks.values()):
-        rank_zero_warn(
-            f"{path}: frames of the prefix break a relation of the training data in"
-            f" {', '.join(sorted(broken)[:5])}: they are written as they are, but the model has"
-            " never seen such frames, and what it draws keeps the relation"
-        )
-    frames, stem = start.frames[None].to(device), f"continuation_of_{Path(path).name.split('.')[0]}"
-    rest = sequence.stretch(n, len(sequence.frames))
-    return _First(stem, frames, start.context_of(0, frames), start.raw, rest)
-
-
-@torch.no_grad()
-def _drawn(
-    data: FrameDataModule,
-    model: SequenceDensity,
-    first: _First,
-    steer: Steered,
-    guard: bool,
-    generator: torch.Generator,
-    temperature: float,
-) -> list[Tensor]:
-    """Draw sequences, each ``(T, D)``, after what they begin with."""
-    n_samples, how = len(steer.told), (generator, temperature)
-    if model.makes_context:
-        own = first.frames if first.frames.shape[1] else None
-        return list(model.sample(steer.n_frames, n_samples, own, None, *how)[0])
-    context = None if steer.context is None else steer.context.to(first.frames.device)
-    each = 1 if steer.aim is None else PARTICLES
-    if first.rest is None:
-        known = data.settle_seconds, data.frame_rate, data.leaves
-        own = None if context is None else context[:, 0].repeat_interleave(each, 0)
-        u = settled(model, n_samples * each, *known, *how, own)
-    else:
-        before = argument(first.context)
-        u = model.states(first.frames, **before)[1].expand(n_samples * each, -1)
-    what = model, u, steer.n_frames, data.frame_rate, data.leaves
-    if steer.aim is not None:
-        return guided(*what, steer.aim, *how, context)
-    return draw(*what, guard, *how, context)
-
-
-def _written(
-    render: Callable[..., list[Path]],
-    drawn: list[Tensor],
-    first: _First,
-    steer: Steered,
-    out: Path,
-) -> list[Path]:
-    """Write sequences, with what they begin with, as files that a person can play."""
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for i, frames in enumerate(tqdm(drawn, desc="write", unit="sequence", disable=None)):
-        whole, own = torch.cat((first.frames[0], frames)).cpu(), None
-        if steer.context is not None:
-            parts = [] if first.context is None else [first.context[0].cpu()]
-            own = torch.cat((*parts, steer.context[i]))[: len(whole)]
-        name = "_".join(filter(None, (f"{first.stem}_{i}", steer.told[i])))
-        written += render(whole, out / name, first.raw, own)
-    return written
+    drawn = draw_sequences(data, model, first, steer, guard, generator, temperature)
+    print("\n".join(map(str, write_sequences(render, drawn, first, steer, Path(out)))))
 
 
 def score(
@@ -225,9 +129,18 @@ def score(
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
-    data, model = _load(ckpt_path, device, trust)
+    from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+    from tqdm import tqdm
+
+    from rnade_lightning.contexts import argument
+    from rnade_lightning.datamodules.core.store import whole_file
+    from rnade_lightning.datamodules.core.tables import plain_rows
+    from rnade_lightning.drawing import in_frames, load
+    from rnade_lightning.steering import absent_in, by_class, label_to_tell, posterior, summary_of
+
+    data, model = load(ckpt_path, device, trust)
     integers = data.bits_per_sample(0.0) is not None
-    first = _in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
+    first = in_frames(data, None, warmup_seconds, "", "warmup_seconds") or 0
     tell = None if label is None else label_to_tell(data, label)
     classes = data.given.classes[tell] if tell and data.given else []
     of_classes = [f"{what}_{name}" for what in ("log_prob", "posterior") for name in classes]
@@ -284,6 +197,9 @@ def combine(
         out: checkpoint to write.
         trust: package of yours, or a list of them, whose classes the checkpoints may name.
     """
+    from rnade_lightning.checkpoints import combine_checkpoints, load_checkpoint
+    from rnade_lightning.datamodules.core.store import whole_file
+
     combined = combine_checkpoints([load_checkpoint(path) for path in ckpt_paths], trust)
     with whole_file(out) as partial:
         torch.save(dict(combined), partial)
@@ -316,6 +232,13 @@ def gradcheck(
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
         **kwargs: further options of the fresh model; see `RNNRNADE`.
     """
+    from rnade_lightning.callbacks.gradient_check import (
+        format_table,
+        gradient_table,
+        require_correct,
+    )
+    from rnade_lightning.checkpoints import load_checkpoint, load_model
+
     torch.manual_seed(seed)
     if ckpt_path is not None:
         model = load_model(load_checkpoint(ckpt_path), trust)
@@ -327,24 +250,3 @@ def gradcheck(
     rows = gradient_table(model, frames, seed=seed)
     print(format_table(rows))
     require_correct(rows)
-
-
-def _in_frames(
-    data: FrameDataModule, n: int | None, seconds: float | None, in_frames: str, in_seconds: str
-) -> int | None:
-    """Return a length in frames that was given in frames or in seconds; None if in neither."""
-    if seconds is None:
-        return n
-    if n is not None:
-        raise ValueError(f"--{in_frames} and --{in_seconds} tell the same length: give one of them")
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"--{in_seconds} {seconds:g}: give a length of 0 seconds or more")
-    return round(seconds * data.frame_rate)
-
-
-def _load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, SequenceDensity]:
-    """Return the data module (without its files) and the model of a checkpoint."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
-    checkpoint = load_checkpoint(ckpt_path)
-    return load_data(checkpoint, trust), load_model(checkpoint, trust).to(device)

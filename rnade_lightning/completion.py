@@ -12,10 +12,10 @@ from typing import Any
 import shtab
 
 from rnade_lightning import datamodules, lightning_module
-from rnade_lightning.__main__ import COMMANDS as FUNCTIONS
 from rnade_lightning.__main__ import Trainer
 from rnade_lightning.command_parser import Parser
 from rnade_lightning.front_page import COMMANDS, SHELLS
+from rnade_lightning.functions import FUNCTIONS, function_of
 from rnade_lightning.help_pages import FROM_DATA
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
@@ -39,7 +39,7 @@ def script(shell: str) -> str:
     commands = tree.add_subparsers()
     experiment = _experiment()
     for name, does in COMMANDS.items():
-        pages = [_function(FUNCTIONS[name])] if name in FUNCTIONS else experiment
+        pages = [_function(function_of(name))] if name in FUNCTIONS else experiment
         commands.add_parser(name, parents=pages, help=does, conflict_handler="resolve")
     return shtab.complete(tree, shell)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from rnade_lightning.front_page import SHELLS, answered
+from rnade_lightning.functions import FUNCTIONS, call
 
 
 def run() -> None:
@@ -23,6 +24,8 @@ def run() -> None:
         case ["--print_completion", *_]:
             print(f"error: --print_completion takes one of {', '.join(SHELLS)}", file=sys.stderr)
             sys.exit(2)
+        case [command, "-h" | "--help"] if command in FUNCTIONS:
+            call(command, ["--help"])
         case argv if not answered(argv) and not _explained(argv):
             from rnade_lightning.__main__ import main
 
@@ -30,7 +33,7 @@ def run() -> None:
 
 
 def _explained(argv: list[str]) -> bool:
-    """Print a page of help that needs no command line, and return whether one was asked for."""
+    """Print the page of a command that runs an experiment, and return whether it was asked for."""
     if argv[1:] not in (["-h"], ["--help"]):
         return False
     from rnade_lightning.help_pages import explained

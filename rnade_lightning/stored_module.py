@@ -8,7 +8,7 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -31,13 +31,10 @@ from rnade_lightning.checkpoint_files import (
     package_version,
     refusal,
 )
-from rnade_lightning.class_paths import UntrustedClass, locate, public_path, trusting
+from rnade_lightning.class_paths import Trust, UntrustedClass, locate, public_path, trusting
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.hyperparameters import arguments_of, plain, remade
 from rnade_lightning.sequence_density import SequenceDensity
-
-Trust = Sequence[str] | str
-"""Packages, or one, outside this package whose classes a checkpoint may name."""
 
 OF_OPTIMIZER = ("lr",)
 """Arguments that the optimiser's options tell; they may be others where a run goes on."""

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnade_lightning.checkpoints import Trust, load_checkpoint, load_data, load_model
+from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
+from rnade_lightning.class_paths import Trust
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.given import listed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rnade_lightning.__main__ import COMMANDS as FUNCTIONS
 from rnade_lightning.__main__ import main
+from rnade_lightning.functions import FUNCTIONS
 from rnade_lightning.help_pages import HELP
 
 

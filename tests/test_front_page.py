@@ -9,7 +9,7 @@ import pytest
 
 from rnade_lightning import front_page
 from rnade_lightning.__main__ import CLI, main
-from rnade_lightning.__main__ import COMMANDS as FUNCTIONS
+from rnade_lightning.functions import FUNCTIONS
 
 
 def test_every_command_is_listed() -> None:
