@@ -86,6 +86,6 @@ class Vocoder:
         """Write sound that has this log mel power ``(T, n_mels)``; return the files' paths."""
         context = self.data.context_of_mel(log_mel)[None]
         with torch.no_grad():
-            how = {"generator": generator, "context": context.to(generator.device)}
-            frames = self.model.sample(context.shape[1], **how)[0, 0]
+            own = context.to(generator.device)
+            frames = self.model.sample(own.shape[1], generator=generator, context=own)[0, 0]
         return self.data.render(frames.cpu(), stem, context=context[0])

@@ -19,9 +19,11 @@ Conventions:
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from rnade_lightning.datamodules.core import Array
@@ -70,7 +72,7 @@ def at_hops(log_mel: Array, hop_length: int, frame_length: int) -> Array:
     return _between(log_mel, np.arange(n) * (hop_length / frame_length))
 
 
-def _between(values: Array, at: Array) -> Array:
+def _between(values: Array, at: npt.NDArray[np.floating[Any]]) -> Array:
     """Return values ``(T, n)`` between their places, linearly; beyond the last, the last."""
     place = np.minimum(at, len(values) - 1)
     before = place.astype(int)

@@ -122,7 +122,7 @@ class Comparison(pl.Callback):
         baselines = {baseline.title for baseline in self.baselines.fitted(data, "test")}
         columns = {row.name: "bits_per_sample" for row in references}  # which are given nothing
         rows = [
-            row._replace(**{columns.get(row.name, data.bits_name): _bits(data, row.log_prob)})
+            _with_bits(row, data, columns.get(row.name, data.bits_name))
             if not (data.log_mass and row.name in baselines)  # a density is no code for integers
             else row
             for row in rows
@@ -312,10 +312,11 @@ def _reference_rows(
     return rows
 
 
-def _bits(data: FrameDataModule, log_prob: float) -> float:
-    """Return the bits per sample of integer sound; NaN for other data."""
-    bits = data.bits_per_sample(log_prob)
-    return math.nan if bits is None else bits
+def _with_bits(row: Row, data: FrameDataModule, column: str) -> Row:
+    """Return a row with the bits per sample of integer sound in their column."""
+    bits = data.bits_per_sample(row.log_prob)
+    found: dict[str, Any] = {} if bits is None else {column: bits}
+    return row._replace(**found)
 
 
 def _aligned(cells: list[list[str]]) -> list[str]:
