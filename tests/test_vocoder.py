@@ -67,6 +67,21 @@ def test_bits_given_the_mel_stand_in_a_column_of_their_own(vocoder: Path) -> Non
     assert "given (no code length)" in note
 
 
+def test_rivals_that_are_given_nothing_keep_their_column(folder: Path, tmp_path: Path) -> None:
+    """Waveforms given the signals of a second file, beside the predictor alone."""
+    for path in folder.glob("*.wav"):
+        path.with_suffix(".csv").write_text("seconds,level\n0,0.1\n1.2,0.3\n")
+    options = "--data.kind=waveform", "--data.frame_length=32", "--data.control_files={name}.csv"
+    run = fitted(folder, tmp_path, *options).parents[1]
+    rows = {row["name"]: row for row in csv.DictReader((run / "comparison.csv").open())}
+    alone = rows.pop("RLS(24), adaptive Student")
+    assert alone["bits_per_sample"]
+    assert not alone["bits_per_sample_given"]
+    for row in rows.values():
+        assert row["bits_per_sample_given"]
+        assert not row["bits_per_sample"]
+
+
 def test_score_names_bits_given_the_mel_as_such(
     vocoder: Path, folder: Path, tmp_path: Path
 ) -> None:
