@@ -98,8 +98,8 @@ def guided(
     N, P, n = len(u) // particles, particles, max(round(STRETCH * frames_per_second), 1)
     own = torch.arange(N, device=u.device).repeat_interleave(P)
     before, promised = None, np.zeros(N * P)
-    drawn: list[Tensor] = []  # of each stretch, (N P, n, D)
-    parents: list[Tensor] = []  # which of them go on, (N P,)
+    drawn: list[Tensor] = []  # of each stretch, those that some particle came from
+    parents: list[Tensor] = []  # which of them each of the next stretch came from
     bar = tqdm(total=n_frames, desc="draw", unit="frame", disable=None)
     for start in range(0, n_frames, n):
         length = min(n, n_frames - start)
@@ -112,6 +112,7 @@ def guided(
         drawn.append(frames)
         parents.append(kept.to(u.device))
         u, before, promised = after[parents[-1]], told[kept.numpy()], promises[kept.numpy()]
+        _forget(drawn, parents)
         bar.update(length)
     bar.close()
     if not drawn:
@@ -136,6 +137,16 @@ def _resampled(log_w: Tensor, out: Tensor, generator: torch.Generator | None) ->
     above = torch.softmax(log_w.double(), 1).cumsum(1)
     chosen = torch.searchsorted(above / above[:, -1:], places).clamp(max=P - 1)
     return (chosen + P * torch.arange(N)[:, None]).flatten()
+
+
+def _forget(drawn: list[Tensor], parents: list[Tensor]) -> None:
+    """Forget the stretches that no particle came from; long ago, all came from one."""
+    alive = torch.arange(len(parents[-1]), device=parents[-1].device)
+    for k in reversed(range(len(drawn))):
+        alive, parents[k] = parents[k][alive].unique(return_inverse=True)
+        if len(alive) == len(drawn[k]):
+            return
+        drawn[k] = drawn[k][alive]
 
 
 def _traced(drawn: list[Tensor], parents: list[Tensor], at: Tensor) -> list[Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rnade_lightning import RNNRNADE
-from rnade_lightning.guided_samples import guided
+from rnade_lightning.guided_samples import _forget, _traced, guided
 
 KEPT, SIGMA, ERROR, N_FRAMES, N_STRETCH = 0.9, 0.5, 0.3, 12, 4
 
@@ -100,6 +100,24 @@ def test_what_leaves_the_data_is_not_kept_where_another_stays(model: RNNRNADE) -
     found = drawn(model, 20, leaves, particles=64)
     assert not any(leaves(x) for x in found)
     assert len(drawn(model, 20, lambda x: "always", particles=8)) == 20
+
+
+def test_what_no_particle_came_from_is_forgotten() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn: list[Tensor] = []
+    parents: list[Tensor] = []
+    whole: list[tuple[Tensor, Tensor]] = []
+    for _ in range(20):
+        frames = torch.randn(6, 2, 1, generator=generator)
+        kept = torch.randint(6, (6,), generator=generator)
+        drawn.append(frames)
+        parents.append(kept)
+        whole.append((frames, kept))
+        _forget(drawn, parents)
+    assert [len(x) for x in drawn[:3]] == [1, 1, 1]
+    at = torch.arange(6)
+    every = _traced([x for x, _ in whole], [kept for _, kept in whole], at)
+    torch.testing.assert_close(_traced(drawn, parents, at), every)
 
 
 def test_one_sequence_of_one_particle_is_drawn(model: RNNRNADE) -> None:
