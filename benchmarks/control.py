@@ -199,7 +199,7 @@ def run(name: str, data_path: str, seed: int) -> dict[str, Any]:
             torch.stack([scores_of(s) for s in data.sequences(part)]) for part in ("val", "test")
         )
         found[who] = told(test, labels["test"], temper(val, labels["val"]))
-        if min(len(x) for x, _ in parts["test"]) >= second:
+        if np.median([len(x) for x, _ in parts["test"]]) >= second:
             of_seconds = [
                 int(scores_of(s.stretch(start, start + second)).argmax()) == y
                 for s, (x, y) in zip(data.sequences("test"), parts["test"], strict=True)
@@ -232,8 +232,10 @@ ABOUT = {
     "all": """
 A model that is given the label of a sequence tells it by Bayes' rule, p(label | file), with all
 labels alike beforehand. It was trained for p(file | label), and for nothing else. ECE is the
-expected calibration error. The last column is the accuracy of the GRU classifier less that of the
-row, with the standard error of the difference over files.
+expected calibration error, as it is and tempered: with log p divided by a number that was chosen on
+the validation files. In ten bins of few files it is above 0 for a calibrated method too. The last
+column is the accuracy of the GRU classifier less that of the row, with the standard error of the
+difference over files.
 """,
     "digits": """
 Spoken digits of four speakers (Free Spoken Digit Dataset), 32 mel bands at 31 frames a second;
@@ -241,7 +243,16 @@ indices 0 to 4 are the test part, 200 files. `configs/digits.yaml`, three seeds.
 """,
     "actions": """
 Motion by action (Bandai Namco Research, first set): ten actions in 15 styles, five folds, of
-which each holds out three styles. `configs/actions.yaml`.
+which each holds out three styles, 33 takes; one seed. `configs/actions.yaml` with the options that
+tell labels better: 10 frames a second, no path from the past, floor 0.05 (`--data.fps 10
+--data.window 32 --model.n_past 0 --model.past free --model.floor 0.05 --model.context_dropout 0`),
+chosen on the validation styles of the first fold, where they are right for 19 of 22 takes. Given
+the last frames, a label tells little of the next: with one lag 16 or 17 were right. By second, each
+second is told from nothing, in the folds where every take lasts that long.
+
+Not won: the classifier, which is better by more than its error in styles that change how the body
+is held (fold 3: proud, sad, tired), and calibration, also tempered: two validation styles do not
+say how wrong the density is about three others.
 """,
 }
 
@@ -264,7 +275,7 @@ def section(name: str) -> list[str]:
     if not path.is_file():
         return []
     seeds = [one["methods"] for one in json.loads(path.read_text())]
-    by_second = "accuracy_by_second" in next(iter(seeds[0].values()))
+    by_second = any("accuracy_by_second" in s[RIVAL] for s in seeds)
     tempered = "ece_tempered" in next(iter(seeds[0].values()))
     head = ["", "accuracy, files", *["by second"] * by_second, "ECE", *["tempered"] * tempered]
     head.append("less than the classifier by")
@@ -277,7 +288,8 @@ def section(name: str) -> list[str]:
         accuracy = [s[who]["accuracy"] for s in seeds]
         cells = [who, f"{np.mean(accuracy):.3f} ± {np.std(accuracy):.3f}"]
         if by_second:
-            cells.append(f"{np.mean([s[who]['accuracy_by_second'] for s in seeds]):.3f}")
+            known = [s[who] for s in seeds if "accuracy_by_second" in s[who]]
+            cells.append(f"{np.mean([of['accuracy_by_second'] for of in known]):.3f}")
         cells.append(f"{np.mean([s[who]['ece'] for s in seeds]):.3f}")
         if tempered:
             cells.append(f"{np.mean([s[who]['ece_tempered'] for s in seeds]):.3f}")
