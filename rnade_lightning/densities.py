@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, LowRankMultivariateNormal
 
 from rnade_lightning import arguments
 from rnade_lightning.density import FrameDensity, finite, full_precision, readable
@@ -156,6 +156,22 @@ class LowRankGaussian(_Parametric):
         nn.init.normal_(self.b_factor, std=0.1)  # type: ignore[arg-type]  # at 0 it would stay 0
         self.rank = rank
 
+    def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        """Return the log density by `torch.distributions`, whose decompositions are of ``rank``
+        columns instead of D; `feature_log_prob` has the same by feature."""
+        with full_precision(x):
+            x, (mu, F, z_sigma) = self._checked(x, params)
+            scale, x = self._scale(z_sigma), readable(x.masked_fill(infinite := x.isinf(), 0.0))
+            far = infinite.any(-1) | ((x - mu) / scale).square().sum(-1).isinf()
+            unknown = (scale.sum(-1) + F.sum((-2, -1))).isnan()
+            F, scale = F.nan_to_num(0.0), scale.nan_to_num(1.0)  # a factorisation refuses nan
+            try:
+                density = LowRankMultivariateNormal(mu, F, scale.square(), validate_args=False)
+                log_p = density.log_prob(x.masked_fill(far[..., None], 0.0))
+                return log_p.masked_fill(far, -math.inf).masked_fill(unknown, math.nan)
+            except torch.linalg.LinAlgError:
+                raise self._not_definite(F) from None
+
     def _terms(self, x: Tensor, params: list[Tensor]) -> Tensor:
         L, r = self._cholesky(params), readable(x - params[0])[..., None]
         L = L.expand(*torch.broadcast_shapes(L.shape[:-2], r.shape[:-2]), *L.shape[-2:])
@@ -171,11 +187,15 @@ class LowRankGaussian(_Parametric):
         try:
             L = torch.linalg.cholesky(covariance.where(~unknown, one))
         except torch.linalg.LinAlgError:
-            raise ValueError(
-                f"the covariance of a frame is not positive definite in {F.dtype}: its common "
-                "factors are too large beside its own scales; raise floor, or use float64"
-            ) from None
+            raise self._not_definite(F) from None
         return L.masked_fill(unknown, math.nan)
+
+    @staticmethod
+    def _not_definite(F: Tensor) -> ValueError:
+        return ValueError(
+            f"the covariance of a frame is not positive definite in {F.dtype}: its common "
+            "factors are too large beside its own scales; raise floor, or use float64"
+        )
 
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
