@@ -179,6 +179,17 @@ class VAR:
         of_mean = self._errors(frames).square().sum(-1)
         return of_mean + _variance(self.df) * self.covariance.trace(), of_mean
 
+    def draws(self, frames: Tensor, n_samples: int, seed: int = 0) -> Tensor:
+        """Draw every frame given the true frames before it, ``(n_samples, T - p, D)``."""
+        mean = self.mean(frames)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            noise = torch.randn(n_samples, *mean.shape, dtype=mean.dtype)
+            if math.isfinite(self.df):
+                chi2 = torch.distributions.Chi2(torch.tensor(self.df, dtype=mean.dtype))
+                noise *= (self.df / chi2.sample(noise.shape[:-1])).sqrt()[..., None]
+        return mean + noise @ torch.linalg.cholesky(self.covariance).T
+
 
 class _Regression:
     """Fits linear predictors with one number of lags, from sums of products of the frames."""

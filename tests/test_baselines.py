@@ -158,3 +158,17 @@ def test_the_options_of_a_tuned_model_fit_other_sequences(sequences: list[Tensor
 def test_nothing_to_choose_on_is_refused(sequences: list[Tensor]) -> None:
     with pytest.raises(ValueError, match="no validation sequence is longer than 3"):
         VAR.tuned(sequences, [sequences[0][:3]])
+
+
+@pytest.mark.parametrize("df", [math.inf, 5.0])
+def test_draws_have_the_mean_and_the_covariance_of_the_errors(df: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(300, 3, generator=generator).double().cumsum(0) / 10
+    var = VAR.fit([frames], 2, df=df)
+    state = torch.random.get_rng_state()
+    draws = var.draws(frames[:4], 50_000)
+    assert torch.equal(torch.random.get_rng_state(), state)  # a diagnostic never changes the run
+    torch.testing.assert_close(draws.mean(0), var.mean(frames[:4]), rtol=0, atol=0.01)
+    of_draw, _ = var.squared_errors(frames[:4])
+    squares = (draws - frames[2:4]).square().sum(-1).mean(0)
+    torch.testing.assert_close(squares, of_draw, rtol=0.05, atol=0)

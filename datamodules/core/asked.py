@@ -15,6 +15,7 @@ class Asked:
 
     least_seconds = 0.0  # of a generated sequence that a person can judge
     settle_seconds = 0.0  # of a sequence generated from nothing, to be left out
+    error_seconds: float | None = 1.0  # of a block of frames of the bootstrap; None for whole files
     measures_samples = False  # whether `sample_figures` has any
     measured_seconds = 60.0  # of a sample that `sample_figures` is to measure
     figures_note = ""  # below the table of these figures: how to read them

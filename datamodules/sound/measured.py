@@ -26,6 +26,7 @@ class MeasuredDataModule(FrameDataModule, ABC):
 
     _kind: Kind
     least_seconds = 3.0
+    error_seconds = None
     measures_samples = True
     measured_seconds = 10.0
     figures_note = (

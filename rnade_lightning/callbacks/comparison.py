@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rnade_lightning.callbacks.comparison_rows import (
+    HEADS,
+    PROCESS,
+    Errors,
+    Row,
+    Sums,
+    block_of,
+    cell,
+    columns_of,
+    errors_of,
+    leader_of,
+    rows_of,
+)
 from rnade_lightning.callbacks.fitted_baselines import PIECE, Baseline, FittedBaselines
 from rnade_lightning.callbacks.media import log_numbers, log_table
 from rnade_lightning.contexts import argument
@@ -22,56 +34,7 @@ from rnade_lightning.datamodules.core.sequences import Sequences
 from rnade_lightning.datamodules.core.standardise import IGNORED
 from rnade_lightning.density import FrameDensity
 from rnade_lightning.run_files import going_without, write_csv, write_text
-
-
-class Row(NamedTuple):
-    """One row: means over the scored test frames, in standardised units."""
-
-    name: str
-    log_prob: float  # nats per frame, higher is better
-    log_prob_of_others: float  # of the frames that break no relation, where some do
-    error_of_samples: float  # squared, summed over features
-    error_of_mean: float
-    bits_per_sample: float = math.nan  # of integer sound, lower is better
-    bits_per_sample_given: float = math.nan  # the same, given something that looks ahead
-
-
-@dataclass
-class _Sums:
-    """Sums over frames, of one row."""
-
-    log_p: float = 0.0
-    of_others: float = 0.0
-    n: int = 0
-    n_others: int = 0
-    of_samples: float = 0.0
-    of_mean: float = 0.0
-    n_errors: int = 0
-
-    def add(self, log_p: Tensor, breaks: Tensor, errors: tuple[Tensor, Tensor] | None) -> None:
-        """Add frames.
-
-        Args:
-            log_p: ``(T,)``.
-            breaks: whether each breaks a relation of the training data, ``(T,)``.
-            errors: of samples and of the mean of some of them, each ``(n,)``.
-        """
-        log_p = log_p.double().cpu()
-        self.log_p += log_p.masked_fill(breaks, -math.inf).sum().item()
-        self.of_others += log_p[~breaks].sum().item()
-        self.n, self.n_others = self.n + len(log_p), self.n_others + int((~breaks).sum())
-        if errors is not None:
-            of_samples, of_mean = errors
-            self.of_samples += of_samples.double().sum().item()
-            self.of_mean += of_mean.double().sum().item()
-            self.n_errors += len(of_samples)
-
-    def row(self, name: str) -> Row:
-        """Return the means."""
-        some, n = self.n_others < self.n, self.n_errors or math.nan
-        others = self.of_others / self.n_others if some and self.n_others else math.nan
-        log_p = self.log_p / self.n if self.n else math.nan
-        return Row(name, log_p, others, self.of_samples / n, self.of_mean / n)
+from rnade_lightning.scoring import energy_score
 
 
 class Comparison(pl.Callback):
@@ -81,6 +44,11 @@ class Comparison(pl.Callback):
     known (the data module's ``process``), it has a row as well. Some kinds of data bring another
     rival (the data module's ``references``), such as an adaptive predictor of sound. Its row has no
     errors. For integer sound there is a column of bits per sample.
+
+    log p has a standard error over test frames, by a bootstrap of blocks of a second (whole files
+    of sound), and so has every row's difference to the model, frame by frame. The best log p is
+    bold if it is above every other by more than two errors of their difference. The energy score is
+    a proper score of the same draws as the error of samples, lower is better.
 
     The baselines get the tuning that a model gets. Their options are chosen on the validation part,
     and written below the table. Then they are fitted on the training and validation frames. log p
@@ -117,18 +85,24 @@ class Comparison(pl.Callback):
         first, test = self.baselines.first_scored(data), self.baselines.scored(data, "test")
         sums = self._sums(pl_module, data, test, first)
         known = self.baselines.known_whole(data)
-        references = _reference_rows(data, known, test, first)
-        rows = [*(total.row(name) for name, total in sums.items() if total.n), *references]
-        baselines = {baseline.title for baseline in self.baselines.fitted(data, "test")}
-        columns = {row.name: "bits_per_sample" for row in references}  # which are given nothing
+        references = _references(data, known, test, first)
+        sums = {name: total for name, total in (sums | references).items() if total.n}
+        censored = any(
+            isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()
+        )
+        alone = set(sums) if censored else set()
+        if data.log_mass:  # a density is no code for integers
+            alone = {baseline.title for baseline in self.baselines.fitted(data, "test")}
+        rows = rows_of(sums, block := block_of(data), alone)
+        columns = dict.fromkeys(references, "bits_per_sample")  # which are given nothing
         rows = [
             _with_bits(row, data, columns.get(row.name, data.bits_name))
-            if not (data.log_mass and row.name in baselines)  # a density is no code for integers
+            if not (data.log_mass and row.name in alone)
             else row
             for row in rows
         ]
         units = data.units
-        if any(isinstance(m, FrameDensity) and m.shift_means for m in pl_module.model.modules()):
+        if censored:
             units += (
                 "; features are censored: the model's log p includes probabilities of the bounds "
                 "and cannot be compared with that of the other rows"
@@ -138,9 +112,9 @@ class Comparison(pl.Callback):
         ignored = [name for name, why in data.dropped.items() if why == IGNORED]
         given += [f"ignored, and no part of log p: {listed(ignored)}"] if ignored else []
         note = self._note(of_model, "; ".join([units, *given, *data.caveats]))
-        note += self._fitted_on(data, known if references else [])
-        self._write(Path(log_dir), rows, of_model, note)
-        log_table(trainer, "comparison/table", *_columns(rows))
+        note += errors_of(of_model, block) + self._fitted_on(data, known if references else [])
+        self._write(Path(log_dir), rows, of_model, note, leader_of(sums, block, alone))
+        log_table(trainer, "comparison/table", *columns_of(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value
             for row in rows
@@ -150,13 +124,13 @@ class Comparison(pl.Callback):
 
     def _sums(
         self, pl_module: Any, data: FrameDataModule, test: Sequences, first: int
-    ) -> dict[str, _Sums]:
+    ) -> dict[str, Sums]:
         """Return the sums of the rows that have errors, by name, the model's first; a process that
         is not known has no frames."""
         every = max(-(-sum(test.lengths) // self.baselines.max_frames), 1)
         copy, var = self.baselines.fitted(data, "test")
-        model, process = _Sums(), _Sums()
-        of_baselines = [(var, _Sums()), (copy, _Sums())]
+        model, process = Sums(), Sums()
+        of_baselines = [(var, Sums()), (copy, Sums())]
         generator = torch.Generator(pl_module.device).manual_seed(0)
         bar = tqdm(total=sum(test.lengths), desc="comparison", unit="frame", disable=None)
         for sequence in test:
@@ -167,20 +141,20 @@ class Comparison(pl.Callback):
             for at, log_p, errors in self._of_model(pl_module, sequence, first, every, generator):
                 span = slice(at, at + len(log_p))
                 pieces.append(log_p.double().cpu() + added[span])
-                model.add(pieces[-1], breaks[span], errors)
+                model.add(pieces[-1], breaks[span], errors, len(pieces) == 1)
                 bar.update(len(log_p))
             data.check_likelihood(sequence.name, torch.cat(pieces)[~breaks].numpy())
             for baseline, total in of_baselines:
-                log_p, errors = _of_baseline(baseline, sequence, first, every)
-                total.add(log_p + added, breaks, errors)
+                log_p, errors = _of_baseline(baseline, sequence, first, every, self.n_samples)
+                total.add(log_p + added, breaks, errors, True)
             if (known := data.process(sequence.frames)) is not None:
                 log_p, errors = _of_process(sequence, known, first, every)
-                process.add(log_p, breaks, errors)
+                process.add(log_p, breaks, errors, True)
             bar.update(first)
         bar.close()
         rows = {type(pl_module.model).__name__: model}
         rows |= {baseline.title: total for baseline, total in of_baselines}
-        return rows | {"the process itself": process}  # of simulated data: no model can pass it
+        return rows | {PROCESS: process}  # of simulated data: no model can pass it
 
     @torch.no_grad()
     def _of_model(
@@ -190,7 +164,7 @@ class Comparison(pl.Callback):
         first: int,
         every: int,
         generator: torch.Generator,
-    ) -> Iterator[tuple[int, Tensor, tuple[Tensor, Tensor] | None]]:
+    ) -> Iterator[tuple[int, Tensor, Errors | None]]:
         """Yield the scored frames of a sequence in pieces: the number of the piece's first one,
         counted from the first one scored; log p; and the errors of every n-th frame, if any."""
         model, u, start = pl_module.model, None, 0
@@ -210,9 +184,9 @@ class Comparison(pl.Callback):
             unscored = max(-(-(skip - offset) // every), 0)
             of_samples = (draws - x).square().sum(-1).mean(0)[0, unscored:]
             of_mean = (mean - x).square().sum(-1)[0, unscored:]
-            yield at, log_p, (of_samples, of_mean)
+            yield at, log_p, (of_samples, of_mean, energy_score(draws, x)[0, unscored:])
 
-    def _note(self, sums: _Sums, units: str) -> str:
+    def _note(self, sums: Sums, units: str) -> str:
         """Return what the figures are of, in words."""
         frames = f"{sums.n} test frames"
         if sums.n_others < sums.n:
@@ -224,7 +198,8 @@ class Comparison(pl.Callback):
         return (
             f"{frames}, one step ahead, {units}. log p: higher is better; "
             f"errors are squared, summed over features{some * (sums.n_errors < sums.n)}. Model: "
-            f"{self.n_samples} draws a frame, mean of {self.n_mean}."
+            f"{self.n_samples} draws a frame, mean of {self.n_mean}. The energy score is of "
+            f"{self.n_samples} draws a frame too, lower is better."
         )
 
     def _fitted_on(self, data: FrameDataModule, whole: list[FrameSequence]) -> str:
@@ -242,13 +217,23 @@ class Comparison(pl.Callback):
         others = f", those below them on {n_whole}, of whole sequences" if n_whole else ""
         return f"{said} They are fitted on {n} of {n_known} frames, spread over all files{others}."
 
-    def _write(self, folder: Path, rows: list[Row], sums: _Sums, note: str) -> None:
-        heads = _HEADS | {"log_prob_of_others": f"of the other {sums.n_others} of {sums.n} frames"}
-        names, values = _columns(rows)
+    def _write(
+        self, folder: Path, rows: list[Row], sums: Sums, note: str, leader: str | None
+    ) -> None:
+        names, values = columns_of(rows)
         filled = [["" if x != x else x for x in row] for row in values]
-        cells = [["", *(heads[key] for key in names[1:])], *(_written(names, r) for r in values)]
-        head = ["model", *cells[0][1:]]
-        table = [head, ["---", *["---:"] * (len(head) - 1)], *cells[1:]]
+        others = f"of the other {sums.n_others} of {sums.n} frames"
+        texts = {key: [cell(key, row) for row in rows] for key in names if key in HEADS}
+        heads = [HEADS[key].format(others=others, model=rows[0].name) for key in texts]
+        cells = [
+            ["", *heads],
+            *map(list, zip((r.name for r in rows), *texts.values(), strict=True)),
+        ]
+        bold = [
+            [f"**{text}**" if row[0] == leader and i < 2 else text for i, text in enumerate(row)]
+            for row in cells[1:]
+        ]
+        table = [["model", *heads], ["---", *["---:"] * len(heads)], *bold]
         lines = [f"| {' | '.join(cells)} |" for cells in table]
         print("\n" + "\n".join(_aligned(cells)) + "\n" + note)
         with going_without("the table"):
@@ -256,60 +241,36 @@ class Comparison(pl.Callback):
             write_text(folder / "comparison.md", "\n".join([*lines, "", note, ""]))
 
 
-_HEADS = {
-    "log_prob": "log p, nats per frame",
-    "error_of_samples": "error of samples",
-    "error_of_mean": "error of mean",
-    "bits_per_sample": "bits per sample",
-    "bits_per_sample_given": "bits per sample, given (no code length)",
-}
-
-
-def _columns(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
-    """Return the names and values of the columns that hold something."""
-    empty = ("log_prob_of_others", "bits_per_sample", "bits_per_sample_given")
-    held = {key for key in empty for row in rows if not math.isnan(getattr(row, key))}
-    kept = [i for i, key in enumerate(Row._fields) if key not in empty or key in held]
-    return [Row._fields[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
-
-
-def _written(names: Sequence[str], row: tuple[Any, ...]) -> list[str]:
-    """Return the cells of a row. A missing number is empty, and bits have three digits."""
-    digits = {"name": "", "bits_per_sample": ".3f", "bits_per_sample_given": ".3f"}
-    pairs = zip(names, row, strict=True)
-    return ["" if x != x else format(x, digits.get(key, ".2f")) for key, x in pairs]
-
-
 def _of_baseline(
-    baseline: Baseline, sequence: FrameSequence, first: int, every: int
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    frames = sequence.with_context()
-    of_samples, of_mean = baseline.squared_errors(frames, first)
-    some = slice(-first % every, None, every)
-    return baseline.log_prob(frames, first), (of_samples[some], of_mean[some])
+    baseline: Baseline, sequence: FrameSequence, first: int, every: int, n_samples: int
+) -> tuple[Tensor, Errors]:
+    frames, some = sequence.with_context(), slice(-first % every, None, every)
+    errors = *baseline.squared_errors(frames, first), baseline.energy(frames, first, n_samples)
+    of_samples, of_mean, energy = (e[some] for e in errors)
+    return baseline.log_prob(frames, first), (of_samples, of_mean, energy)
 
 
 def _of_process(
     sequence: FrameSequence, process: tuple[Tensor, Tensor, Tensor], first: int, every: int
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return the figures of the process that made the data."""
+) -> tuple[Tensor, Errors]:
+    """Return the figures of the process that made the data; it has no energy score."""
     log_p, mean, variance = (part[first:] for part in process)
     of_mean = (sequence.frames[first:] - mean).square().sum(-1)
     some = slice(-first % every, None, every)
-    return log_p, ((of_mean + variance.sum(-1))[some], of_mean[some])
+    none = torch.full_like(of_mean, math.nan)[some]
+    return log_p, ((of_mean + variance.sum(-1))[some], of_mean[some], none)
 
 
-def _reference_rows(
+def _references(
     data: FrameDataModule, known: Sequence[FrameSequence], test: Sequence[FrameSequence], first: int
-) -> list[Row]:
+) -> dict[str, Sums]:
     """Return the rows of further rivals that this kind of data brings."""
-    rows = []
-    for name, found in data.references(known, test).items():
-        sums = _Sums()
-        for log_p, sequence in zip(found, test, strict=True):
-            sums.add(log_p[first:], sequence.log_jacobian[first:].isneginf(), None)
-        rows.append(sums.row(name))
-    return rows
+    found = {}
+    for name, of in data.references(known, test).items():
+        sums = found[name] = Sums()
+        for log_p, sequence in zip(of, test, strict=True):
+            sums.add(log_p[first:], sequence.log_jacobian[first:].isneginf(), None, True)
+    return found
 
 
 def _with_bits(row: Row, data: FrameDataModule, column: str) -> Row:

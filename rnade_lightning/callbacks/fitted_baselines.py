@@ -14,6 +14,7 @@ from rnade_lightning.baselines import VAR, Options
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
 from rnade_lightning.datamodules.core.frames import Split
 from rnade_lightning.datamodules.core.sequences import Sequences
+from rnade_lightning.scoring import energy_score
 
 PIECE = 4096
 """Frames that are looked at together, so that a long sequence takes no more memory."""
@@ -47,6 +48,15 @@ class Baseline(NamedTuple):
         pairs = self._over(self.model.squared_errors, frames, first)
         of_draw, of_mean = zip(*pairs, strict=True)
         return torch.cat(of_draw), torch.cat(of_mean)
+
+    def energy(self, frames: Tensor, first: int, n_samples: int) -> Tensor:
+        """Return the energy score of draws of the frames from ``first`` on, ``(T - first,)``."""
+
+        def of(piece: Tensor) -> Tensor:
+            x = piece[self.model.n_lags :, : len(self.model.A)].double()
+            return energy_score(self.model.draws(piece, n_samples), x)
+
+        return torch.cat(list(self._over(of, frames, first)))
 
     def _over(self, of: Callable[[Tensor], Any], frames: Tensor, first: int) -> Iterator[Any]:
         """Yield figures of the frames from ``first`` on, a piece at a time."""
