@@ -155,7 +155,7 @@ def context_of_frame(model: Sequences, context: Any, batch_size: int) -> Any:
         TypeError, ValueError: it does not fit, is missing, or the model has none.
     """
     context = _context(model, context, _state(model), ("B",))
-    if context is None or len(context) >= batch_size:
+    if context is None or context.shape[0] >= batch_size:
         return context
     return context.expand(batch_size, -1)
 
@@ -304,12 +304,13 @@ def _one_batch(**tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors with the batch, their first dimension, that they broadcast to."""
     there = {name: t.shape[:1] for name, t in tensors.items() if t is not None}
     (B,) = batch(**there)
-    return [t if t is None or len(t) == B else t.expand(B, *t.shape[1:]) for t in tensors.values()]
+    return [
+        t if t is None or t.shape[0] == B else t.expand(B, *t.shape[1:]) for t in tensors.values()
+    ]
 
 
 def _state(model: Sequences) -> Tensor:
-    with torch.no_grad():
-        return model.initial_state(1)
+    return model.initial_state(1)
 
 
 def _kind(value: Any) -> str:

@@ -83,7 +83,7 @@ class Ensemble(SequenceDensity):
         context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         frames, u, mask, context = arguments.sequences(self, frames, u, mask, context)
-        u = self.initial_state(len(frames)) if u is None else u
+        u = self.initial_state(frames.shape[0]) if u is None else u
         given = () if context is None else (context,)
         pairs = [
             member.states(frames, own, mask, *given)

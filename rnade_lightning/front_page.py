@@ -16,6 +16,7 @@ COMMANDS = {
     "sample": "generate sequences, or continue a file",
     "score": "log p of files",
     "combine": "make one model of several trained ones",
+    "export": "write a trained model as ONNX and torch.export graphs",
     "compress": "make sound files small without loss",
     "decompress": "get them back, sample by sample",
     "gradcheck": "compare the gradients with the algorithms of the paper",

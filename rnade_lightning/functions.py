@@ -12,6 +12,7 @@ FUNCTIONS = {
     "sample": "rnade_lightning.commands",
     "score": "rnade_lightning.commands",
     "combine": "rnade_lightning.commands",
+    "export": "rnade_lightning.export",
     "compress": "rnade_lightning.coding.commands",
     "decompress": "rnade_lightning.coding.commands",
     "gradcheck": "rnade_lightning.commands",

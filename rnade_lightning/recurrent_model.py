@@ -190,10 +190,10 @@ class RecurrentModel(SequenceDensity):
     ) -> tuple[Tensor, Tensor]:
         frames, u, mask, context = arguments.sequences(self, frames, u, mask, context)
         if u is None:
-            u = self.initial_state(len(frames))
+            u = self.initial_state(frames.shape[0])
         n = self.n_history
         if not frames.shape[1]:
-            return frames.new_zeros(len(frames), 0, self.n_read), u
+            return frames.new_zeros(frames.shape[0], 0, self.n_read), u
         if context is not None:
             context = self._filled(context, dropped=self.training)
         if mask is None or u.shape[1] == n:
@@ -219,7 +219,7 @@ class RecurrentModel(SequenceDensity):
     def history(self, u: Tensor, context: Tensor | None = None) -> Tensor:
         if context is not None and self.n_context:
             u = arguments.state(self, u)
-            context = self._filled(arguments.context_of_frame(self, context, len(u)))
+            context = self._filled(arguments.context_of_frame(self, context, u.shape[0]))
         return super().history(u, context)
 
     def _filled(self, context: Tensor, dropped: bool = False) -> Tensor:

@@ -198,7 +198,7 @@ class RNADE(FrameDensity):
             steps = x[..., :-1, None] * self.W[: d - 1]  # (..., d-1, H)
             start = self.c.expand(*x.shape[:-1], 1, -1)
             a = torch.cat((start, steps), -2).cumsum(-2)  # (..., d, H)
-            return self._mixtures(a, slice(0, d), biases, self._linear(x))
+            return self.mixtures(a, self.of_features(slice(0, d), biases), self._linear(x))
 
     def log_prob(self, x: Tensor, biases: Params | None = None) -> Tensor:
         """Return the log density in nats, ``(...)``, of frames ``x (..., D)``.
@@ -253,20 +253,24 @@ class RNADE(FrameDensity):
         d = x.shape[-1]
         return None if self.L is None else x @ self.L[:d, :d].tril(-1).T
 
-    def _mixtures(
-        self, a: Tensor, features: slice, biases: Params, shift: Tensor | None = None
+    def of_features(self, features: slice, biases: Params) -> list[Tensor]:
+        """Return rho and V of some features, and their biases ``(..., d, K)``."""
+        own = (self.rho, self.V_alpha, self.V_mu, self.V_sigma)
+        return [w[features] for w in own] + [b[..., features, :] for b in biases]
+
+    def mixtures(
+        self, a: Tensor, own: Sequence[Tensor], shift: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Return log weights, means and log scales ``(..., d, K)``, from pre-activations ``a (...,
-        d, H)`` and an addition to the means ``(..., d)``."""
-        psi = self.rho[features, None] * a
-        h = _UNITS[self.activation](psi)
+        d, H)``, what `of_features` returns, and an addition to the means ``(..., d)``."""
+        h = _UNITS[self.activation](own[0][:, None] * a)
         z_alpha, z_mu, z_sigma = (
-            torch.einsum("...dh,dhk->...dk", h, V[features]) + b[..., features, :]
-            for V, b in zip((self.V_alpha, self.V_mu, self.V_sigma), biases, strict=True)
+            torch.einsum("...dh,dhk->...dk", h, V) + b
+            for V, b in zip(own[1:4], own[4:], strict=True)
         )
         log_scales = z_sigma
         if self.floor:
-            log_scales = torch.logaddexp(z_sigma, z_sigma.new_tensor(math.log(self.floor)))
+            log_scales = torch.logaddexp(z_sigma, z_sigma.new_full((), math.log(self.floor)))
         if shift is not None:
             z_mu = z_mu + shift[..., None]
         if self.scale_mean_gradient:
@@ -315,8 +319,8 @@ class RNADE(FrameDensity):
                 arguments.fits("given", given.shape[:-1], batch)
             noise = self.noise((*batch, self.n_features), generator)
             if given is None:
-                return self._ancestral(noise, biases, None, temperature)[0]
-            x = self._ancestral(noise, biases, readable(given), temperature)[0]
+                return self.ancestral(noise, biases, None, temperature)[0]
+            x = self.ancestral(noise, biases, readable(given), temperature)[0]
             x[..., : given.shape[-1]] = given
             return x
 
@@ -337,7 +341,7 @@ class RNADE(FrameDensity):
             total = self.W.new_zeros(*batch, self.n_features)
             for _ in range(n_samples):
                 noise = self.noise((*batch, self.n_features), generator)
-                total += self._ancestral(noise, biases)[1]
+                total += self.ancestral(noise, biases)[1]
             return total / n_samples
 
     def noise(
@@ -348,7 +352,7 @@ class RNADE(FrameDensity):
         uniform = torch.rand(tuple(shape), generator=generator, **how)
         return uniform, self.component.noise(shape, generator, self.W)
 
-    def _ancestral(
+    def ancestral(
         self,
         noise: tuple[Tensor, Tensor],
         biases: Params,
@@ -369,10 +373,9 @@ class RNADE(FrameDensity):
             shift = None
             if self.L is not None and d:
                 shift = (torch.stack(x, -1) @ self.L[d, :d])[..., None]  # (..., 1)
-            log_weights, mu, log_sigma = (
-                p[..., 0, :]
-                for p in self._mixtures(a[..., None, :], slice(d, d + 1), biases, shift)
-            )  # (..., K)
+            own = self.of_features(slice(d, d + 1), biases)
+            found = self.mixtures(a[..., None, :], own, shift)
+            log_weights, mu, log_sigma = (p[..., 0, :] for p in found)  # (..., K)
             weights = torch.softmax(log_weights / temperature, -1)
             if given is not None and d < n_given:
                 x_d = given[..., d].to(a.dtype).expand(uniform.shape[:-1])

@@ -25,6 +25,7 @@ from rnade_lightning import arguments
 from rnade_lightning.cells import Cell
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
+from rnade_lightning.scans import draw
 
 
 class RNNRNADE(RecurrentModel):
@@ -84,6 +85,26 @@ class RNNRNADE(RecurrentModel):
     def density(self) -> RNADE:
         return self.rnade
 
+    def mixtures_given(self, history: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log weights, means and log scales of every feature given those visited before it
+        in frames ``(..., D)``, each after a history: ``(..., D, K)``, in the order of the data."""
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        found = [self._in_data_order(p.mT).mT for p in self.rnade.conditionals(x, params)]
+        explained = self.shift(history)
+        if isinstance(explained, Tensor):
+            found[1] = found[1] + explained[..., None]
+        return found[0], found[1], found[2]
+
+    def frames_of_noise(self, history: Tensor, uniform: Tensor, value: Tensor) -> Tensor:
+        """Return the frames ``(..., D)`` that the random numbers of `RNADE.noise`, each ``(...,
+        D)``, make after histories ``(..., n_read)``."""
+        noise, params = (uniform, value), tuple(self._batched_params(history))
+        if torch.compiler.is_exporting():
+            x = draw(self.rnade, noise, params)
+        else:
+            x = self.rnade.ancestral(noise, params)[0]
+        return self._in_data_order(x) + self.shift(history)
+
     def next_frames(
         self,
         u: Tensor,
@@ -99,7 +120,7 @@ class RNNRNADE(RecurrentModel):
 
         S = self.n_past * self.n_features + len(self.u_0)
         u = arguments.tensor("u", u, self.u_0, "B", S)
-        context = arguments.context_of_frame(self, context, len(u))
+        context = arguments.context_of_frame(self, context, u.shape[0])
         given = u.new_empty(len(u), 0) if context is None else self._filled(context)
         noise = self.rnade.noise((len(u), self.n_features), generator)
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place

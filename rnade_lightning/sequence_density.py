@@ -127,7 +127,7 @@ class SequenceDensity(nn.Module, ABC):
         """Return what the density of a frame reads in states ``u (B, S)``, with the frame's context
         ``(B, C)``: ``(B, n_read)``."""
         u = arguments.state(self, u)
-        context = arguments.context_of_frame(self, context, len(u))
+        context = arguments.context_of_frame(self, context, u.shape[0])
         own = u[:, : self.n_history]
         return own if context is None else torch.cat((own, context), -1)
 

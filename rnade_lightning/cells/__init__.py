@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning.class_paths import find, short_names
+from rnade_lightning.scans import scanned
 
 
 class Cell(nn.Module, ABC):
@@ -42,11 +43,23 @@ class Cell(nn.Module, ABC):
 
     def forward(self, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return the units after every input ``(B, T, R)``, and the state after the last."""
+        if isinstance(inputs.shape[1], torch.SymInt):  # of any length: an export
+            return self._scanned(inputs, u)
         R, after = u.shape[-1] // self.n_states, []
         for x in inputs.unbind(1):
             u = self.step(x, u)
             after.append(u[:, :R])
         return torch.stack(after, 1), u
+
+    def _scanned(self, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same as one operation over time, whose length torch.export leaves open."""
+
+        def one(u: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+            u = self.step(x, u)
+            return u, u[:, : u.shape[1] // self.n_states].clone()
+
+        last, after = scanned(one, u.contiguous(), inputs.transpose(0, 1).contiguous())
+        return after.transpose(0, 1), last
 
 
 def cell_class(name: str) -> type[Cell]:
