@@ -272,9 +272,10 @@ def _refused(graph: Graph) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many libraries
-        while error.__cause__ is not None:  # what the exporters wrap in advice
-            error = error.__cause__
-        said = " ".join(str(error).split())[:300] or type(error).__name__
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # what the exporters wrap in advice
+            cause = cause.__cause__
+        said = " ".join(str(cause).split())[:300] or type(cause).__name__
         model = type(graph.module.model).__name__
         raise ValueError(f"{model} cannot be exported; its graph {graph.name}: {said}") from error
 

@@ -114,7 +114,7 @@ def test_the_command_exports_the_shipped_model_with_its_data(tmp_path: Path, cap
     u = np.tile(np.float32(about["u_0"]), (2, 1))
     log_p, _ = session.run(None, {"frames": frames.numpy(), "u": u})
     double = model.double().log_prob(frames.double()).detach().numpy()
-    np.testing.assert_allclose(log_p, double, 1e-5, 1e-5)
+    np.testing.assert_allclose(log_p, double, 1e-4)  # float32 beside scales of 0.001
     raw = frames[0].double().numpy() @ np.array(about["raw"]["basis"]).T + about["raw"]["offset"]
     np.testing.assert_allclose(raw, data.destandardise(frames[0]), atol=1e-5)
 

@@ -100,7 +100,7 @@ def columns_of(rows: list[Row]) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
     kept = [
         i
         for i, key in enumerate(Row._fields)
-        if key in always or any(not math.isnan(row[i]) for row in rows)
+        if key in always or any(not math.isnan(getattr(row, key)) for row in rows)
     ]
     return [Row._fields[i] for i in kept], [tuple(row[i] for i in kept) for row in rows]
 
