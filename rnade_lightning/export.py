@@ -35,7 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning.checkpoint_files import Checkpoint, package_version
-from rnade_lightning.checkpoints import Trust, load_checkpoint, load_data, load_model
+from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
+from rnade_lightning.class_paths import Trust
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
