@@ -34,3 +34,13 @@ def of_sequences(sequences: Sequence[Any], n_frames: int, like: Tensor) -> Tenso
     if not found:
         return None
     return torch.stack([lasting(context.to(like), n_frames) for context in found])
+
+
+def dropped(context: Tensor, parts: Sequence[int], share: float) -> Tensor:
+    """Return which numbers of contexts ``(B, ..., C)`` are left out: of a share of the sequences
+    every part of the context, each by itself, drawn anew; to be broadcast to them."""
+    drop = torch.rand((len(context), len(parts)), device=context.device) < share
+    n_each = torch.tensor(list(parts), device=context.device)
+    drop = drop.repeat_interleave(n_each, 1, output_size=sum(parts))
+    drop = drop.repeat(1, context.shape[-1] // drop.shape[1])
+    return drop.view(len(drop), *[1] * (context.dim() - 2), -1)

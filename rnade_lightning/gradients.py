@@ -120,6 +120,49 @@ def rnade_gradients(
     return gradients | ({"L": d_L} if "L" in parameters else {}), d_x
 
 
+def scaled_gradients(
+    parameters: Mapping[str, Tensor], x: Tensor, biases: Sequence[Tensor], log_scales: Tensor,
+    log_w: Tensor, *, weight: Tensor, **options: Any,
+) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return the gradients of ``sum_n weight_n log sum_j w_nj p_j(x_n)``: Algorithm 1 for each p_j,
+    which has log s_j (J,) added to the biases of sigma, weighted by its responsibility. Return as
+    `rnade_gradients`, and those of log_scales and of what ``log_w (N, J)`` is the log softmax of.
+    """
+    each = [[*biases[:2], biases[2] + s] for s in log_scales]
+    log_p = torch.stack([_log_density(parameters, x, b, **options) for b in each], -1)
+    share = torch.softmax(log_w + log_p, -1)  # responsibilities (N, J)
+    gradients = [
+        rnade_gradients(parameters, x, b, weight=weight * share[:, j], **options)
+        for j, b in enumerate(each)
+    ]
+    total = {name: sum(d[name] for d, _ in gradients) for name in gradients[0][0]}
+    d_log_scales = torch.stack([d["b_sigma"].sum() for d, _ in gradients])
+    d_z_w = weight[:, None] * (share - torch.exp(log_w))
+    return total, sum(d_x for _, d_x in gradients), d_log_scales, d_z_w
+
+
+def _log_density(
+    parameters: Mapping[str, Tensor], x: Tensor, biases: Sequence[Tensor], component: Any,
+    activation: str, floor: float,
+) -> Tensor:  # fmt: skip
+    """Return log p of frames ``x (N, D)``, ``(N,)``."""
+    if atoms := getattr(component, "atoms", ()):
+        x = x.clamp(*atoms)
+    steps = x[:, :-1, None] * parameters["W"][:-1]
+    all_a = torch.cat((parameters["c"].expand(len(x), 1, -1), steps), 1).cumsum(1)  # (N, D, H)
+    all_h = UNITS[activation][0](parameters["rho"][:, None] * all_a)
+    all_alpha, all_mu, all_sigma = (
+        torch.einsum("ndh,dhk->ndk", all_h, parameters[f"V_{n}"]) + b
+        for n, b in zip(("alpha", "mu", "sigma"), biases, strict=True)
+    )
+    if "L" in parameters:
+        all_mu = all_mu + (x @ parameters["L"].tril(-1).T)[..., None]
+    all_sigma = torch.logaddexp(all_sigma, x.new_tensor(floor).log())
+    residual = (x[..., None] - all_mu) * torch.exp(-all_sigma)
+    each = _statement(component)(x[..., None], all_mu, residual, all_sigma, atoms)[0]
+    return torch.logsumexp(torch.log_softmax(all_alpha, -1) + each, -1).sum(-1)
+
+
 def rnn_rnade_gradients(
     parameters: Mapping[str, Tensor],
     frames: Tensor,
@@ -131,6 +174,7 @@ def rnn_rnade_gradients(
     floor: float = 0.0,
     kappa: float = 0.0,
     context: Tensor | None = None,
+    root: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return the gradients of the summed log density of sequences, by Algorithm 2 (plain cells).
 
@@ -147,6 +191,7 @@ def rnn_rnade_gradients(
         context: ``(B, T, C)``, NaN where a number is absent (parameters ``C_alpha``, .., ``E``,
             ``absent``); None for a model without. A context by feature ``(B, T, D C)``, all
             features side by side, has ``C_alpha (D, K, C)``, and the net does not read it.
+        root: ``(D, D)``, lower triangular, what a model that whitens divides by; it is constant.
 
     Returns:
         The gradient of every parameter, by name, under ``context`` that of the context if there is
@@ -161,6 +206,7 @@ def rnn_rnade_gradients(
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
     A = _past_weights(parameters, kappa, frames.shape[-1])
     C = 0 if context is None else context.shape[-1]
+    log_scales = parameters.get("scales.log_scales")
     E = parameters.get("E", frames.new_zeros(frames.shape[-1], C))
     c = frames.new_zeros(*frames.shape[:2], 0)
     if context is not None:  # c_t, with the learned number where one is absent
@@ -199,7 +245,22 @@ def rnn_rnade_gradients(
             x = x - explained
         else:  # bounds cannot be shifted: the means are
             biases[1] = biases[1] + explained[..., None]
-        d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
+        if root is not None:
+            x = torch.linalg.solve_triangular(root, x.T, upper=False).T
+        if log_scales is None:
+            d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
+        else:
+            seen = torch.cat((u[t], c[:, t]), -1)[:, : parameters["scales.W_w"].shape[1]]
+            z_w = parameters["scales.b_w"] + seen @ parameters["scales.W_w"].T
+            log_w = torch.log_softmax(z_w, -1)
+            given = rnade, x, biases, log_scales, log_w
+            d_rnade, d_x, d_s, d_w = scaled_gradients(*given, weight=weight[:, t], **options)
+            total["scales.log_scales"] += d_s
+            total["scales.b_w"] += d_w.sum(0)
+            total["scales.W_w"] += d_w.T @ seen
+            d_seen = d_w @ parameters["scales.W_w"]
+        if root is not None:  # y = C^{-1} x
+            d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T
         for name, d in d_rnade.items():
             total[f"rnade.{name}"] += d.sum(0) if name.startswith("b_") else d
         e = g * state_slope(u[t + 1])
@@ -216,6 +277,9 @@ def rnn_rnade_gradients(
             d_A[i] += d_explained.T @ x_i
             d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec
+        if log_scales is not None:
+            g = g + d_seen[:, : g.shape[1]]
+            d_c[:, t, : d_seen.shape[1] - g.shape[1]] += d_seen[:, g.shape[1] :]
         for n in conditioned:
             d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)
             total[f"W_{n}"] += d_b.T @ u[t]

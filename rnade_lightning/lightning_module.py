@@ -230,6 +230,11 @@ class RNNRNADEModule(SequenceModule):
         super().__init__(lr)
         self.pretrain_epochs = pretrain_epochs
         self.model = RNNRNADE(n_features, *sizes, **kwargs)
+        if noise_scale and self.model.root is not None:
+            raise ValueError(
+                "the floor of a model that whitens is in other units than the steps of these data: "
+                "leave out model.whiten"
+            )
         if noise_scale > self.model.floor:
             self.model.rnade.floor = noise_scale
             self.save_hyperparameters({"floor": noise_scale})

@@ -80,6 +80,7 @@ def fit_path(
     sequences: Iterable[Tensor],
     ridge: float,
     context_ridge: float = 1.0,
+    own_ridge: float | None = None,
 ) -> Tensor:
     """Set the A_i, or B_i, of a path, and E, to their ridge regression on sequences, if they are
     learnt.
@@ -93,6 +94,8 @@ def fit_path(
         ridge: penalty, beside sums over frames. It draws a free path to copying, and a reverting
             one to no part of past differences.
         context_ridge: penalty that draws E to 0.
+        own_ridge: penalty on the part of each feature's own past, in place of ``ridge`` (Litterman
+            1986, *Forecasting with Bayesian vector autoregressions*).
 
     Returns:
         The covariance of what the path leaves unexplained, ``(D, D)``, float64.
@@ -122,7 +125,15 @@ def fit_path(
         of_learnt = gram[learnt, learnt]
         penalty = torch.full((P,), ridge, dtype=torch.float64)
         penalty[n_own:] = context_ridge
-        change[learnt] = torch.linalg.solve(of_learnt + penalty[learnt].diag(), gram[learnt, P:])
+        if own_ridge is None:
+            penalised = of_learnt + penalty[learnt].diag()
+            change[learnt] = torch.linalg.solve(penalised, gram[learnt, P:])
+        for d in range(0 if own_ridge is None else D):
+            of_d = penalty.clone()
+            of_d[d:n_own:D] = own_ridge  # type: ignore[assignment]
+            change[learnt, d] = torch.linalg.solve(
+                of_learnt + of_d[learnt].diag(), gram[learnt, P + d]
+            )
     if weights.requires_grad:
         new = change[:n_own].reshape(len(weights), D, D).mT.clone()  # a row for each regressor
         if B is None:
@@ -132,6 +143,19 @@ def fit_path(
         E.copy_(change[n_own:].T)
     explained = change.T @ gram[:P, P:]
     return (gram[P:, P:] - explained - explained.T + change.T @ gram[:P, :P] @ change) / n
+
+
+def whitened(x: Tensor, root: Tensor | None) -> Tensor:
+    """Return C^{-1} x of frames ``(..., D)``, with C the ``root``, lower triangular; x for none."""
+    if root is None:
+        return x
+    one = torch.eye(len(root), dtype=root.dtype, device=root.device)
+    return x.to(root.dtype) @ torch.linalg.solve_triangular(root, one, upper=False).mT
+
+
+def log_units(root: Tensor | None) -> Tensor:
+    """Return what the log density of each feature loses by whitening, ``(D,)``; 0 for none."""
+    return torch.zeros(()) if root is None else root.diagonal().log()
 
 
 def spectral_radius(A: Tensor) -> float:

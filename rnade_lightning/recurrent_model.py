@@ -33,14 +33,9 @@ from torch import Tensor, nn
 
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell, cell_class
-from rnade_lightning.density import (
-    FrameDensity,
-    full_precision,
-    on_cpu,
-    readable,
-    transformed,
-)
-from rnade_lightning.linear_path import Past, path_parameters, path_weights
+from rnade_lightning.contexts import dropped
+from rnade_lightning.density import FrameDensity, full_precision, on_cpu, readable, transformed
+from rnade_lightning.linear_path import Past, log_units, path_parameters, path_weights, whitened
 from rnade_lightning.parameters import StateParams
 from rnade_lightning.rnade import Backend
 from rnade_lightning.sequence_density import SequenceDensity
@@ -65,6 +60,8 @@ class RecurrentModel(SequenceDensity):
         past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
         learn_kappa: learn kappa by feature, from that value on.
+        whiten: let the density model C^-1 times what the path leaves unexplained, with C the lower
+            triangular ``root`` that the callback LinearStart sets. A floor is then in these units.
         dropout: share of the state's units that a frame does not see in training.
         backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
             numbers.
@@ -82,6 +79,8 @@ class RecurrentModel(SequenceDensity):
             for densities whose parameters are by feature, as RNADE's are.
     """
 
+    root: Tensor | None
+
     def __init__(
         self,
         n_features: int,
@@ -92,6 +91,7 @@ class RecurrentModel(SequenceDensity):
         past: Past = "free",
         kappa: float = 0.98,
         learn_kappa: bool = False,
+        whiten: bool = False,
         dropout: float = 0.0,
         backend: Backend = "compiled",
         n_layers: int = 1,
@@ -108,11 +108,10 @@ class RecurrentModel(SequenceDensity):
         self.context_parts = [n_context] if isinstance(n_context, int) else list(n_context)
         if min(self.context_parts, default=0) < 0 or not 0 <= context_dropout < 1:
             raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
-        self.n_context, self.context_dropout = sum(self.context_parts), context_dropout
-        self.context_by_feature = context_by_feature
+        self.context_dropout, self.context_by_feature = context_dropout, context_by_feature
+        self.n_context = sum(self.context_parts) * (n_features if context_by_feature else 1)
         self.context_to = None if context_to is None else tuple(context_to)
         self.context_in_net = not context_by_feature and (context_to is None or "net" in context_to)
-        self.n_context *= n_features if context_by_feature else 1  # of all of them, side by side
         if min(n_layers, n_recurrent) < 1 or not input_noise >= 0:
             raise ValueError("n_layers and n_recurrent must be at least 1, input_noise at least 0")
         kind = cell_class(cell)
@@ -124,6 +123,7 @@ class RecurrentModel(SequenceDensity):
         order = self.feature_order
         self._inverse_order = order and torch.tensor(order).argsort().tolist()
         self.past, self.kappa = past, kappa
+        self.register_buffer("root", torch.eye(n_features) if whiten else None)
         path = path_parameters(n_past, n_features, past, kappa, learn_past, learn_kappa)
         for name, parameter in path.items():
             self.register_parameter(name, parameter)
@@ -145,12 +145,14 @@ class RecurrentModel(SequenceDensity):
 
     @property
     def floor(self) -> float:
-        return self.density.floor
+        return self.density.floor * (1 if self.root is None else self.root.diagonal().min().item())
 
     def _add_state_paths(self, conditioned: Sequence[str]) -> None:
         shapes = self.density.param_shapes
         if unknown := set(conditioned) - set(shapes):
             raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
+        if self.root is not None and self.density.shift_means:
+            raise ValueError("a density with bounds cannot be whitened: leave out whiten, or them")
         self.conditioned = tuple(name for name in shapes if name in conditioned)
         reached = self.conditioned if self.context_to is None else self.context_to
         if unknown := set(reached) - {"net", *self.conditioned}:
@@ -195,7 +197,7 @@ class RecurrentModel(SequenceDensity):
         if not frames.shape[1]:
             return frames.new_zeros(frames.shape[0], 0, self.n_read), u
         if context is not None:
-            context = self._filled(context, dropped=self.training)
+            context = self._filled(context, self.training)
         if mask is None or u.shape[1] == n:
             after, last = self._run(frames, u, context)
             history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
@@ -222,17 +224,12 @@ class RecurrentModel(SequenceDensity):
             context = self._filled(arguments.context_of_frame(self, context, u.shape[0]))
         return super().history(u, context)
 
-    def _filled(self, context: Tensor, dropped: bool = False) -> Tensor:
+    def _filled(self, context: Tensor, in_training: bool = False) -> Tensor:
         """Return a context ``(B, ..., C)`` with learned numbers in place of absent ones, and of
         parts that are dropped from a whole sequence."""
         absent = context.isnan()
-        if dropped and self.context_dropout:
-            shape = len(context), len(self.context_parts)
-            drop = torch.rand(shape, device=context.device) < self.context_dropout
-            parts = torch.tensor(self.context_parts, device=context.device)
-            drop = drop.repeat_interleave(parts, 1, output_size=sum(self.context_parts))
-            drop = drop.repeat(1, self.n_context // drop.shape[1])
-            absent = absent | drop.view(len(drop), *[1] * (context.dim() - 2), -1)
+        if in_training and self.context_dropout:
+            absent = absent | dropped(context, self.context_parts, self.context_dropout)
         return torch.where(absent, self.absent, context.nan_to_num(0.0))
 
     @staticmethod
@@ -354,11 +351,12 @@ class RecurrentModel(SequenceDensity):
             return sum_
 
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
-        return self.density.log_prob(self.unexplained(frames, history), self.frame_params(history))
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self.density.log_prob(x, params) - log_units(self.root).sum()
 
     def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         x, params = self.unexplained(frames, history), self.frame_params(history)
-        return self._in_data_order(self.density.feature_log_prob(x, params))
+        return self._in_data_order(self.density.feature_log_prob(x, params) - log_units(self.root))
 
     def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
         x, params = self.unexplained(frames, history), self.frame_params(history)
@@ -373,19 +371,25 @@ class RecurrentModel(SequenceDensity):
     ) -> Tensor:
         params = self._batched_params(history)
         x = self.density.sample(sample_shape, params, generator=generator, temperature=temperature)
-        return self._in_data_order(x) + self.shift(history)
+        return self._in_frames(x, history)
 
     def mean_given(
         self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
         mean = self.density.mean(self._batched_params(history), n_samples, generator)
-        return self._in_data_order(mean) + self.shift(history)
+        return self._in_frames(mean, history)
 
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
         """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
-        frames leave unexplained, in the order of visits."""
+        frames leave unexplained, in the order of visits, and whitened if the model is."""
         history, frames = arguments.after_history(self, history, frames)
-        return self._in_visit_order(frames - self.shift(history))
+        with full_precision(frames):
+            return whitened(self._in_visit_order(frames - self.shift(history)), self.root)
+
+    def _in_frames(self, x: Tensor, history: Tensor) -> Tensor:
+        """Return the frames ``(..., D)`` of what `unexplained` makes of them."""
+        x = x if self.root is None else x @ self.root.mT
+        return self._in_data_order(x) + self.shift(history)
 
     def _in_visit_order(self, x: Tensor) -> Tensor:
         return x if self.feature_order is None else x[..., self.feature_order]

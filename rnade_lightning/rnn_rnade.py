@@ -23,6 +23,8 @@ from torch import Tensor
 
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell
+from rnade_lightning.frame_scales import FrameScales
+from rnade_lightning.linear_path import log_units
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
 from rnade_lightning.scans import draw
@@ -46,6 +48,8 @@ class RNNRNADE(RecurrentModel):
         linear: a linear path inside the frame, from the earlier features to the means.
         scale_mean_gradient: let the means of narrow components move slower (the authors'
             heuristic), on the torch path.
+        n_scales: J, common scales of a frame: its density is a mixture of J, which differ by a
+            factor on all scales (see `frame_scales`). 1 for none.
         censor_at: bounds at which features are censored, in the units of frames: for features that
             often lie exactly on a bound, such as black pixels. The linear path from past frames
             then moves the means.
@@ -71,6 +75,7 @@ class RNNRNADE(RecurrentModel):
         floor: float = 0.01,
         linear: bool = True,
         scale_mean_gradient: bool = False,
+        n_scales: int = 1,
         censor_at: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +85,8 @@ class RNNRNADE(RecurrentModel):
             backend=self.backend, scale_mean_gradient=scale_mean_gradient, censor_at=censor_at,
         )  # fmt: skip
         self._add_state_paths(conditioned)
+        n_read = n_recurrent if self.context_by_feature else n_recurrent + self.n_context
+        self.scales = None if n_scales == 1 else FrameScales(n_scales, n_read)
 
     @property
     def density(self) -> RNADE:
@@ -105,6 +112,51 @@ class RNNRNADE(RecurrentModel):
             x = self.rnade.ancestral(noise, params)[0]
         return self._in_data_order(x) + self.shift(history)
 
+    def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        if self.scales is None:
+            return super().log_prob_given(history, frames)
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self.scales.log_prob(self.rnade, x, params) - log_units(self.root).sum()
+
+    def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        if self.scales is None:
+            return super().feature_log_prob_given(history, frames)
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        terms = self.scales.feature_log_prob(self.rnade, x, params) - log_units(self.root)
+        return self._in_data_order(terms)
+
+    def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
+        if self.scales is None:
+            return super().feature_cdf_given(history, frames)
+        x, params = self.unexplained(frames, history), self.frame_params(history)
+        return self._in_data_order(self.scales.feature_cdf(self.rnade, x, params))
+
+    def sample_given(
+        self,
+        history: Tensor,
+        sample_shape: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        how = {"generator": generator, "temperature": temperature}
+        if self.scales is None:
+            return super().sample_given(history, sample_shape, **how)
+        arguments.draws(self.rnade.W, generator, temperature)
+        with torch.no_grad():
+            params = self.scales.drawn(self.frame_params(history), sample_shape, **how)
+        x = self.rnade.sample((), params, **how)
+        return self._in_frames(x, history)
+
+    def mean_given(
+        self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
+    ) -> Tensor:
+        if self.scales is None:
+            return super().mean_given(history, n_samples, generator)
+        with torch.no_grad():
+            params = self.frame_params(history)
+            mean = self.scales.mean(self.rnade, params, n_samples, generator)
+        return self._in_frames(mean, history)
+
     def next_frames(
         self,
         u: Tensor,
@@ -122,6 +174,9 @@ class RNNRNADE(RecurrentModel):
         u = arguments.tensor("u", u, self.u_0, "B", S)
         context = arguments.context_of_frame(self, context, u.shape[0])
         given = u.new_empty(len(u), 0) if context is None else self._filled(context)
-        noise = self.rnade.noise((len(u), self.n_features), generator)
+        chosen = (
+            u.new_empty(0) if self.scales is None else self.scales.noise(u.shape[:1], generator)
+        )
+        noise = *self.rnade.noise((len(u), self.n_features), generator), chosen
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
         return sampler.next_frames(self, u, noise, temperature, given), u

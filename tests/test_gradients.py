@@ -281,6 +281,10 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
         supplement, (3, 4, 5, 2),
         {"n_past": 2, "component": "laplace", "censor_at": reference.BOUNDS},
     ),
+    "RNN-RNADE whitened": (supplement, (3, 4, 5, 2), {"n_past": 2, "whiten": True}),
+    "RNN-RNADE scales": (
+        supplement, (3, 4, 5, 2), {"n_past": 2, "n_scales": 3, "n_context": 2, "linear": True}
+    ),
     "RNN-RNADE context": (supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 5}),
     "RNN-RNADE context by feature": (
         supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 2, "context_by_feature": True}
@@ -307,6 +311,8 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
         arguments = {"mask": MASK}
         x.requires_grad_()
         given: dict[str, Tensor] = {}
+        if model.root is not None:
+            arguments["root"] = model.root.copy_(randn(3, 3, n=4).tril() + 3 * torch.eye(3))
         if model.n_context:
             context = randn(3, 4, model.n_context, n=3)
             context[0, 1:, 0] = torch.nan
@@ -324,6 +330,8 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
         "n_past",
         "past",
         "learn_kappa",
+        "whiten",
+        "n_scales",
         "n_context",
         "context_by_feature",
     )  # seen from the parameters
@@ -586,6 +594,37 @@ MISTAKES: list[tuple[str, str]] = [
      'total["absent"] = d_c.sum((0, 1))'),
     ('total["context"] = d_c.masked_fill(absent, 0.0)', 'total["context"] = d_c'),
     ("atoms else -d_x", "atoms else d_x"),
+    ("each = [[*biases[:2], biases[2] + s] for s in log_scales]",
+     "each = [[*biases[:2], biases[2] - s] for s in log_scales]"),
+    ("share = torch.softmax(log_w + log_p, -1)", "share = torch.softmax(log_p, -1)"),
+    ("weight=weight * share[:, j]", "weight=weight"),
+    ("total = {name: sum(d[name] for d, _ in gradients)", "total = {name: gradients[0][0][name]"),
+    ('d["b_sigma"].sum()', 'd["b_sigma"].mean()'),
+    ("d_z_w = weight[:, None] * (share - torch.exp(log_w))", "d_z_w = weight[:, None] * share"),
+    ("for _, d_x in gradients)", "for _, d_x in gradients[1:])"),
+    ('steps = x[:, :-1, None] * parameters["W"][:-1]',
+     'steps = x[:, 1:, None] * parameters["W"][:-1]'),
+    ("all_a = torch.cat", "all_a = 2 * torch.cat"),
+    ('all_h = UNITS[activation][0](parameters["rho"][:, None] * all_a)',
+     "all_h = UNITS[activation][0](all_a)"),
+    ('zip(("alpha", "mu", "sigma"), biases', 'zip(("alpha", "mu", "mu"), biases'),
+    ("log_p = torch.stack([", "log_p = -torch.stack(["),
+    ("all_mu = all_mu + (x", "all_mu = all_mu - (x"),
+    ("all_sigma = torch.logaddexp", "all_sigma = 0 * torch.logaddexp"),
+    ("residual = (x[..., None] - all_mu)", "residual = (x[..., None] + all_mu)"),
+    ("seen = torch.cat((u[t], c[:, t]), -1)", "seen = torch.cat((u[t + 1], c[:, t]), -1)"),
+    ("z_w = parameters", "z_w = 0 * parameters"),
+    ("log_w = torch.log_softmax(z_w, -1)", "log_w = z_w"),
+    ('total["scales.log_scales"] += d_s', 'total["scales.log_scales"] = d_s'),
+    ('total["scales.b_w"] += d_w.sum(0)', 'total["scales.b_w"] -= d_w.sum(0)'),
+    ('total["scales.W_w"] += d_w.T @ seen', 'total["scales.W_w"] = d_w.T @ seen'),
+    ('d_seen = d_w @ parameters["scales.W_w"]', 'd_seen = 0 * d_w @ parameters["scales.W_w"]'),
+    ("g = g + d_seen[:, : g.shape[1]]", "pass"),
+    ("d_c[:, t, : d_seen.shape[1] - g.shape[1]] += d_seen[:, g.shape[1] :]", "pass"),
+    ("x = torch.linalg.solve_triangular(root, x.T, upper=False).T", "pass"),
+    ("d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T", "pass"),
+    ("d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T",
+     "d_x = torch.linalg.solve_triangular(root, d_x.T, upper=False).T"),
     ('d_explained = d_rnade["b_mu"].sum(-1)', "d_explained = -d_x"),
     ('d_explained = d_rnade["b_mu"].sum(-1)', 'd_explained = d_rnade["b_mu"][..., 0]'),
     ("d_A[i] += d_explained.T @ x_i", "d_A[i] += x_i.T @ d_explained"),

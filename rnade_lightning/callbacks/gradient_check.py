@@ -37,7 +37,12 @@ from torch import Tensor, nn
 from rnade_lightning.callbacks.media import log_numbers, log_table, markdown
 from rnade_lightning.callbacks.path_in_use import LOG_P, measure
 from rnade_lightning.callbacks.path_in_use import gradients as autograd_gradients
-from rnade_lightning.gradients import STATES, rnade_gradients, rnn_rnade_gradients
+from rnade_lightning.gradients import (
+    STATES,
+    rnade_gradients,
+    rnn_rnade_gradients,
+    scaled_gradients,
+)
 from rnade_lightning.loaders import as_batch
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE
@@ -257,7 +262,7 @@ def _algorithm_gradients(
         options = model.rnade.gradient_options
         found = rnn_rnade_gradients(
             parameters, frames, mask=mask, cell=model.cell, kappa=model.kappa, **options,
-            context=None if context is None else context.flatten(2),
+            context=None if context is None else context.flatten(2), root=model.root,
         )[0]  # fmt: skip
         return {name: found[name.removeprefix(layer)] for name in names}
     if mask is not None:
@@ -270,13 +275,19 @@ def _algorithm_gradients(
     weight = torch.ones(N, dtype=x.dtype) if mask is None else mask.flatten().to(x.dtype)
     given = [t.detach() for t in (x.flatten(0, 1), *biases)]
     options = model.rnade.gradient_options
-    d, d_x = rnade_gradients(own, given[0], given[1:], weight=weight, **options)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    if model.scales is None:
+        d, d_x = rnade_gradients(own, given[0], given[1:], weight=weight, **options)
+    else:
+        log_scales = model.scales.log_scales
+        log_w = model.scales.log_weights(model.frame_params(history).state).flatten(0, 1)
+        d, d_x, *d_scales = scaled_gradients(
+            own, given[0], given[1:], log_scales.detach(), log_w.detach(), weight=weight, **options
+        )
+        pairs = [(log_scales, d_scales[0]), (log_w, d_scales[1])]
+    pairs += [(x, d_x.view_as(x)), *zip(biases, (d[f"b_{n}"] for n in NAMES), strict=True)]
     parameters = dict(model.named_parameters())
-    outputs, by_output = zip(
-        *(pair for pair in (
-            (x, d_x.view_as(x)), *zip(biases, (d[f"b_{n}"] for n in NAMES), strict=True)
-        ) if pair[0].requires_grad), strict=True,
-    )  # fmt: skip
+    outputs, by_output = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
     through_cell = torch.autograd.grad(
         outputs, list(parameters.values()), by_output, allow_unused=True, materialize_grads=True
     )

@@ -207,3 +207,26 @@ def through_units(delta, d_h, h, a, w, d_w, x, d_x, rho, relu):  # type: ignore[
         d_w[i] += to_w
         d_rho += to_rho
     return d_rho
+
+
+@subroutine
+def clamp(v, low, high):  # type: ignore[no-untyped-def]
+    """Return the nearest value between the bounds."""
+    return low if v < low else (high if v > high else v)
+
+
+@subroutine
+def pick(weights, total, uniform):  # type: ignore[no-untyped-def]
+    """Return the number that a uniform draw picks, by weights that add up to the total."""
+    k, below = 0, weights[0] / total
+    while uniform >= below and k < len(weights) - 1:
+        k += 1
+        below += weights[k] / total
+    return k
+
+
+@subroutine
+def censored_mean(mu, sigma, low, high, half):  # type: ignore[no-untyped-def]
+    """Return the mean of a Laplace component that is cut off at the bounds."""
+    at_low, at_high = exp(-abs(mu - low) / sigma), exp(-abs(mu - high) / sigma)
+    return clamp(mu, low, high) + half * sigma * (at_low - at_high)

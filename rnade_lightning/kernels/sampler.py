@@ -19,7 +19,15 @@ from torch import Tensor
 
 from rnade_lightning.kernels.cpu import as_array, in_parts
 from rnade_lightning.kernels.lanes import add_product, compiled, exp, subroutine
-from rnade_lightning.kernels.mixture import advance, from_lanes, to_lanes, units
+from rnade_lightning.kernels.mixture import (
+    advance,
+    censored_mean,
+    clamp,
+    from_lanes,
+    pick,
+    to_lanes,
+    units,
+)
 from rnade_lightning.kernels.recurrent import (
     CELLS,
     add_combination,
@@ -31,18 +39,6 @@ from rnade_lightning.parameters import batch_of
 
 LANES = 16
 """Frames from which on they are drawn side by side."""
-
-
-@subroutine
-def _clamp(v, low, high):  # type: ignore[no-untyped-def]
-    return low if v < low else (high if v > high else v)
-
-
-@subroutine
-def _mean(mu, sigma, low, high, half):  # type: ignore[no-untyped-def]
-    """Return the mean of a Laplace component that is cut off at the bounds."""
-    at_low, at_high = exp(-abs(mu - low) / sigma), exp(-abs(mu - high) / sigma)
-    return _clamp(mu, low, high) + half * sigma * (at_low - at_high)
 
 
 @subroutine
@@ -78,18 +74,15 @@ def _frame(  # type: ignore[no-untyped-def]
             total += z[0, k]
             mu = z[1, k]
             if bounded:
-                mu = _mean(mu, temperature * (floor + exp(z[2, k])), low, high, half)
+                mu = censored_mean(mu, temperature * (floor + exp(z[2, k])), low, high, half)
             centre += z[0, k] * mu
         if d < n_given:
             mean[d] = x[d]
         else:
             mean[d] = centre / total
-            k, below = 0, z[0, 0] / total
-            while uniform[d] >= below and k < K - 1:
-                k += 1
-                below += z[0, k] / total
+            k = pick(z[0], total, uniform[d])
             sigma = floor + exp(z[2, k])
-            x[d] = _clamp(z[1, k] + temperature * sigma * value[d], low, high)
+            x[d] = clamp(z[1, k] + temperature * sigma * value[d], low, high)
         for i in range(len(a)):
             a[i] += x[d] * W[d, i]
 
@@ -173,7 +166,7 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
                     mu = z[K + k, n]
                     if bounded:
                         sigma_k = temperature * (floor + exp(z[2 * K + k, n]))
-                        mu = _mean(mu, sigma_k, low, high, half)
+                        mu = censored_mean(mu, sigma_k, low, high, half)
                     mean_[d, n] += z[k, n] * mu
             for n in range(width):
                 total[n] = one / total[n]
@@ -187,7 +180,7 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
                         k += 1
                         below += z[k, n] * total[n]
                     sigma_k = temperature * (floor + exp(z[2 * K + k, n]))
-                    x_[d, n] = _clamp(z[K + k, n] + sigma_k * value_[d, n], low, high)
+                    x_[d, n] = clamp(z[K + k, n] + sigma_k * value_[d, n], low, high)
             advance(a, W[d], x_[d], one)
         from_lanes(x, x_, start)
         from_lanes(mean, mean_, start)
@@ -195,17 +188,18 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
 
 @compiled
 def _next_frames(  # type: ignore[no-untyped-def]
-    frames, u, uniform, value, given, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma, A, E, order,
-    cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, low,
-    high, temperature,
+    frames, u, uniform, value, scale, given, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma,
+    log_scales, b_w, W_w, A, E, order, root, cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho,
+    V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
     """Draw the next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``; these
     become the states after it.
 
+    ``scale`` (N,), uniforms, and ``log_scales``, ``b_w`` (J,), ``W_w`` (J, R + C), or empty;
     ``given`` (N, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
-    empty; ``order`` (D,), the feature that is drawn d-th; ``W_in`` (G, D + C) of the first layer,
-    or (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those above; ``W_rec`` (layers,
-    G, R), ``b_in`` and ``b_rec`` (layers, G).
+    empty; ``order`` (D,), the feature that is drawn d-th; ``root`` (D, D) or empty; ``W_in`` (G, D
+    + C) of the first layer, or (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those
+    above; ``W_rec`` (layers, G, R), ``b_in`` and ``b_rec`` (layers, G).
     """
     N, D = frames.shape
     n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[1]
@@ -216,6 +210,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty(G, kind), np.empty(G, kind)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
     x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(W_in.shape[1], kind)
+    w = np.empty_like(b_w)
     for n in range(N):
         seen[:R], seen[R:], read[D:] = u[n, :R], given[n], given[n, : len(read) - D]
         alpha[:], mu[:], sigma[:] = b_alpha, b_mu, b_sigma
@@ -225,6 +220,15 @@ def _next_frames(  # type: ignore[no-untyped-def]
             add_rows(mu.reshape(-1), U_mu, seen)
         if len(U_sigma):
             add_rows(sigma.reshape(-1), U_sigma, seen)
+        if len(log_scales):
+            w[:] = b_w
+            add_rows(w, W_w, seen)
+            w -= w.max()
+            total = kind.type(0)
+            for j in range(len(w)):
+                w[j] = exp(w[j] / temperature)
+                total += w[j]
+            sigma += log_scales[pick(w, total, scale[n])]
         shift[:] = 0
         for i in range(len(A)):
             add_rows(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
@@ -239,6 +243,9 @@ def _next_frames(  # type: ignore[no-untyped-def]
         )  # fmt: skip
         for d in range(D):
             read[order[d]] = x[d]
+        if len(root):
+            for d in range(D):
+                read[order[d]] = np.dot(root[d, : d + 1], x[: d + 1])
         if not bounded:
             for d in range(D):
                 read[d] += shift[d]
@@ -309,18 +316,19 @@ def draw(
 
 
 def next_frames(
-    model: Any, u: Tensor, noise: tuple[Tensor, Tensor], temperature: float, given: Tensor
+    model: Any, u: Tensor, noise: tuple[Tensor, ...], temperature: float, given: Tensor
 ) -> Tensor:
     """Draw frames ``(N, D)`` in states ``u (N, S)``; these become, in place, the states after them.
 
     Args:
         model: RNN-RNADE on the CPU.
         u: States, contiguous.
-        noise: Uniforms and standard draws, each ``(N, D)``.
+        noise: Uniforms and standard draws, each ``(N, D)``, and uniforms ``(N,)`` for the common
+            scale of each frame, or none.
         temperature: As in `RNADE.sample`.
         given: Context ``(N, C)``, nothing absent.
     """
-    rnade, (uniform, value) = model.rnade, map(as_array, noise)
+    rnade, (uniform, value, scale) = model.rnade, map(as_array, noise)
     frames = torch.empty(uniform.shape, dtype=u.dtype)
     out, states, context = frames.numpy(), u.numpy(), as_array(given)
     names = ("alpha", "mu", "sigma")
@@ -331,10 +339,14 @@ def next_frames(
     linear = as_array(model.past_weights()), nothing if E is None else as_array(E)
     order = np.arange(out.shape[1]) if model.feature_order is None else model.feature_order
     weights, options = _weights(rnade), _options(rnade, temperature)
-    shared = (*static, *paths, *linear, np.asarray(order), *_layers(model.layers))
+    root = nothing if model.root is None else as_array(model.root)
+    scales = [np.empty(0, out.dtype), np.empty(0, out.dtype), nothing]
+    if (own := model.scales) is not None:
+        scales = [as_array(t) for t in (own.log_scales, own.b_w, own.W_w)]
+    shared = (*static, *paths, *scales, *linear, np.asarray(order), root, *_layers(model.layers))
 
     def run(some: slice, width: int) -> None:
-        own = (out[some], states[some], uniform[some], value[some], context[some])
+        own = (out[some], states[some], uniform[some], value[some], scale[some], context[some])
         _next_frames(*own, *shared, *weights, *options)
 
     in_parts(len(out), run, share=1)

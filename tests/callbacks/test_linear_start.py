@@ -59,6 +59,37 @@ def test_training_begins_at_the_linear_predictor(root: Path, order: Any) -> None
     assert own.mean().item() == pytest.approx(gaussian.log_prob(left).mean().item(), abs=0.02)
 
 
+@pytest.mark.parametrize("order", [None, [2, 0, 1]])
+def test_a_model_that_whitens_starts_at_white_innovations(root: Path, order: Any) -> None:
+    _, module, data = run(root, LinearStart(), feature_order=order, whiten=True)
+    model = module.model.double().eval()
+    white = torch.cat([
+        model.unexplained(x[None], model.states(x[None])[0])[0, 2:]
+        for x in (s.frames.double() for s in data.sequences("train"))
+    ])  # fmt: skip
+    torch.testing.assert_close(
+        white.T @ white / len(white), torch.eye(3).double(), rtol=0.05, atol=0.05
+    )
+    assert (model.root.triu(1) == 0).all()
+    assert model.floor == pytest.approx(0.01 * model.root.diagonal().min().item())
+
+
+def test_a_features_own_past_may_have_a_ridge_of_its_own(root: Path) -> None:
+    """Where only the own past is free, the path is one regression for each feature."""
+    _, module, data = run(root, LinearStart(ridge=1e9, own_ridge=1e-6))
+    A = module.model.past_weights().detach().double()
+    off = A - torch.diag_embed(A.diagonal(dim1=1, dim2=2))
+    assert off.abs().max() < 1e-4
+    x = torch.cat([s.frames.double()[2:] for s in data.sequences("train")])
+    past = torch.cat([
+        torch.stack((s.frames.double()[1:-1], s.frames.double()[:-2]), -1)
+        for s in data.sequences("train")
+    ])  # fmt: skip
+    for d in range(3):
+        own = torch.linalg.lstsq(past[:, d], x[:, d, None]).solution[:, 0]
+        torch.testing.assert_close(A[:, d, d], own, rtol=1e-3, atol=1e-3)
+
+
 def test_a_resumed_run_is_left_alone(root: Path, tmp_path: Path) -> None:
     trainer, module, _ = run(root, LinearStart())
     with torch.no_grad():
@@ -69,5 +100,5 @@ def test_a_resumed_run_is_left_alone(root: Path, tmp_path: Path) -> None:
 
 
 def test_arguments_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="ridge must be above 0"):
+    with pytest.raises(ValueError, match="ridge, own_ridge and context_ridge must be above 0"):
         LinearStart(ridge=0.0)
