@@ -27,16 +27,18 @@ import time
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import yaml
 
 from benchmarks import control, waypoints
+from rnade_lightning.callbacks.comparison_rows import PROCESS
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.contexts import of_sequences
 from rnade_lightning.datamodules.sound.spectra import Mel
+from rnade_lightning.scoring import error_of_blocks
 
 HERE = Path(__file__).parent
 STORE, TRIED = HERE / "results", HERE / "results" / "tried"
@@ -150,7 +152,14 @@ def _tested(path: Path) -> Metrics:
         rows = list(csv.DictReader(file))
     numbers = [{k: float(v) if v else None for k, v in row.items() if k != "name"} for row in rows]
     named = zip((row["name"] for row in rows[1:]), numbers[1:], strict=True)
-    return {"test": numbers[0], "baselines": dict(named)} | _figures(path / "samples/figures.csv")
+    with open(path / "comparison_blocks.csv", newline="") as file:
+        head, *blocks = csv.reader(file)
+    by_row = list(
+        zip(*([round(float(cell), 4) for cell in block] for block in blocks), strict=True)
+    )
+    of_rows = dict(zip(head, by_row, strict=True))
+    found = {"test": numbers[0], "baselines": dict(named), "blocks": of_rows}
+    return found | _figures(path / "samples/figures.csv")
 
 
 def _figures(path: Path) -> Metrics:
@@ -283,6 +292,54 @@ def spread(values: list[float | None], digits: int = 2) -> str:
     return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
 
 
+class Blocks(NamedTuple):
+    """Log p over blocks of test frames, the mean over seeds, and the frames of each, ``(M,)``."""
+
+    sums: torch.Tensor
+    frames: torch.Tensor
+
+    @classmethod
+    def of(cls, runs: list[Metrics], name: str | None = None) -> "Blocks | None":
+        """Return those of the model of some runs, or of a row beside it; None without any."""
+        found = [r["blocks"] for r in runs if "blocks" in r]
+        if not found or (name and name not in found[0]):
+            return None
+        own = [list(b.values())[1] if name is None else b[name] for b in found]
+        sums = torch.tensor(own, dtype=torch.float64).mean(0)
+        return cls(sums, torch.tensor(found[0]["frames"], dtype=torch.float64))
+
+    def above(self, other: "Blocks") -> tuple[float, float]:
+        """Return by how much log p is above another's on the same frames, and the error of that.
+
+        Raises:
+            ValueError: the blocks are not of the same frames.
+        """
+        if not torch.equal(self.frames, other.frames):
+            raise ValueError("two runs of a task were tested on other frames: run both again")
+        sums = self.sums - other.sums
+        return float(sums.sum() / self.frames.sum()), error_of_blocks(sums, self.frames)
+
+
+def in_pairs(blocks: dict[str, Blocks | None]) -> tuple[dict[str, list[str]], str | None]:
+    """Return, by row, the standard error of log p and how far it is above the first row's, with the
+    error of that, and the row that is above every other by more than two errors, if one is."""
+    known = {name: b for name, b in blocks.items() if b is not None}
+    cells = {name: ["", ""] for name in blocks}
+    ours = next(iter(known.values()), None)
+    for name, b in known.items():
+        error = error_of_blocks(b.sums, b.frames)
+        cells[name][0] = "" if math.isnan(error) else f"{error:.2f}"
+        if ours is not None and b is not ours:
+            above, error = b.above(ours)
+            cells[name][1] = f"{above:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
+    models = {name: b for name, b in known.items() if name != PROCESS}  # which none can pass
+    for name, b in models.items():
+        pairs = [b.above(other) for other in models.values() if other is not b]
+        if pairs and all(above > 2 * error for above, error in pairs):
+            return cells, name
+    return cells, None
+
+
 def table_of(task: str, spec: Any) -> list[str]:
     """Return the models of a task and their baselines, best first."""
     columns = [(key, heading, *(digits or [2])) for key, heading, *digits in spec["columns"]]
@@ -295,8 +352,15 @@ def table_of(task: str, spec: Any) -> list[str]:
     def add(name: str, of: list[dict[str, float]], more: list[str]) -> None:
         cells = [spread([numbers.get(key) for numbers in of], n) for key, _, n in columns]
         known = [numbers[first] for numbers in of if numbers.get(first) is not None]
-        rows.append((statistics.mean(known) if known else -math.inf, [name, *cells, *more]))
+        more = [*pairs[name], *more] if paired else more
+        shown = f"**{name}**" if name == leader else name
+        rows.append((statistics.mean(known) if known else -math.inf, [shown, *cells, *more]))
 
+    blocks = {name: Blocks.of(runs) for name, runs in found.items() if runs}
+    for runs in found.values():
+        blocks |= {name: Blocks.of(runs, name) for r in runs[:1] for name in r["baselines"]}
+    pairs, leader = in_pairs(blocks)
+    paired = any(any(cells) for cells in pairs.values())
     for name, runs in found.items():
         if not runs:
             continue
@@ -305,14 +369,14 @@ def table_of(task: str, spec: Any) -> list[str]:
             free.append(spread([r["free"].get("spectral_distance_db") for r in runs], 1))
         cost = [f"{runs[0]['parameters']:,}", f"{runs[0]['updates']:,}"]
         cost += [spread([r["seconds"] / 60 for r in runs], 1), str(len(runs))]
-        add(f"**{name}**" if name.startswith("RNN-RNADE") else name,
-            [r["test"] for r in runs], [*free, *cost])  # fmt: skip
+        add(name, [r["test"] for r in runs], [*free, *cost])
         baselines |= runs[0]["baselines"]
     free_heads = ["free, s", *["spectrum, dB"] * sound]
     for name, numbers in baselines.items():
         add(name, [numbers], [""] * (len(free_heads) + 4))
     rows.sort(key=lambda row: row[0], reverse=spec.get("higher", True))
-    head = ["", *(heading for _, heading, _ in columns), *free_heads]
+    head = ["", *(heading for _, heading, _ in columns)]
+    head += ["error", f"above {next(iter(spec['models']))}"] * paired + free_heads
     return _markdown([*head, "parameters", "updates", "minutes", "seeds"], [r for _, r in rows])
 
 

@@ -49,17 +49,22 @@ def block_sums(values: Sequence[Tensor], n_frames: int | None) -> tuple[Tensor, 
 
 
 def standard_error(values: Sequence[Tensor], n_frames: int | None) -> float:
+    """Return the standard error of the mean over all frames; see `block_sums` and
+    `error_of_blocks`."""
+    return error_of_blocks(*block_sums(values, n_frames))
+
+
+def error_of_blocks(sums: Tensor, counts: Tensor) -> float:
     """Return the standard error of the mean over all frames by a block bootstrap, from a fixed
     seed, so that errors of the same blocks are of the same draws.
 
     Args:
-        values: see `block_sums`.
-        n_frames: see `block_sums`.
+        sums: over the frames of each block, ``(M,)``.
+        counts: number of these frames, ``(M,)``.
 
     Returns:
         NaN for fewer than `LEAST_BLOCKS` blocks, and where a value is not finite.
     """
-    sums, counts = block_sums(values, n_frames)
     M = len(sums)
     if M < LEAST_BLOCKS or not bool(sums.isfinite().all()):
         return math.nan

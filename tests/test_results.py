@@ -137,3 +137,25 @@ def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
     found = results.free_running("x.ckpt", n_samples=2, seconds=20.0)
     assert found["survive"] == 0.5
     assert 10 <= found["seconds"] <= 12
+
+
+def test_rows_are_compared_in_pairs_and_the_leader_needs_two_errors(results: ModuleType) -> None:
+    """A rival 1 below on every frame but for noise, in blocks of 20 frames."""
+    generator = torch.Generator().manual_seed(0)
+    ours = 100 * torch.randn(40, generator=generator, dtype=torch.float64)
+    noise = 20 * torch.randn(40, generator=generator, dtype=torch.float64)
+    runs = [{"blocks": {"frames": [20] * 40, "Ours": (ours + d).tolist()}} for d in (-3.0, 3.0)]
+    rival = [{"blocks": {"frames": [20] * 40, "Rival": (ours - 20 + noise).tolist()}}]
+    blocks = {"Ours": results.Blocks.of(runs), "Rival": results.Blocks.of(rival), "Old": None}
+    assert results.Blocks.of(runs, "VAR") is None
+    cells, leader = results.in_pairs(blocks)
+    assert (cells["Old"], cells["Ours"][1], leader) == (["", ""], "", "Ours")
+    above, error = map(float, cells["Rival"][1].split(" ± "))
+    assert above == pytest.approx(-1, abs=3 * error)
+    assert error == pytest.approx(1 / 40**0.5, rel=0.25)  # of one block 20 / 20
+    assert float(cells["Ours"][0]) > 3 * error  # of log p alone
+    wide = results.Blocks(blocks["Ours"].sums - 1 + 10 * noise, blocks["Ours"].frames)
+    assert results.in_pairs({"Ours": blocks["Ours"], "Rival": wide})[1] is None
+    fewer = results.Blocks(ours[:39], torch.full((39,), 20.0))
+    with pytest.raises(ValueError, match="on other frames"):
+        fewer.above(blocks["Ours"])

@@ -19,6 +19,7 @@ from rnade_lightning.callbacks.comparison_rows import (
     Row,
     Sums,
     block_of,
+    blocks_of,
     cell,
     columns_of,
     errors_of,
@@ -114,6 +115,8 @@ class Comparison(pl.Callback):
         note = self._note(of_model, "; ".join([units, *given, *data.caveats]))
         note += errors_of(of_model, block) + self._fitted_on(data, known if references else [])
         self._write(Path(log_dir), rows, of_model, note, leader_of(sums, block, alone))
+        with going_without("the blocks of the table"):
+            write_csv(Path(log_dir, "comparison_blocks.csv"), blocks_of(sums, block, alone))
         log_table(trainer, "comparison/table", *columns_of(rows))
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value

@@ -131,6 +131,16 @@ def rows_of(sums: dict[str, Sums], block: int | None, alone: AbstractSet[str]) -
     return rows
 
 
+def blocks_of(sums: dict[str, Sums], block: int | None, alone: AbstractSet[str]) -> list[list[Any]]:
+    """Return the blocks of the bootstrap as a table: the frames of each, and their log p by row, so
+    that runs can be compared in pairs; of the model, and of what is compared with it."""
+    first, *others = sums
+    kept = [first, *(name for name in others if name not in alone)]
+    of_rows = [block_sums(sums[name].values, block)[0].tolist() for name in kept]
+    counts = block_sums(sums[first].values, block)[1].long().tolist()
+    return [["frames", *kept], *map(list, zip(counts, *of_rows, strict=True))]
+
+
 def difference(one: Sums, other: Sums, block: int | None) -> tuple[float, float]:
     """Return how much log p of one row is above that of another, and the error of that."""
     pairs = [a - b for a, b in zip(one.values, other.values, strict=True)]

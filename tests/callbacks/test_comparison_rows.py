@@ -10,6 +10,7 @@ from rnade_lightning.callbacks.comparison_rows import (
     Row,
     Sums,
     block_of,
+    blocks_of,
     cell,
     columns_of,
     errors_of,
@@ -75,6 +76,15 @@ def test_frames_that_break_a_relation_have_no_part_in_errors() -> None:
     assert row.log_prob_error > 0
     assert cell("log_prob", row) == "-inf"
     assert "±" in cell("log_prob_of_others", row)
+
+
+def test_blocks_add_up_to_the_rows(table: dict[str, Sums]) -> None:
+    head, *blocks = blocks_of(table, 30, {"near"})
+    assert head == ["frames", "ours", PROCESS]
+    frames, ours, process = (sum(column) for column in zip(*blocks, strict=True))
+    assert frames == 500
+    assert ours / frames == pytest.approx(rows_of(table, 30, set())[0].log_prob)
+    assert process - ours == pytest.approx(500, abs=1e-3)
 
 
 def test_it_is_said_when_there_are_too_few_blocks(table: dict[str, Sums]) -> None:
