@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks import red_wine
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.__main__ import main as command_line
 from rnade_lightning.lightning_module import RNNRNADEModule
@@ -390,6 +391,7 @@ def main() -> None:
     for name, part in PARTS.items():
         print(f"{name} ..", file=sys.stderr)
         parts.append(part())
+    parts.append(red_wine.section())
     head = (
         "# Benchmarks\n\nWritten by `python -m benchmarks.speed` (`pip install -e '.[bench]'`)."
         f" Machine: {environment()}. Medians of {TURNS} turns or as stated; peers take turns in one"
