@@ -10,8 +10,9 @@ what turns the data's numbers into the model's and back.
               the features of x that are visited before it
     draw      u (B, S), uniform (B, D), noise (B, D)  -> x (B, D), u_after (B, S)
 
-Each takes a ``context`` last, ``(B, T, C)`` or ``(B, C)``, if the model has one; NaN where a number
-is absent. B and T are free.
+Each takes a ``context`` behind these, ``(B, T, C)`` or ``(B, C)``, if the model has one; NaN where
+a number is absent. Where a frame has J common scales, K is J times as many, and ``draw`` takes one
+more input, ``uniform_of_scale (B,)``. B and T are free.
 
 Conventions:
     float32; frames in the model's standardised units, log p in nats per frame. Draws are a function
@@ -88,9 +89,13 @@ class Draw(nn.Module):
         self.model = model
 
     def forward(
-        self, u: Tensor, uniform: Tensor, noise: Tensor, context: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        x = self.model.frames_of_noise(self.model.history(u, context), uniform, noise)
+        self, u: Tensor, uniform: Tensor, noise: Tensor,
+        first: Tensor | None = None, second: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Take the context and the uniform number of the scale last, each if the model has one."""
+        context, of_scale = (first, second) if self.model.n_context else (None, first)
+        history = self.model.history(u, context)
+        x = self.model.frames_of_noise(history, uniform, noise, of_scale)
         return x, self.model.step(x, u, *(() if context is None else (context,)))
 
 
@@ -174,11 +179,13 @@ def graphs_of(model: SequenceDensity) -> list[Graph]:
                  {"log_prob": ("B",), **after})  # fmt: skip
     if not isinstance(model, RNNRNADE):
         return [log_prob, step]
-    K = model.rnade.n_components
+    K = model.rnade.n_components * (1 if model.scales is None else len(model.scales.log_scales))
     for name in ("log_weights", "means", "log_scales"):
         step.outputs[name] = ("B", D, K)
     random = {"uniform": ("B", D), "noise": ("B", D)}
-    draw = Graph("draw", Draw(model), {**state, **random, **of_frame}, {"x": ("B", D), **after})
+    of_scale = {} if model.scales is None else {"uniform_of_scale": ("B",)}
+    inputs = {**state, **random, **of_frame, **of_scale}
+    draw = Graph("draw", Draw(model), inputs, {"x": ("B", D), **after})
     return [log_prob, step, draw]
 
 
@@ -262,7 +269,7 @@ def _example(graph: Graph, n: int, T: int) -> tuple[Tensor, ...]:
     found = []
     for name, shape in graph.inputs.items():
         size = [sizes[s] if isinstance(s, str) else s for s in shape]
-        of: Callable[..., Tensor] = torch.rand if name == "uniform" else torch.randn
+        of: Callable[..., Tensor] = torch.rand if name[:7] == "uniform" else torch.randn
         found.append(of(size, generator=generator))
     return tuple(found)
 
@@ -284,12 +291,14 @@ def _refused(graph: Graph) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what the exporters tell of their own work."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(f"torch.{part}") for part in ("onnx", "_export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

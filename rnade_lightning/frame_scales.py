@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from rnade_lightning.density import FrameDensity, full_precision
 from rnade_lightning.parameters import StateParams
+from rnade_lightning.rnade import RNADE
 
 _SPREAD = 0.35
 """Largest log of a factor at the start."""
@@ -91,8 +92,15 @@ class FrameScales(nn.Module):
         temperature: float,
     ) -> list[Tensor]:
         """Return the parameters of a density, each with a factor drawn for every frame."""
+        uniform = self.noise((*sample_shape, *params.state.shape[:-1]), generator)
+        return self.chosen(params, uniform, temperature)
+
+    def chosen(
+        self, params: StateParams, uniform: Tensor, temperature: float = 1.0
+    ) -> list[Tensor]:
+        """Return the parameters of a density, each with the factor that a number of `noise`
+        chooses for its frame."""
         weights = torch.softmax(self.log_weights(params.state) / temperature, -1)
-        uniform = self.noise((*sample_shape, *weights.shape[:-1]), generator)
         above = uniform[..., None] >= weights.cumsum(-1)
         chosen = above.sum(-1).clamp(max=weights.shape[-1] - 1)
         return list(_scaled(params, self.log_scales[chosen][..., None, None]))
@@ -101,6 +109,17 @@ class FrameScales(nn.Module):
         """Return the random numbers of a draw, uniform."""
         how = {"dtype": self.b_w.dtype, "device": self.b_w.device}
         return torch.rand(tuple(shape), generator=generator, **how)
+
+    def mixtures(
+        self, density: RNADE, x: Tensor, params: StateParams
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log weights, means and log scales of each feature given those before it, under
+        every factor, ``(..., D, J K)``."""
+        of_factors = torch.log_softmax(self._terms(density, x, params)[1], -1).unbind(-1)
+        each = [density.conditionals(x, p) for p in self._each(params)]
+        log_weights = [w + of[..., None] for (w, *_), of in zip(each, of_factors, strict=True)]
+        means, log_scales = ([found[i] for found in each] for i in (1, 2))
+        return torch.cat(log_weights, -1), torch.cat(means, -1), torch.cat(log_scales, -1)
 
     def _each(self, params: StateParams) -> list[StateParams]:
         return [_scaled(params, log_scale) for log_scale in self.log_scales]

@@ -23,6 +23,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning.scans import solved
+
 Past = Literal["free", "reverting"]
 PASTS: tuple[Past, ...] = get_args(Past)
 STABLE = 0.999
@@ -149,6 +151,8 @@ def whitened(x: Tensor, root: Tensor | None) -> Tensor:
     """Return C^{-1} x of frames ``(..., D)``, with C the ``root``, lower triangular; x for none."""
     if root is None:
         return x
+    if torch.compiler.is_exporting():  # ONNX has no triangular solution
+        return solved(root, x.to(root.dtype))
     one = torch.eye(len(root), dtype=root.dtype, device=root.device)
     return x.to(root.dtype) @ torch.linalg.solve_triangular(root, one, upper=False).mT
 

@@ -94,23 +94,41 @@ class RNNRNADE(RecurrentModel):
 
     def mixtures_given(self, history: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights, means and log scales of every feature given those visited before it
-        in frames ``(..., D)``, each after a history: ``(..., D, K)``, in the order of the data."""
+        in frames ``(..., D)``, each after a history: ``(..., D, J K)``, in the order of the
+        data and in the units of frames."""
         x, params = self.unexplained(frames, history), self.frame_params(history)
-        found = [self._in_data_order(p.mT).mT for p in self.rnade.conditionals(x, params)]
+        if self.scales is None:
+            log_weights, means, log_scales = self.rnade.conditionals(x, params)
+        else:
+            log_weights, means, log_scales = self.scales.mixtures(self.rnade, x, params)
+        if self.root is not None:  # feature d is C_dd x_d, and what the features before it make
+            own = self.root.diagonal()[:, None]
+            means = own * means + (x @ self.root.tril(-1).mT)[..., None]
+            log_scales = own.log() + log_scales
+        log_weights, means, log_scales = (
+            self._in_data_order(p.mT).mT for p in (log_weights, means, log_scales)
+        )
         explained = self.shift(history)
         if isinstance(explained, Tensor):
-            found[1] = found[1] + explained[..., None]
-        return found[0], found[1], found[2]
+            means = means + explained[..., None]
+        return log_weights, means, log_scales
 
-    def frames_of_noise(self, history: Tensor, uniform: Tensor, value: Tensor) -> Tensor:
-        """Return the frames ``(..., D)`` that the random numbers of `RNADE.noise`, each ``(...,
-        D)``, make after histories ``(..., n_read)``."""
-        noise, params = (uniform, value), tuple(self._batched_params(history))
+    def frames_of_noise(
+        self, history: Tensor, uniform: Tensor, value: Tensor, of_scale: Tensor | None = None
+    ) -> Tensor:
+        """Return the frames ``(..., D)`` that random numbers make after histories ``(...,
+        n_read)``: those of `RNADE.noise`, each ``(..., D)``, and of `FrameScales.noise`, ``(...)``,
+        where a frame has scales."""
+        noise, params = (uniform, value), self._batched_params(history)
+        if self.scales is not None:
+            assert of_scale is not None
+            params = self.scales.chosen(self.frame_params(history), of_scale)
+            params = [p.expand(*history.shape[:-1], *p.shape[-2:]) for p in params]
         if torch.compiler.is_exporting():
-            x = draw(self.rnade, noise, params)
+            x = draw(self.rnade, noise, tuple(params))
         else:
-            x = self.rnade.ancestral(noise, params)[0]
-        return self._in_data_order(x) + self.shift(history)
+            x = self.rnade.ancestral(noise, tuple(params))[0]
+        return self._in_frames(x, history)
 
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         if self.scales is None:
@@ -138,7 +156,7 @@ class RNNRNADE(RecurrentModel):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        how = {"generator": generator, "temperature": temperature}
+        how: dict[str, Any] = {"generator": generator, "temperature": temperature}
         if self.scales is None:
             return super().sample_given(history, sample_shape, **how)
         arguments.draws(self.rnade.W, generator, temperature)

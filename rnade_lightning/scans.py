@@ -50,3 +50,16 @@ def draw(rnade: Any, noise: tuple[Tensor, Tensor], biases: tuple[Tensor, ...]) -
     start = rnade.c.expand(B, -1).contiguous(), none.expand(B, -1).contiguous()
     (_, x), _ = scanned(one, start, tuple(t.contiguous() for t in each))
     return x
+
+
+def solved(L: Tensor, x: Tensor) -> Tensor:
+    """Return L^{-1} x of frames ``x (..., D)``, with L ``(D, D)`` lower triangular."""
+
+    def one(y: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        x_d, L_d, here = given  # (N,), (D,), (D,)
+        y_d = (x_d - y @ L_d) / (L_d @ here)  # y is 0 from feature d on
+        return y + y_d[:, None] * here, y_d.clone()
+
+    flat = x.flatten(0, -2)
+    each = flat.T.contiguous(), L, torch.ones_like(L[0]).diag()
+    return scanned(one, torch.zeros_like(flat), each)[0].unflatten(0, x.shape[:-1])

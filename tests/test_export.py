@@ -25,6 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export"
 D, R = 3, 4
 MODELS: dict[str, dict[str, Any]] = {  # every cell, component and kind of context
     "lstm": {"cell": "lstm", "n_layers": 2, "component": "student_t", "past": "reverting"},
+    "gru": {"n_scales": 3, "whiten": True, "feature_order": 1, "n_context": 2},
     "minimal": {"cell": "minimal_gated", "component": "logistic", "feature_order": 1,
                 "n_context": 2},
     "tanh": {"cell": "tanh", "censor_at": (-1.0, 1.0), "activation": "relu"},
@@ -32,8 +33,9 @@ MODELS: dict[str, dict[str, Any]] = {  # every cell, component and kind of conte
                 "n_past": 0, "n_context": 2, "context_by_feature": True},
 }  # fmt: skip
 CASES = [
-    ("lstm", "log_prob"), ("lstm", "draw"), ("minimal", "log_prob"), ("minimal", "step"),
-    ("tanh", "log_prob"), ("tanh", "step"), ("sigmoid", "log_prob"), ("sigmoid", "draw"),
+    ("gru", "log_prob"), ("gru", "step"), ("gru", "draw"), ("lstm", "log_prob"), ("lstm", "draw"),
+    ("minimal", "log_prob"), ("minimal", "step"), ("tanh", "log_prob"), ("tanh", "step"),
+    ("sigmoid", "log_prob"), ("sigmoid", "draw"),
 ]  # fmt: skip
 
 
@@ -42,6 +44,8 @@ def model_of(**options: Any) -> RNNRNADE:
     model = RNNRNADE(D, 5, R, 2, **options).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
+    if model.root is not None:
+        model.root.copy_(torch.randn(D, D).tril(-1) + torch.tensor([0.5, 1.0, 2.0]).diag())
     return model
 
 
@@ -70,9 +74,32 @@ def expected_of(
         after = model.step(x.double(), u.double(), *context)
         return {"x": x, "u": u, **own}, [model.log_prob_given(history, x.double()), after]
     uniform, value = (t.float() for t in model.rnade.noise((len(x), D), None))
-    drawn = model.frames_of_noise(history, uniform.double(), value.double())
-    inputs = {"u": u, "uniform": uniform, "noise": value, **own}
+    more = {} if model.scales is None else {"uniform_of_scale": torch.rand(len(x))}
+    wide_more = [t.double() for t in more.values()]
+    drawn = model.frames_of_noise(history, uniform.double(), value.double(), *wide_more)
+    inputs = {"u": u, "uniform": uniform, "noise": value, **own, **more}
     return inputs, [drawn, model.step(drawn, u.double(), *context)]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_exported_is_what_the_model_samples_and_scores(name: str) -> None:
+    """The frames of noise are those of a draw, and mixtures add up to the terms by feature."""
+    model = model_of(**MODELS[name]).double()
+    given = inputs_of(model, 4, 1)
+    context = (given["context"][:, 0].double(),) if model.n_context else ()
+    history = model.history(given["u"].double(), *context)
+    drawn = model.sample_given(history, (), torch.Generator().manual_seed(7))
+    generator = torch.Generator().manual_seed(7)
+    of_scale = () if model.scales is None else (model.scales.noise((4,), generator),)
+    noise = model.rnade.noise((4, D), generator)
+    torch.testing.assert_close(model.frames_of_noise(history, *noise, *of_scale), drawn)
+    x = given["frames"][:, 0].double()
+    log_weights, means, log_scales = model.mixtures_given(history, x)
+    torch.testing.assert_close(log_weights.exp().sum(-1), torch.ones_like(x))
+    x = model.rnade.censor(x)
+    terms = log_weights + model.rnade.component.log_prob(x[..., None], means, log_scales)
+    by_feature = model.feature_log_prob_given(history, x)
+    torch.testing.assert_close(torch.logsumexp(terms, -1), by_feature)
 
 
 @pytest.mark.slow

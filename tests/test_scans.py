@@ -1,7 +1,7 @@
 import torch
 
 from rnade_lightning import RNADE
-from rnade_lightning.scans import draw, scanned
+from rnade_lightning.scans import draw, scanned, solved
 
 
 def test_a_scan_is_a_loop() -> None:
@@ -19,3 +19,9 @@ def test_a_frame_drawn_by_a_scan_is_that_of_the_sampler() -> None:
     biases = tuple(torch.randn(6, 4, 3, dtype=torch.float64) for _ in range(3))
     noise = rnade.noise((6, 4), None)
     torch.testing.assert_close(draw(rnade, noise, biases), rnade.ancestral(noise, biases)[0])
+
+
+def test_a_triangular_system_is_solved_by_a_scan() -> None:
+    L = torch.randn(4, 4, dtype=torch.float64).tril(-1) + 2 * torch.eye(4, dtype=torch.float64)
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    torch.testing.assert_close(solved(L, x @ L.mT), x)
