@@ -25,7 +25,7 @@ from rnade_lightning.datamodules.core import Array
 _LEAST = 1e-10  # mel power
 _N_ITER = 64  # of Griffin-Lim
 _N_FITS = 30  # of power to mel power; 100 sound no better
-_N_STEPS, _N_MATCHES, _MOMENTUM = 100, 3, 0.99  # of a sound to mel power; of its power in each
+_N_STEPS, _N_MATCHES, _MOMENTUM = 200, 3, 0.99  # of a sound to mel power; of its power in each
 _N_LAST, _SMOOTH = 5, 0.3  # the last steps, and the share of the smooth spectrum's logarithm
 
 
@@ -192,14 +192,14 @@ class Mel:
         first = torch.stft(y, *how, return_complex=True).T  # (1 + N // hop, F)
         for step in range(_N_STEPS):
             spectra = torch.stft(y, *how, return_complex=True).T
-            ahead = spectra - _MOMENTUM / (1 + _MOMENTUM) * before
-            power = spectra[at].abs().square()
+            ahead = (spectra - _MOMENTUM / (1 + _MOMENTUM) * before)[at]
+            power = _power(spectra[at])
             if step >= _N_STEPS - _N_LAST:
                 between = power ** (1 - _SMOOTH) * smooth**_SMOOTH
                 power = between.where(covered, power)
             power = self._matched(power, mel, _N_MATCHES)
-            fitting = torch.polar(power.sqrt(), ahead[at].angle())
-            y = torch.istft(first.index_put((at,), fitting).T, *how, length=n)
+            ahead = ahead * (power / _power(ahead).clamp(min=1e-20)).sqrt()
+            y = torch.istft(first.index_put((at,), ahead).T, *how, length=n)
             before = spectra
         touched = np.zeros(n, bool)
         for t in at.tolist():
@@ -222,9 +222,11 @@ class Mel:
         ``(T, n_mels)``; bins beyond the bands stay as they are."""
         filters = self._filters.to(power)
         mass = filters.sum(1)  # (F,)
+        bare = (mass == 0).to(power)
+        spread = filters.T / (mass + bare)  # (n_mels, F)
         for _ in range(n):
-            scale = (mel / (power @ filters).clamp(min=_LEAST)) @ filters.T / mass.clamp(min=1e-12)
-            power = power * scale.where(mass > 0, 1.0)
+            ratio = mel / (power @ filters).clamp(min=_LEAST)
+            power = power * torch.addmm(bare, ratio, spread)
         return power
 
     @cached_property
@@ -294,6 +296,11 @@ def log_spectral_distance(samples: Array, reference: Array) -> float:
     power = spectra.abs().square()
     levels = 10 * power.clamp(min=float(power[1].max()) * 1e-6 + 1e-30).log10()
     return float((levels[0] - levels[1]).square().mean(0).sqrt().mean())
+
+
+def _power(spectra: torch.Tensor) -> torch.Tensor:
+    """Return the power of complex spectra, without their absolute values, which take longer."""
+    return torch.view_as_real(spectra).square().sum(-1)
 
 
 def _dct(n_out: int, n_in: int) -> Array:
