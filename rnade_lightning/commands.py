@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def sample(
               file=sys.stderr)  # fmt: skip
     data, model = load(str(ckpt_path or SHIPPED), device, trust)
     generator = torch.Generator(device).manual_seed(seed)
-    render = data.render
+    render: Callable[..., list[Path]] = data.render
     if vocoder is not None:
         from rnade_lightning.vocoder import Vocoder
 
@@ -98,6 +99,8 @@ def sample(
     if not model.makes_context or words or control:
         steer = steered(data, n_samples, length, default_frames, words, control, first.rest)
     drawn = draw_sequences(data, model, first, steer, guard, generator, temperature)
+    if steer.aim is not None:
+        render = steer.aim.render
     print("\n".join(map(str, write_sequences(render, drawn, first, steer, Path(out)))))
 
 

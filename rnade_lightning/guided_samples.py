@@ -17,7 +17,8 @@ Conventions:
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,6 +44,10 @@ class Aim(Protocol):
 
     def beyond(self) -> list[str]:
         """Return a line on each way in which it is none that the data know."""
+        ...
+
+    def render(self, frames: Tensor, stem: Path, given: Any, context: Tensor | None) -> list[Path]:
+        """Write frames as files that show it, too; see `FrameDataModule.render`."""
         ...
 
     def fit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,9 @@ class Seen:
         self.promises = promises
 
     def beyond(self) -> list[str]:
+        return []
+
+    def render(self, *what: object) -> list[Path]:
         return []
 
     def fit(

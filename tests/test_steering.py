@@ -148,7 +148,7 @@ def test_mistakes_are_told_in_one_line(
 
 @pytest.mark.slow
 def test_a_root_that_is_modelled_is_drawn_toward_a_path(tmp_path: Path) -> None:
-    """Of the shipped model, which was given no path."""
+    """Ask it of the shipped model, which was given no path."""
     table = tmp_path / "path.csv"
     table.write_text("seconds,x,z\n0,0,0\n1,1,25\n2,4,50\n3,9,74\n")
     main(["sample", "--n_samples=1", f"--control={table}", f"--out={tmp_path}"])

@@ -314,7 +314,7 @@ class MocapDataModule(SteeredDataModule):
         ground = self.layout.get("ground")
         first = points[: round(_FILM_SECONDS * self.frame_rate)]
         steered = self.given is not None and "root.ahead" in self.given.names
-        way = points[:, 0, ::2] if steered else None  # of a root that moves as it is told
+        way = points[:, 0, ::2] if steered else self.wanted  # a root moves as it is told
         _, *film = write_gif(gif, first, lines, self.frame_rate, ground, way)
         write_html(html, points, lines, self.frame_rate, ground, way)
         return [gif, html, *film]

@@ -59,6 +59,31 @@ class Way:
         """Return a line on each change of the root in which it goes beyond training frames."""
         return self.data.moves.beyond(self.changes[1:])
 
+    def render(
+        self,
+        frames: torch.Tensor,
+        stem: str | Path,
+        given: Array | None = None,
+        context: torch.Tensor | None = None,
+    ) -> list[Path]:
+        """Write frames as files, the path drawn where they begin to follow it; see
+        `FrameDataModule.render`."""
+        self.data.wanted = self.placed(frames)
+        try:
+            return self.data.render(frames, stem, given, context)
+        finally:
+            self.data.wanted = None
+
+    def placed(self, frames: torch.Tensor) -> Array:
+        """Return the path in the world of frames ``(T0 + T, D)`` of which the last T follow it."""
+        changes = self.data.root_changes(frames)
+        changes[0] = 0.0
+        heading, places = walked(changes)
+        first = len(frames) - self.n_frames
+        cos, sin = np.cos(heading[first]), np.sin(heading[first])
+        x, z = self.path.T
+        return np.asarray(places[first] + np.stack([cos * x + sin * z, cos * z - sin * x], axis=1))
+
     def fit(
         self, frames: torch.Tensor, start: int, before: Array | None
     ) -> tuple[Array, Array, Array]:
@@ -102,6 +127,9 @@ class SteeredDataModule(MeasuredDataModule, ABC):
         f"{', '.join(SHAPES)}, a file of motion, or a .csv with seconds, and x and z, or turn and"
         " ahead"
     )
+
+    wanted: Array | None = None
+    """Path that pictures draw beside a motion, ``(T, 2)``."""
 
     @property
     def size(self) -> float:

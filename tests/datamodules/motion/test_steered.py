@@ -49,6 +49,25 @@ def test_a_motion_follows_its_own_path_and_no_other(free: MocapDataModule, file:
     assert later[0] == pytest.approx(0, abs=1e-6)  # there is nothing behind the end
 
 
+def test_a_path_is_drawn_where_a_motion_begins_to_follow_it(
+    free: MocapDataModule, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = free.score_input(file).frames[:60]
+    raw = np.asarray(free.score_input(file).raw)
+    at = [free._fitted()[1].feature_names.index(name) for name in CHANGES]
+    way = free.way_along(raw[20:60, at])
+    places = free.places(frames)[:, 0, ::2]
+    np.testing.assert_allclose(way.placed(frames), places[20:], atol=1e-3)
+    shown: list[object] = []
+    monkeypatch.setattr(
+        type(free), "write", lambda self, raw, stem: shown.append(self.wanted) or []
+    )
+    way.render(frames, tmp_path / "a")
+    free.render(frames, tmp_path / "b")
+    np.testing.assert_allclose(shown[0], way.placed(frames))  # type: ignore[arg-type]
+    assert shown[1] is None
+
+
 def test_what_will_be_is_that_of_a_root_that_keeps_its_speed(free: MocapDataModule) -> None:
     way = free.way("line", 300, 150)
     speed = np.linalg.norm(np.diff(way.path, axis=0), axis=1)
