@@ -21,6 +21,7 @@ Conventions:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ class FrameScales(nn.Module):
 
     def noise(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         """Return the random numbers of a draw, uniform."""
-        how = {"dtype": self.b_w.dtype, "device": self.b_w.device}
+        how: dict[str, Any] = {"dtype": self.b_w.dtype, "device": self.b_w.device}
         return torch.rand(tuple(shape), generator=generator, **how)
 
     def mixtures(

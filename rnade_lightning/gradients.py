@@ -135,10 +135,10 @@ def scaled_gradients(
         rnade_gradients(parameters, x, b, weight=weight * share[:, j], **options)
         for j, b in enumerate(each)
     ]
-    total = {name: sum(d[name] for d, _ in gradients) for name in gradients[0][0]}
+    total = {name: torch.stack([d[name] for d, _ in gradients]).sum(0) for name in gradients[0][0]}
     d_log_scales = torch.stack([d["b_sigma"].sum() for d, _ in gradients])
     d_z_w = weight[:, None] * (share - torch.exp(log_w))
-    return total, sum(d_x for _, d_x in gradients), d_log_scales, d_z_w
+    return total, torch.stack([d for _, d in gradients]).sum(0), d_log_scales, d_z_w
 
 
 def _log_density(

@@ -141,7 +141,7 @@ def test_parts_are_left_out_of_whole_sequences_in_training() -> None:
     model = rnn_rnade("tanh", n_context=[1, 2], context_dropout=0.5)
     c = randn(400, 5, 3)
     assert torch.equal(model._filled(c), c)
-    absent = model._filled(c, dropped=True) != c  # (B, T, C)
+    absent = model._filled(c, in_training=True) != c  # (B, T, C)
     assert (absent == absent[:, :1]).all()  # of a whole sequence
     assert (absent[..., 1] == absent[..., 2]).all()  # of a whole part
     shares = absent[:, 0].double().mean(0)
