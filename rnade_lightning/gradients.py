@@ -253,8 +253,9 @@ def rnn_rnade_gradients(
             seen = torch.cat((u[t], c[:, t]), -1)[:, : parameters["scales.W_w"].shape[1]]
             z_w = parameters["scales.b_w"] + seen @ parameters["scales.W_w"].T
             log_w = torch.log_softmax(z_w, -1)
-            given = rnade, x, biases, log_scales, log_w
-            d_rnade, d_x, d_s, d_w = scaled_gradients(*given, weight=weight[:, t], **options)
+            d_rnade, d_x, d_s, d_w = scaled_gradients(
+                rnade, x, biases, log_scales, log_w, weight=weight[:, t], **options
+            )
             total["scales.log_scales"] += d_s
             total["scales.b_w"] += d_w.sum(0)
             total["scales.W_w"] += d_w.T @ seen

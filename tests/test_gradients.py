@@ -613,6 +613,8 @@ MISTAKES: list[tuple[str, str]] = [
     ("all_mu = all_mu + (x", "all_mu = all_mu - (x"),
     ("all_sigma = torch.logaddexp", "all_sigma = 0 * torch.logaddexp"),
     ("residual = (x[..., None] - all_mu)", "residual = (x[..., None] + all_mu)"),
+    ("each = _statement(component)(x[..., None], all_mu, residual, all_sigma, atoms)[0]",
+     "each = _statement(component)(x[..., None], all_mu, residual, 0 * all_sigma, atoms)[0]"),
     ("seen = torch.cat((u[t], c[:, t]), -1)", "seen = torch.cat((u[t + 1], c[:, t]), -1)"),
     ("z_w = parameters", "z_w = 0 * parameters"),
     ("log_w = torch.log_softmax(z_w, -1)", "log_w = z_w"),
@@ -691,7 +693,7 @@ def test_every_line_of_the_algorithms_has_a_planted_error() -> None:
     statement = re.compile(r"^ +((\w+)(\[.*?\])?|u\.append.*) ([-+]?=) (?!torch\.zeros_like)")
     setup = re.compile(
         r"^ +(W|V_alpha|biases|b_alpha|L|A|d_W|d_V|d_b|d_x|gradients|options|rnade|W_in|conditioned"
-        r"|total|d_frames|B|x, |name|slopes|C|E|d_c|c)\b[^\[]*= "
+        r"|total|d_frames|B|x, |name|slopes|C|E|d_c|c|log_scales)\b[^\[]*= "
     )
     touched = [old for old, _ in MISTAKES] + [old for m in MISPRINTS.values() for old in m]
     lines = [
