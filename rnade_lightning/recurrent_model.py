@@ -60,8 +60,7 @@ class RecurrentModel(SequenceDensity):
         past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
         learn_kappa: learn kappa by feature, from that value on.
-        whiten: let the density model C^-1 times what the path leaves unexplained, with C the lower
-            triangular ``root`` that the callback LinearStart sets. A floor is then in these units.
+        whiten: model what the path leaves unexplained in white units, which LinearStart finds.
         dropout: share of the state's units that a frame does not see in training.
         backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
             numbers.
@@ -120,12 +119,11 @@ class RecurrentModel(SequenceDensity):
         self.n_layers, self.input_noise = n_layers, input_noise
         self.feature_order = arguments.order_of(feature_order, n_features)
         """Feature that the density visits d-th; None for the order of the data."""
-        order = self.feature_order
-        self._inverse_order = order and torch.tensor(order).argsort().tolist()
+        self._inverse_order = (o := self.feature_order) and torch.tensor(o).argsort().tolist()
         self.past, self.kappa = past, kappa
         self.register_buffer("root", torch.eye(n_features) if whiten else None)
-        path = path_parameters(n_past, n_features, past, kappa, learn_past, learn_kappa)
-        for name, parameter in path.items():
+        of_path = n_past, n_features, past, kappa, learn_past, learn_kappa
+        for name, parameter in path_parameters(*of_path).items():
             self.register_parameter(name, parameter)
         if self.n_context:
             self.absent = nn.Parameter(torch.zeros(self.n_context))
@@ -297,8 +295,7 @@ class RecurrentModel(SequenceDensity):
             for name in self.density.param_shapes
         ]
         with full_precision(history):
-            units = history[..., : self.n_recurrent]
-            u = nn.functional.dropout(units, self.dropout, self.training)
+            u = nn.functional.dropout(history[..., : self.n_recurrent], self.dropout, self.training)
             u = u if self.conditioned_on_state else 0 * u
             if self.n_context and not self.context_by_feature:
                 u = torch.cat((u, history[..., self.n_history :]), -1)
@@ -399,6 +396,5 @@ class RecurrentModel(SequenceDensity):
 
     def _batched_params(self, history: Tensor) -> list[Tensor]:
         """Return `frame_params`, every parameter with the batch shape of the history."""
-        shapes = self.density.param_shapes.values()
-        params = self.frame_params(history)
+        params, shapes = self.frame_params(history), self.density.param_shapes.values()
         return [p.expand(*history.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]
