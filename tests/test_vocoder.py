@@ -38,7 +38,7 @@ def fitted(folder: Path, out: Path, *options: str) -> Path:
         "--model.n_past=0",
         "--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.logger=CSVLogger",
         f"--trainer.logger.save_dir={out}", "--trainer.callbacks=LastCheckpoint",
-        "--trainer.callbacks+=Comparison", "--trainer.callbacks.n_samples=1",
+        "--trainer.callbacks+=Comparison", "--trainer.callbacks.n_samples=2",
         "--trainer.callbacks.n_mean=2", "--trainer.enable_progress_bar=false",
     ])  # fmt: skip
     return next(out.rglob("last.ckpt"))

@@ -93,7 +93,7 @@ def after_test(data: AudioDataModule, folder: Path) -> tuple[dict[str, float], d
     model = RNNRNADEModule(data.n_features, 4, 5, 2)
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=CSVLogger(folder), enable_progress_bar=False,
-        callbacks=[Likelihood(), Comparison(n_samples=1, n_mean=1)], enable_model_summary=False,
+        callbacks=[Likelihood(), Comparison(n_samples=2, n_mean=1)], enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
     told = {k: float(v) for k, v in trainer.callback_metrics.items()}

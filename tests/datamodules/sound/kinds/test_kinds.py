@@ -322,7 +322,7 @@ def test_a_kind_of_the_users_own_is_fitted_from_the_command_line(own: Path, corp
     run = [f"--trainer.limit_{part}_batches=1" for part in ("train", "val", "test")]
     run += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
     logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={own / 'logs'}"]
-    table = ["--trainer.callbacks=Comparison", "--trainer.callbacks.n_samples=1"]
+    table = ["--trainer.callbacks=Comparison", "--trainer.callbacks.n_samples=2"]
     main(["fit", *data, *small, *run, *logger, *table])
     (written,) = own.rglob("comparison.csv")
     assert "bits_per_sample" in written.read_text()
