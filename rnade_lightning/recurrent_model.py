@@ -54,25 +54,24 @@ class RecurrentModel(SequenceDensity):
         n_recurrent: R, recurrent units.
         cell: recurrent cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments),
             ``gru``, ``lstm``, ``minimal_gated``, or the path of a class of your own (see `cells`).
-        n_past: p, number of frames that a linear path leads from to the next frame. It starts by
-            copying the last one. 0 for none.
+        n_past: p, past frames in a linear path to the next, which starts as a copy of the last; 0
+            for none.
         learn_past: learn that path; otherwise it copies the last frame.
         past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
-        learn_kappa: learn kappa by feature, from that value on.
+        learn_kappa: learn kappa by feature, from there on.
         whiten: model what the path leaves unexplained in white units, which LinearStart finds.
-        dropout: share of the state's units that a frame does not see in training.
-        backend: ``compiled`` for compiled code, ``torch`` for plain torch operations; the same
-            numbers.
+        dropout: share of the state's units dropped in training.
+        backend: compiled code, or plain torch operations; the same numbers.
         n_layers: recurrent layers; each reads the units of that below, and a frame the last one's.
         input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
-        feature_order: order in which the density visits the features: a list of their numbers, the
+        feature_order: order in which the density visits the features: a list of numbers, the
             seed of a random order, or None for the order of the data.
         n_context: C, numbers of a frame that its density is given; 0 for none. A list for several
             parts, each of so many numbers, that can be absent one by one.
         context_dropout: share of the sequences, in training, in which a part of it is absent.
-        context_to: what the context reaches beside the linear path: any of ``net``, the recurrent
-            net, and the parameters that the state sets. None for all of them.
+        context_to: what the context reaches beside the linear path: any of ``net`` and what the
+            state sets. None for all of them.
         context_by_feature: the context is ``(B, T, D, C)``, what is known when a feature is drawn,
             in the order of the data. It reaches that feature's parameters alone, and not the net;
             for densities whose parameters are by feature, as RNADE's are.

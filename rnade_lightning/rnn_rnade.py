@@ -43,16 +43,13 @@ class RNNRNADE(RecurrentModel):
         conditioned: parameters that the state sets: any of ``alpha``, ``mu``, ``sigma``.
         component: mixture component, ``gaussian``, ``laplace``, ``logistic``, ``student_t``, or
             the path of a class of your own; with arguments, ``{class_path: .., init_args: {..}}``.
-        activation: RNADE's units, ``sigmoid`` or ``relu``.
+        activation: RNADE's hidden units.
         floor: smallest scale of a component, in the units of frames; part of density and sampler.
-        linear: a linear path inside the frame, from the earlier features to the means.
-        scale_mean_gradient: let the means of narrow components move slower (the authors'
-            heuristic), on the torch path.
-        n_scales: J, common scales of a frame: its density is a mixture of J, which differ by a
-            factor on all scales (see `frame_scales`). 1 for none.
-        censor_at: bounds at which features are censored, in the units of frames: for features that
-            often lie exactly on a bound, such as black pixels. The linear path from past frames
-            then moves the means.
+        linear: a linear path from earlier features to the means.
+        scale_mean_gradient: let means of narrow components move slower, on the torch path.
+        n_scales: J, scales that all features of a frame share (see `frame_scales`); 1 for none.
+        censor_at: bounds, in the units of frames, at which features are censored that often lie
+            on one, such as black pixels. The path from past frames then moves the means.
         **kwargs: See `RecurrentModel`.
 
     Examples:
