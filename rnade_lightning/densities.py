@@ -163,6 +163,8 @@ class LowRankGaussian(_Parametric):
             x, (mu, F, z_sigma) = self._checked(x, params)
             scale, x = self._scale(z_sigma), readable(x.masked_fill(infinite := x.isinf(), 0.0))
             far = infinite.any(-1) | ((x - mu) / scale).square().sum(-1).isinf()
+            if not far.numel():  # torch divides by the number of frames
+                return super().log_prob(x, [mu, F, z_sigma])
             unknown = (scale.sum(-1) + F.sum((-2, -1))).isnan()
             F, scale = F.nan_to_num(0.0), scale.nan_to_num(1.0)  # a factorisation refuses nan
             try:

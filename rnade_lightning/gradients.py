@@ -145,9 +145,7 @@ def _log_density(
     parameters: Mapping[str, Tensor], x: Tensor, biases: Sequence[Tensor], component: Any,
     activation: str, floor: float,
 ) -> Tensor:  # fmt: skip
-    """Return log p of frames ``x (N, D)``, ``(N,)``."""
-    if atoms := getattr(component, "atoms", ()):
-        x = x.clamp(*atoms)
+    """Return log p of frames ``x (N, D)``, none beyond a bound, ``(N,)``."""
     steps = x[:, :-1, None] * parameters["W"][:-1]
     all_a = torch.cat((parameters["c"].expand(len(x), 1, -1), steps), 1).cumsum(1)  # (N, D, H)
     all_h = UNITS[activation][0](parameters["rho"][:, None] * all_a)
@@ -159,7 +157,8 @@ def _log_density(
         all_mu = all_mu + (x @ parameters["L"].tril(-1).T)[..., None]
     all_sigma = torch.logaddexp(all_sigma, x.new_tensor(floor).log())
     residual = (x[..., None] - all_mu) * torch.exp(-all_sigma)
-    each = _statement(component)(x[..., None], all_mu, residual, all_sigma, atoms)[0]
+    options = x[..., None], all_mu, residual, all_sigma, getattr(component, "atoms", ())
+    each = _statement(component)(*options)[0]
     return torch.logsumexp(torch.log_softmax(all_alpha, -1) + each, -1).sum(-1)
 
 

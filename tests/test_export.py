@@ -158,8 +158,8 @@ def test_an_ensemble_has_no_graph_of_a_draw(tmp_path: Path) -> None:
 def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, eager = model_of(), RNNRNADE.frames_of_noise
 
-    def planted(self: RNNRNADE, history: Any, uniform: Any, noise: Any) -> Any:
-        return eager(self, history, uniform, noise) * (1 + 1e-3 * torch.compiler.is_exporting())
+    def planted(self: RNNRNADE, history: Any, *random: Any) -> Any:
+        return eager(self, history, *random) * (1 + 1e-3 * torch.compiler.is_exporting())
 
     monkeypatch.setattr(RNNRNADE, "frames_of_noise", planted)
     with pytest.raises(ValueError, match=r"its graph draw: x of torch.export differs"):

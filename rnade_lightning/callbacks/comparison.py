@@ -117,7 +117,9 @@ class Comparison(pl.Callback):
         self._write(Path(log_dir), rows, of_model, note, leader_of(sums, block, alone))
         with going_without("the blocks of the table"):
             write_csv(Path(log_dir, "comparison_blocks.csv"), blocks_of(sums, block, alone))
-        log_table(trainer, "comparison/table", *columns_of(rows))
+        names, values = columns_of(rows)
+        cells = [[None if x != x else x for x in row] for row in values]
+        log_table(trainer, "comparison/table", names, cells)
         log_numbers(trainer, {
             f"comparison/{row.name.replace(' ', '_')}/{key}": value
             for row in rows

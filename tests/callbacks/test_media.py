@@ -50,7 +50,7 @@ def test_tables_are_those_on_disk(folder: Path, run: WandbRun) -> None:
             columns, *rows = csv.reader(file)
         table = run.table(key)
         assert table["columns"] == columns
-        assert [[str(v) for v in row] for row in table["data"]] == rows
+        assert [["" if v is None else str(v) for v in row] for row in table["data"]] == rows
     checks = run.table("gradcheck/table")
     assert checks["columns"] == [*GradientRow._fields]
     assert "rnade.W" in [row[0] for row in checks["data"]]
