@@ -21,12 +21,12 @@ Conventions:
 from collections.abc import Iterable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core.compiling import kept
 from rnade_lightning.datamodules.sound.spectra import Mel
 
 _GRID = 2.0**-10
@@ -131,7 +131,7 @@ def coloured(excitations: Array, past: Array, weights: Array, gains: Array) -> A
     return x[len(past) :]
 
 
-@numba.njit
+@kept([__file__])
 def _recursion(x: Array, e: Array, weights: Array, gains: Array, synthesis: bool) -> None:
     """Fill in excitations e ``(N,)`` or, in synthesis, the samples x behind their past."""
     order, length = weights.shape[1], len(e) // max(len(gains), 1)
