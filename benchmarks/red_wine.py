@@ -45,7 +45,7 @@ N_EPOCHS, PATIENCE, BATCH, LR, WEIGHT_DECAY, N_HIDDEN, N_COMPONENTS = (
 
 
 class Options(NamedTuple):
-    """What is chosen by fold."""
+    """Hold what is chosen by fold."""
 
     component: str
     noise: float  # deviation of what is added to frames in training

@@ -1,4 +1,4 @@
-r"""How sure a mean over test frames is, and a proper score of draws.
+r"""Tell how sure a mean over test frames is, and give draws a proper score.
 
 **Errors.** Neighbouring frames are alike, so the deviation of single frames says too little of the
 error of their mean. A block bootstrap (Kuensch 1989) draws blocks of frames, not frames, with

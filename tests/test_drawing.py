@@ -1,4 +1,4 @@
-"""What ``sample`` begins with; what it draws and writes is in ``test_commands.py``."""
+"""Beginnings of ``sample``; what it draws and writes is in ``test_commands.py``."""
 
 from __future__ import annotations
 

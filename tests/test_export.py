@@ -1,4 +1,4 @@
-"""What is exported gives the model's numbers, from the files alone."""
+"""Exported files give the model's numbers by themselves."""
 
 import io
 import json

@@ -75,6 +75,8 @@ class Comparison(pl.Callback):
         n_mean: int = 100,
         max_frames: int = 20_000,
     ) -> None:
+        if n_samples < 2:
+            raise ValueError(f"n_samples must be at least 2, for an energy score, got {n_samples}")
         self.n_samples, self.n_mean = n_samples, n_mean
         self.baselines = FittedBaselines(max_lags, max_frames)
 

@@ -75,7 +75,7 @@ def test_a_model_that_whitens_starts_at_white_innovations(root: Path, order: Any
 
 
 def test_a_features_own_past_may_have_a_ridge_of_its_own(root: Path) -> None:
-    """Where only the own past is free, the path is one regression for each feature."""
+    """The path is one regression for each feature if only its own past is free."""
     _, module, data = run(root, LinearStart(ridge=1e9, own_ridge=1e-6))
     A = module.model.past_weights().detach().double()
     off = A - torch.diag_embed(A.diagonal(dim1=1, dim2=2))

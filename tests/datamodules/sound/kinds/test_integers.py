@@ -201,7 +201,7 @@ RUN = (
     "--trainer.logger=CSVLogger", "--trainer.logger.name=run",
     "--trainer.enable_model_summary=false",
 )  # fmt: skip
-CALLBACKS = ("--trainer.callbacks=Comparison", "--trainer.callbacks.n_samples=1",
+CALLBACKS = ("--trainer.callbacks=Comparison", "--trainer.callbacks.n_samples=2",
              "--trainer.callbacks+=Likelihood", "--trainer.callbacks+=LastCheckpoint")  # fmt: skip
 
 
