@@ -10,6 +10,8 @@ Conventions:
     there.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from rnade_lightning.datamodules.sound import exact, front_end, panel
@@ -105,12 +107,16 @@ def ends(
 
 
 @compiled
-def next_cells(S: State, N: Net, W: Weights, x: float, other: float, begun: bool) -> None:
-    """Take in a sample, if there was one, and fill in the mixture and the cells of the next."""
-    if begun:
-        learn(S, N, W, x)
-    predict(S, N, W, other)
-    place(S, N)
+def each(
+    S: State, N: Net, W: Weights, taken: np.ndarray, other: np.ndarray
+) -> Iterator[int]:  # a generator is handed its arrays once, not at every sample
+    """Yield the number of each sample of another channel's piece ``(N,)`` or of zeros, when mixture
+    and cells of the sample are filled in. The sample itself is taken in from ``taken (1,)``."""
+    for t in range(len(other)):
+        predict(S, N, W, other[t])
+        place(S, N)
+        yield t
+        learn(S, N, W, taken[0])
 
 
 @compiled

@@ -168,9 +168,8 @@ class _Channel:
             raise ValueError("a block has no whole number of words")
         words = np.frombuffer(coded, "<u4").astype(np.uint32)
         decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(plain_bits)
-        found, at, x = np.empty(n), self._state[1].cells, 0.0
-        for t in range(n):
-            cells.next_cells(*self._state, x, other[t] if self._given else 0.0, t > 0)
+        found, at, taken = np.empty(n), self._state[1].cells, np.zeros(1)
+        for t in cells.each(*self._state, taken, other if self._given else np.zeros(n)):
             cell = decoder.decode(self._model)
             if not -cells.CELLS < cell < cells.CELLS - 1:
                 x = float(plain.take(cells.PLAIN) - 2 ** (cells.PLAIN - 1))
@@ -180,9 +179,7 @@ class _Channel:
                 cells.enter(float(cell), *self._mixture)
                 width, cell = int(at[1]), decoder.decode(self._model)
                 x = float(at[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
-            found[t] = x
-        if n:
-            kernel.learn(*self._state, x)
+            taken[0] = found[t] = x
         return found
 
 
