@@ -38,7 +38,7 @@ from rnade_lightning.callbacks.comparison_rows import PROCESS
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.contexts import of_sequences
 from rnade_lightning.datamodules.sound.spectra import Mel
-from rnade_lightning.scoring import error_of_blocks
+from rnade_lightning.scoring import ahead, error_of_blocks
 
 HERE = Path(__file__).parent
 STORE, TRIED = HERE / "results", HERE / "results" / "tried"
@@ -334,8 +334,7 @@ def in_pairs(blocks: dict[str, Blocks | None]) -> tuple[dict[str, list[str]], st
             cells[name][1] = f"{above:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
     models = {name: b for name, b in known.items() if name != PROCESS}  # which none can pass
     for name, b in models.items():
-        pairs = [b.above(other) for other in models.values() if other is not b]
-        if pairs and all(above > 2 * error for above, error in pairs):
+        if ahead(b.above(other) for other in models.values() if other is not b):
             return cells, name
     return cells, None
 

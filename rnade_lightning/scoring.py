@@ -19,7 +19,7 @@ Conventions:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -74,6 +74,13 @@ def error_of_blocks(sums: Tensor, counts: Tensor) -> float:
         drawn = torch.randint(M, (len(n), M), generator=generator)
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     return torch.cat(means).std().item()
+
+
+def ahead(pairs: Iterable[tuple[float, float]]) -> bool:
+    """Return whether all differences, each with its standard error, are above two errors; False for
+    none, and where an error is nan."""
+    found = list(pairs)
+    return bool(found) and all(above > 2 * error for above, error in found)
 
 
 def energy_score(draws: Tensor, x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rnade_lightning.scoring import LEAST_BLOCKS, block_sums, energy_score, standard_error
+from rnade_lightning.scoring import LEAST_BLOCKS, ahead, block_sums, energy_score, standard_error
 
 
 def ar_1(n: int, phi: float, generator: torch.Generator) -> torch.Tensor:
@@ -86,3 +86,10 @@ def test_it_is_proper_where_the_squared_error_is_not() -> None:
 def test_one_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="needs two draws"):
         energy_score(torch.zeros(1, 4, 2), torch.zeros(4, 2))
+
+
+def test_ahead_is_above_every_other_by_more_than_two_errors() -> None:
+    assert ahead([(2.1, 1.0), (5.0, 0.1)])
+    assert not ahead([(2.1, 1.0), (0.1, 0.1)])
+    assert not ahead([(9.0, math.nan)])
+    assert not ahead([])

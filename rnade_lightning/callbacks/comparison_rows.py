@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rnade_lightning.datamodules import FrameDataModule
-from rnade_lightning.scoring import LEAST_BLOCKS, block_sums, standard_error
+from rnade_lightning.scoring import LEAST_BLOCKS, ahead, block_sums, standard_error
 
 
 class Row(NamedTuple):
@@ -152,8 +152,7 @@ def leader_of(sums: dict[str, Sums], block: int | None, alone: AbstractSet[str])
     """Return the row whose log p is above every other's by more than two errors, if one is."""
     models = {name: total for name, total in sums.items() if name not in (*alone, PROCESS)}
     for name, total in models.items():
-        others = [difference(total, o, block) for o in models.values() if o is not total]
-        if others and all(above > 2 * error for above, error in others):  # not where it is nan
+        if ahead(difference(total, o, block) for o in models.values() if o is not total):
             return name
     return None
 

@@ -39,7 +39,8 @@ class LinearStart(pl.Callback):
         context_ridge: float = 1.0,
         own_ridge: float | None = None,
     ) -> None:
-        if not min(ridge, context_ridge, own_ridge or 1.0) > 0 or max_frames < 1:
+        ridges = [r for r in (ridge, context_ridge, own_ridge) if r is not None]
+        if not min(ridges) > 0 or max_frames < 1:
             raise ValueError(
                 "ridge, own_ridge and context_ridge must be above 0, and max_frames 1 or more"
             )

@@ -102,3 +102,5 @@ def test_a_resumed_run_is_left_alone(root: Path, tmp_path: Path) -> None:
 def test_arguments_that_fit_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="ridge, own_ridge and context_ridge must be above 0"):
         LinearStart(ridge=0.0)
+    with pytest.raises(ValueError, match="ridge, own_ridge and context_ridge must be above 0"):
+        LinearStart(own_ridge=0.0)
