@@ -15,6 +15,7 @@ Conventions:
     ``batchdata``.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +69,10 @@ class MocapDataModule(SteeredDataModule):
             be compared.
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
             the world (position). Channels of the file always have the place.
+        leg_length: Length of the legs that every body is scaled to, its motion with it, so that
+            feet that stand still do so on the body that samples are drawn on. Lengths of frames, of
+            paths and of what is written are then in its unit (0.9 for a person in metres). Without
+            it, they are as in the files. For skeletons and places of joints.
         noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
             (deviations of a feature, unless standardise is false); above 0 for 6d, positions and
             files of places, whose features obey constraints.
@@ -96,6 +101,7 @@ class MocapDataModule(SteeredDataModule):
         up: Literal["y", "z", "auto"] = "auto",
         representation: Literal["expmap", "6d", "positions", "raw"] = "expmap",
         root_motion: Literal["velocity", "position"] = "velocity",
+        leg_length: float | None = None,
         noise: float = 0.0,
         rename: dict[str, str] | None = None,
         markers: list[str] | None = None,
@@ -110,13 +116,15 @@ class MocapDataModule(SteeredDataModule):
         self.skip_frames = skip_frames
         self.up = up or "auto"
         self.representation, self.root_motion, self.noise = representation, root_motion, noise
-        self.rename, self.markers = rename or {}, markers
+        self.leg_length, self.rename, self.markers = leg_length, rename or {}, markers
         self.max_gap, self.min_piece = max_gap, min_piece
         self._rate, self._sources = fps, Sources()
         if not min(fps or 1.0, amc_fps, npy_fps) > 0 or fps == 0 or skip_frames < 0:
             raise DataError("fps, amc_fps and npy_fps must be above 0, and skip_frames 0 or more")
         if self.up not in ("auto", *TO_Y_UP):
             raise DataError("up must be y, z or auto")
+        if leg_length is not None and not 0 < leg_length < math.inf:
+            raise DataError("leg_length must be above 0 and finite, or left out")
         if max_gap < 0 or min_piece < 2 or not noise >= 0:
             raise DataError("max_gap and noise must be 0 or more, min_piece 2 or more")
         if representation in ("6d", "positions") and not noise > 0:
@@ -136,6 +144,7 @@ class MocapDataModule(SteeredDataModule):
             up=self.up,
             representation=self.representation,
             root_motion=self.root_motion,
+            leg_length=self.leg_length,
             rename=self.rename,
             markers=self.markers,
             max_gap=self.max_gap,
@@ -305,9 +314,12 @@ class MocapDataModule(SteeredDataModule):
     def describe(self) -> dict[str, Any]:
         """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the
         files and what was resampled, number and summed length of the bones, height of the body,
-        unit of length, lowest and highest place of the root."""
+        unit of length, the length of the legs if bodies were scaled to it, lowest and highest place
+        of the root."""
         card = super().describe()
-        return card | self._sources.card(self.layout)
+        card |= self._sources.card(self.layout)
+        scaled = {"leg_length": self.leg_length, "unit": "that of leg_length"}
+        return card | (scaled if self.leg_length else {})
 
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
         gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))
