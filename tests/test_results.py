@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,34 +23,50 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the module, which is beside the packages and not in one."""
-    monkeypatch.syspath_prepend(ROOT)  # it imports its neighbours as benchmarks.*
-    spec = importlib.util.spec_from_file_location("results", ROOT / "benchmarks" / "results.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "results", module)
-    spec.loader.exec_module(module)
-    return module
+    """Return the module that writes the page, which is beside the packages and not in one."""
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.results")
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return the module that runs a row."""
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.rows")
+
+
+@pytest.fixture
+def provenance(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.provenance")
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.search")
 
 
 def test_the_page_is_that_of_the_stored_metrics(results: ModuleType) -> None:
     assert (ROOT / "RESULTS.md").read_text() == results.write_results()
 
 
-def test_every_task_names_files_that_are_there(results: ModuleType) -> None:
-    for task, spec in results.experiments().items():
-        rows = [spec, *spec["models"].values(), *(spec.get("ablations") or {}).values()]
-        for of in rows:
-            for path in results._as_list((of or {}).get("config", spec["config"])):
+def test_every_task_names_files_that_are_there(rows: ModuleType) -> None:
+    for task, spec in rows.experiments().items():
+        axes = [axis for of in spec.get("search", {}).get("rows", {}).values() for axis in of]
+        searched = [{"options": options} for axis in axes for options in axis]
+        known = [spec, *spec["models"].values(), *(spec.get("ablations") or {}).values()]
+        for of in [*known, *searched]:
+            for path in rows._as_list((of or {}).get("config", spec["config"])):
                 assert (ROOT / path).is_file(), task
-            for option in results._options(of or {}):
+            for option in rows._options(of or {}):
                 assert option.startswith("--"), option
                 assert "=" in option, option
+        assert set(spec.get("search", {}).get("rows", {})) <= set(spec["models"]), task
 
 
-def test_stored_metrics_belong_to_a_row_and_name_no_place(results: ModuleType) -> None:
-    known = results.experiments()
+def test_stored_metrics_belong_to_a_row_and_name_no_place(rows: ModuleType) -> None:
+    known = rows.experiments()
     for path in (ROOT / "benchmarks" / "results").glob("*/*.json"):
         found = json.loads(path.read_text())
         spec = known[found["task"]]
@@ -59,13 +77,113 @@ def test_stored_metrics_belong_to_a_row_and_name_no_place(results: ModuleType) -
                 assert not root or root.startswith("PATH/"), path
 
 
+def test_rows_of_a_task_were_made_by_the_same_code(
+    results: ModuleType, provenance: ModuleType
+) -> None:
+    """Of the files that two rows of a task read, both read the same; else one has to be run
+    again."""
+    for task, spec in results.experiments().items():
+        known = [*spec["models"], *(spec.get("ablations") or {})]
+        runs = [run for name in known for run in results.stored(task, name) if "files" in run]
+        assert provenance.differing(run["files"] for run in runs) == {}, task
+        for run in runs:
+            assert re.fullmatch("[0-9a-f]{40}", run["code"]), run["name"]
+            assert "rnade_lightning/rnn_rnade.py" in run["files"], run["name"]
+
+
+def test_a_file_that_changed_between_rows_is_found(provenance: ModuleType, tmp_path: Path) -> None:
+    """Code that changed is found, a docstring and a comment that did are not."""
+    path, digests = tmp_path / "a.py", []
+    for text in ('"""Say."""\nx = 1\n', '"""Tell."""\nx = 1  # why\n', '"""Tell."""\nx = 2\n'):
+        path.write_text(text)
+        digests.append({"a.py": provenance.digest(path), "same.py": "0"})
+    assert provenance.differing(digests[:2]) == {}
+    assert provenance.differing(digests) == {"a.py": 2}
+
+
+def test_what_a_run_reads_leaves_other_kinds_of_data_out(provenance: ModuleType) -> None:
+    arguments = [f"--config={ROOT}/configs/mocap_mat.yaml", "--model.n_layers=2"]
+    read = provenance.files_read(arguments, ROOT / "datamodules" / "motion")
+    assert "rnade_lightning.datamodules.sound" in sys.modules
+    assert {"configs/base.yaml", "configs/mocap_mat.yaml", "rnade_lightning/rnade.py"} <= set(read)
+    assert "datamodules/core/frames.py" in read
+    assert "datamodules/motion/mat.py" in read
+    assert not any(path.startswith(("datamodules/sound", "tests", "benchmarks")) for path in read)
+
+
+def test_a_checkout_with_changes_stores_nothing(
+    provenance: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    for words in ("init -q", "config user.email a@b", "config user.name a"):
+        provenance.git(*words.split())
+    (tmp_path / "a.py").write_text("x = 1\n")
+    provenance.git("add", ".")
+    provenance.git("commit", "-qm", "Begin")
+    (tmp_path / "RESULTS.md").write_text("written by runs\n")
+    commit = provenance.clean_commit()
+    provenance.check_unchanged(commit, ["a.py"])
+    (tmp_path / "b.py").write_text("")
+    with pytest.raises(ValueError, match=r"'b.py': commit them first, or give --try"):
+        provenance.clean_commit()
+    (tmp_path / "a.py").write_text("x = 2\n")
+    with pytest.raises(ValueError, match=r"a.py changed while the run went on"):
+        provenance.check_unchanged(commit, ["a.py"])
+
+
+def test_a_search_finds_the_best_and_goes_on_where_it_was(
+    search: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A toy: epochs take a second each, nll falls with them, and 7 is the best of ten numbers."""
+    axes = [["", *map(str, range(1, 10))], ["", "x"]]
+    now, calls = [0.0], list[tuple[str, int]]()
+    monkeypatch.setattr(search.time, "process_time", lambda: now[0])
+
+    def train(options: str, epochs: int) -> float | None:
+        calls.append((options, epochs))
+        now[0] += epochs
+        number = int("0" + options.replace("x", "").strip())
+        return None if number == 3 else abs(number - 7) + ("x" in options) / 2 + 1 / epochs
+
+    whole = search.search(tmp_path / "whole", axes, [1, 4, 16], 1.0, train, "c")
+    best = search.ranked(whole, 16)[0]
+    assert (best.options, best.val_nll) == ("7", 1 / 16)
+    assert whole[0].options == ""  # the row as it was is the first trial
+    assert {options for options, _ in calls} == {""} | {t.options for t in whole}
+    rungs = [[t.options for t in search.ranked(whole, epochs)] for epochs in (1, 4, 16)]
+    for before, after in itertools.pairwise(rungs):
+        assert set(after) <= set(before[: -(-len(before) // 3)])
+    for epochs in (1, 4, 16):  # a trial begins while its rung has minutes left
+        assert sum(t.seconds for t in whole if t.epochs == epochs) < 20 + epochs
+
+    def dies(options: str, epochs: int) -> float | None:
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return train(options, epochs)
+
+    calls.clear()
+    path = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        search.search(path, axes, [1, 4, 16], 1.0, dies, "c")
+    assert len(search.stored(path)) == 10
+    assert search.search(path, axes, [1, 4, 16], 1.0, train, "c") == whole
+    calls.clear()
+    assert search.search(path, axes, [1, 4, 16], 1.0, train, "c") == whole
+    assert calls == []  # it is over
+
+
 @pytest.mark.slow
 def test_a_row_runs_from_nothing(
-    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: ModuleType, rows: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_toy_data(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "rnade_lightning", lambda *arguments: main(arguments))
+
+    def run(*arguments: str) -> dict[str, object]:
+        main(arguments)
+        return {"files": {"a.py": "1"}, "clock": [[1, 2.0]], "peak_mib": 300}
+
+    monkeypatch.setattr(rows, "rnade_lightning", run)
     config = yaml.safe_load("{trainer: {max_epochs: 1}}")
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
     options = " ".join(o for o in SMALL if "progress" not in o)
@@ -76,17 +194,21 @@ def test_a_row_runs_from_nothing(
         "ablations": {"tanh": {"options": f"{options} --model.cell=tanh"}},
     }  # fmt: skip
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump({"toy": spec}))
-    (tmp_path / "results.md.in").write_text("# Results\n")
-    monkeypatch.setattr(results, "HERE", tmp_path)
-    monkeypatch.setattr(results, "STORE", tmp_path / "store")
+    (tmp_path / "results.md.in").write_text("# Results\nTABLE\n")
+    for module in (rows, results):
+        monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(rows, "STORE", tmp_path / "store")
+    monkeypatch.setattr(rows, "check_unchanged", lambda commit, files: None)
     monkeypatch.setattr(results, "TRIED", tmp_path / "tried")
-    both = results.run("toy", "two", str(root), 0)
+    both = rows.run("toy", "two", str(root), 0, "c" * 40)
     assert both["test"]["log_prob"] is not None
     assert set(both["baselines"]) == {"VAR", "copy the last frame"}
     assert 0 <= both["free"]["seconds"] <= both["free"]["asked"]
     assert len(both["commands"]) == 4
-    one = results.run("toy", "tanh", str(root), 0)
+    one = rows.run("toy", "tanh", str(root), 0, "c" * 40)
     assert "test" not in one  # an ablation leaves the test part alone
+    rows.run("toy", "tanh", str(root), 1, None)
+    assert len(list((tmp_path / "store" / "toy").iterdir())) == 2  # None stores nothing
     page = results.write_results()
     assert f"{both['test']['log_prob']:.2f}" in page
     assert f"{-one['val_nll'][0]:.2f}" in page
@@ -94,13 +216,13 @@ def test_a_row_runs_from_nothing(
 
 
 def test_figures_of_samples_stand_on_the_page(
-    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: ModuleType, rows: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "figures.csv"
     path.write_text("figure,from nothing,held-out data\nspeed,1.25,1\nseconds with data,40,\n")
-    found = results._figures(path)
+    found = rows._figures(path)
     assert found["figures"]["held-out data"] == {"speed": 1.0, "seconds with data": None}
-    assert results._figures(tmp_path / "none.csv") == {}
+    assert rows._figures(tmp_path / "none.csv") == {}
     monkeypatch.setattr(results, "stored", lambda task, name: [found])
     lines = results.figures_of("any", {"models": {"Ours": {}}})
     assert "| speed | 1.250 | 1.000 |" in lines
@@ -112,7 +234,7 @@ def test_figures_of_samples_stand_on_the_page(
 
 
 def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
-    results: ModuleType, monkeypatch: pytest.MonkeyPatch
+    rows: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sample that is data survives; one that doubles every second does not."""
     t = torch.arange(3000) / 30
@@ -131,10 +253,10 @@ def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
             growing = steady * 2 ** t[:n_frames, None]
             return torch.stack([steady, growing])[None]
 
-    monkeypatch.setattr(results, "load_checkpoint", lambda path: None)
-    monkeypatch.setattr(results, "load_model", lambda checkpoint: Model())
-    monkeypatch.setattr(results, "load_data", lambda checkpoint: Data())
-    found = results.free_running("x.ckpt", n_samples=2, seconds=20.0)
+    monkeypatch.setattr(rows, "load_checkpoint", lambda path: None)
+    monkeypatch.setattr(rows, "load_model", lambda checkpoint: Model())
+    monkeypatch.setattr(rows, "load_data", lambda checkpoint: Data())
+    found = rows.free_running("x.ckpt", n_samples=2, seconds=20.0)
     assert found["survive"] == 0.5
     assert 10 <= found["seconds"] <= 12
 
