@@ -90,8 +90,8 @@ def run(task: str, name: str, data: str | None, seed: int, commit: str | None) -
         more = [f"--seed_everything={own}", f"--test_after_fit={test and alone}".lower()]
         more += [] if alone else [f"--model.feature_order={own}"]
         execute("fit", *fit_arguments(spec, of, data, member), *more)
-    best = [str(_latest(member) / "checkpoints" / "best.ckpt") for member in members]
-    tested, ckpt = _latest(members[0]), best[0]
+    best = [str(latest(member) / "checkpoints" / "best.ckpt") for member in members]
+    tested, ckpt = latest(members[0]), best[0]
     if not alone:
         ckpt = str(folder / "ensemble.ckpt")
         execute("combine", f"--ckpt_paths=[{','.join(best)}]", f"--out={ckpt}")
@@ -101,10 +101,10 @@ def run(task: str, name: str, data: str | None, seed: int, commit: str | None) -
             if not o.startswith("--model")
         ]
         execute("test", *shared, f"--ckpt_path={ckpt}")
-        tested = _latest(folder / "ensemble")
+        tested = latest(folder / "ensemble")
     metrics: Metrics = {"task": task, "name": name, "seed": seed, "commands": commands}
-    metrics |= {"seconds": round(time.time() - started)} | _training([_latest(m) for m in members])
-    metrics |= _made_of(made, _latest(members[0]))
+    metrics |= {"seconds": round(time.time() - started)} | _training([latest(m) for m in members])
+    metrics |= _made_of(made, latest(members[0]))
     metrics["val_blocks"] = validation_blocks(ckpt)
     if test:
         metrics |= _tested(tested) | {"free": free_running(ckpt)}
@@ -167,7 +167,7 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _latest(folder: Path) -> Path:
+def latest(folder: Path) -> Path:
     return max(folder.glob("version_*"), key=lambda p: int(p.name.split("_")[1]))
 
 

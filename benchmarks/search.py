@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.provenance import clean_commit
-from benchmarks.rows import STORE, experiments, fit_arguments, of_best_epoch, slug
+from benchmarks.rows import STORE, experiments, fit_arguments, latest, of_best_epoch, slug
 from rnade_lightning.__main__ import main as rnade_lightning
 
 FOUND = STORE / "search"
@@ -142,7 +142,7 @@ def trainer(task: str, row: str, data: str | None) -> Callable[[str, int], float
             rnade_lightning(["fit", *arguments, *more, "--test_after_fit=false"])
         except SystemExit:  # told in a line: the options do not work
             return None
-        return of_best_epoch(folder)["nll"]
+        return of_best_epoch(latest(folder))["nll"]
 
     return train
 
