@@ -320,6 +320,7 @@ def write_results() -> str:
     for task, spec in experiments().items():
         lines += ["", f"## {spec['title']}", "", *spec["about"].strip().splitlines(), ""]
         lines += [*table_of(task, spec), "", *spec.get("remarks", "").strip().splitlines()]
+        lines += ["", f"**Test part.** {spec['looked'].strip()}"]
         lines += [*figures_of(task, spec), *ablations_of(task, spec), *details_of(task, spec)]
         lines += [*searched_of(task, spec), *tried_of(task)]
         firsts = [r for name in spec["models"] for r in stored(task, name)[:1]]
