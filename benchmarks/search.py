@@ -3,9 +3,8 @@
     python -m benchmarks.search TASK ROW --minutes M [--data PATH]
 
 What is searched stands under ``search`` of the task in ``experiments.yaml``: rungs, which are
-numbers of epochs, and for each row a list of axes, each a list of options to choose from, the
-first of which are those of the row as it was. The first rung trains random choices, the row as it
-was first; each further one trains the best third of the rung before it, best first (Jamieson and
+numbers of epochs, and for each row a list of axes, each a list of options to choose from. The first
+rung trains the first ones, then random choices; each further one trains the best third of the rung before it, best first (Jamieson and
 Talwalkar 2016). Every rung gets an equal share of the minutes, and starts no trial when they are
 spent. Every trial is stored as it ends, in ``benchmarks/results/search/``: a search that was
 interrupted goes on where it was, and one that gets more minutes becomes wider.
