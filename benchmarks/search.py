@@ -4,10 +4,11 @@
 
 What is searched stands under ``search`` of the task in ``experiments.yaml``: rungs, which are
 numbers of epochs, and for each row a list of axes, each a list of options to choose from. The first
-rung trains the first ones, then random choices; each further one trains the best third of the rung before it, best first (Jamieson and
-Talwalkar 2016). Every rung gets an equal share of the minutes, and starts no trial when they are
-spent. Every trial is stored as it ends, in ``benchmarks/results/search/``: a search that was
-interrupted goes on where it was, and one that gets more minutes becomes wider.
+rung trains the first ones, then random choices; each further one trains the best third of the rung
+before it, best first (Jamieson and Talwalkar 2016). Every rung gets an equal share of the minutes,
+and starts no trial when they are spent. Every trial is stored as it ends, below
+``benchmarks/results/search/``: a search that was interrupted goes on where it was, and one that
+gets more minutes becomes wider.
 
 Conventions:
     Minutes are of the processor, as spent by training and validation; seed 0; ``val/nll`` in nats
