@@ -188,7 +188,7 @@ def test_a_row_runs_from_nothing(
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
     options = " ".join(o for o in SMALL if "progress" not in o)
     spec = {
-        "title": "Toy", "about": "", "config": "toy.yaml",
+        "title": "Toy", "about": "", "looked": "Once.", "config": "toy.yaml",
         "columns": [["log_prob", "log p"], ["error_of_mean", "of mean"]],
         "models": {"two": {"options": options, "members": 2}},
         "ablations": {"tanh": {"options": f"{options} --model.cell=tanh"}},
