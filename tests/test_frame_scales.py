@@ -141,7 +141,7 @@ def test_frames_that_are_far_out_together_gain() -> None:
 
 
 def test_a_frame_goes_on_from_its_first_features_as_the_density_says() -> None:
-    """Of draws of whole frames, those that begin near a value go on as draws given that value."""
+    """Draws of whole frames that begin near a value go on as draws given that value."""
     density = model_of(2, n_past=0, n_scales=2).density
     with torch.no_grad():
         density.log_scales.copy_(torch.tensor([-2.0, 2.0]))  # type: ignore[union-attr]

@@ -80,7 +80,7 @@ def test_stored_metrics_belong_to_a_row_and_name_no_place(rows: ModuleType) -> N
 def test_rows_of_a_task_were_made_by_the_same_code(
     results: ModuleType, provenance: ModuleType
 ) -> None:
-    """Of the files that two rows of a task read, both read the same; else one has to be run
+    """Files that two rows of a task read are the same in both; else one has to be run
     again."""
     for task, spec in results.experiments().items():
         known = [*spec["models"], *(spec.get("ablations") or {})]
