@@ -131,19 +131,70 @@ class RNNRNADE(RecurrentModel):
         temperature: float = 1.0,
         context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        noisy = self.training and (self.dropout or self.input_noise)
-        kernels = [cast(Cell, cell).kernel for cell in self.layers]
-        if not self.rnade.compiled or None in kernels or noisy or self.context_by_feature:
+        if not self._drawn_by_kernel:
             return super().next_frames(u, generator, temperature, context)
-        from rnade_lightning.kernels import sampler
-
         S = self.n_past * self.n_features + len(self.u_0)
         u = arguments.tensor("u", u, self.u_0, "B", S)
         context = arguments.context_of_frame(self, context, u.shape[0])
-        given = u.new_empty(len(u), 0) if context is None else self._filled(context)
-        chosen = (
-            u.new_empty(0) if self.scales is None else self.scales.noise(u.shape[:1], generator)
+        context = None if context is None else context[:, None]
+        frames, u = self._frames_ahead(1, u, generator, temperature, context)
+        return frames[:, 0], u
+
+    def _drawn(
+        self,
+        n_frames: int,
+        n_samples: int,
+        u: Tensor,
+        generator: torch.Generator | None,
+        temperature: float,
+        context: Tensor | None,
+    ) -> Tensor:
+        """All frames in one call of compiled code, unless a class draws them in its own way."""
+        kind, whole = type(self), RNNRNADE
+        its_own = (kind.stream, kind.next_frames) != (whole.stream, whole.next_frames)
+        lacks = self.n_context > 0 and context is None  # what is refused is refused in one place
+        batches = {len(u), len(u) if context is None else len(context)}
+        misfit = lacks or len(batches - {1}) > 1
+        if its_own or misfit or not n_frames or not self._drawn_by_kernel:
+            return super()._drawn(n_frames, n_samples, u, generator, temperature, context)
+        context = arguments.context_of_frames(self, context, n_frames)
+        B = max(batches)
+        u = u.expand(B, -1).repeat_interleave(n_samples, 0)
+        if context is not None:
+            context = context.expand(B, -1, -1).repeat_interleave(n_samples, 0)
+        frames = self._frames_ahead(n_frames, u, generator, temperature, context)[0]
+        return frames.unflatten(0, (B, n_samples))
+
+    @property
+    def _drawn_by_kernel(self) -> bool:
+        noisy = self.training and (self.dropout or self.input_noise)
+        kernels = [cast(Cell, cell).kernel for cell in self.layers]
+        return bool(
+            self.rnade.compiled
+            and None not in kernels
+            and not noisy
+            and not self.context_by_feature
         )
-        noise = *self.rnade.noise((len(u), self.n_features), generator), chosen
+
+    def _frames_ahead(
+        self,
+        n_frames: int,
+        u: Tensor,
+        generator: torch.Generator | None,
+        temperature: float,
+        context: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Frames ``(N, T, D)`` from states ``u (N, S)`` on, with context ``(N, T, C)``, and the
+        states after them; random numbers are those of one frame after the other."""
+        from rnade_lightning.kernels import sampler
+
+        N = len(u)
+        given = u.new_empty(N, n_frames, 0) if context is None else self._filled(context)
+        shape, drawn = (N, self.n_features), []
+        for _ in range(n_frames):
+            chosen = () if self.scales is None else (self.scales.noise((N,), generator),)
+            drawn.append((*self.rnade.noise(shape, generator), *chosen))
+        noise = [torch.stack(of_frames, 1) for of_frames in zip(*drawn, strict=True)]
+        noise += [u.new_empty(N, 0)] * (self.scales is None)
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
         return sampler.next_frames(self, u, noise, temperature, given), u
