@@ -58,31 +58,27 @@ class MocapDataModule(SteeredDataModule):
 
     Args:
         root: Folder, file or glob to read. Without it, the motion shipped with the package.
-        fps: Frames per second to resample to; rotations are resampled as rotations. Without it,
-            the lowest rate among the files, and every n-th frame of a file that has more than 30.
-        skip_frames: Frames of the file to leave out at the start of every take; 1 for the CMU takes
-            in BVH, which begin with an added T-pose.
-        up: Vertical axis of the files. "auto" finds it from the places of feet and head, and takes
-            the usual one of the format where they do not tell; the card says which.
+        fps: Frames per second to resample to, rotations as rotations. Without it, the lowest rate
+            among the files, and every n-th frame of one that has more than 30.
+        skip_frames: Frames to leave out at the start of every take; 1 for the CMU takes in BVH,
+            which begin with an added T-pose.
+        up: Vertical axis of the files. "auto" finds it from the places of feet and head, or takes
+            the format's usual one; the card says which.
         representation: Features of a frame of a skeleton: exponential maps, 6-D rotations,
-            positions of joints, or channels of the file. Nats of different representations cannot
-            be compared.
+            positions of joints, or channels of the file. Nats of two of them do not compare.
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
-            the world (position). Channels of the file always have the place.
-        leg_length: Length of the legs that every body is scaled to, its motion with it, so that
-            feet that stand still do so on the body that samples are drawn on. Lengths of frames, of
-            paths and of what is written are then in its unit (0.9 for a person in metres). Without
-            it, they are as in the files. For skeletons and places of joints.
-        noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
-            (deviations of a feature, unless standardise is false); above 0 for 6d, positions and
-            files of places, whose features obey constraints.
+            the world (position), which channels of the file always have.
+        leg_length: Length of legs, such as 0.9 (metres), that bodies and their motion are scaled
+            to, and unit of all lengths: then feet that stand do so on any body. Without it, lengths
+            are as in the files.
+        noise: Standard deviation of Gaussian noise to add to standardised frames, in their units;
+            above 0 for 6d, positions and files of places, whose features obey constraints.
         rename: New names of joints or markers, by their names in the file.
         markers: Markers to use, by their names after renaming or by patterns ("L*"); "-LTOE" leaves
             one out. Without it, all that have a label.
-        max_gap: Longest gap of a marker that is filled in, in frames; a longer one cuts the take.
-        min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be
-            shorter.
-        amc_fps: Frames per second of .amc files, which do not give it.
+        max_gap: Longest gap of a marker to fill in, in frames; a longer one cuts the take.
+        min_piece: Shortest piece of a cut take that is used, in frames.
+        amc_fps: Frames per second of .amc files, which lack it.
         npy_fps: Frames per second of .npy files (20 in HumanML3D).
         **kwargs: See `FrameDataModule`.
     """
