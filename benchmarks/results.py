@@ -252,20 +252,17 @@ def figures_of(task: str, spec: Any) -> list[str]:
 
 
 def ablations_of(task: str, spec: Any) -> list[str]:
-    """Return the validation likelihood of the best model with one thing changed, in pairs."""
-    found = {name: stored(task, name) for name in spec.get("ablations") or {}}
-    known = [r for runs in found.values() for r in runs if "files" in r]
-    base = next((Blocks.of_validation(r) for r in known if not spec["ablations"][r["name"]]), None)
-    rows = []
-    for r in known:
-        of, blocks = spec["ablations"][r["name"]], Blocks.of_validation(r)
-        cells = [r["name"], f"`{of['options']}`" if of else "as shipped", f"{-r['val_nll'][0]:.2f}"]
-        if base is not None and of:
-            above, error = blocks.above(base)
-            cells.append(f"{above:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}"))
-        rows.append([*cells, ""][:4])
-    if not rows:
+    """Return the validation likelihood of the first model with one thing changed, in pairs."""
+    found = [r for name in spec.get("ablations") or {} for r in stored(task, name)]
+    shipped = [r for r in stored(task, next(iter(spec["models"]))) if "val_blocks" in r][:1]
+    if not found or not shipped:
         return []
+    rows = [["as shipped", "", f"{-shipped[0]['val_nll'][0]:.2f}", ""]]
+    for r in found:
+        above, error = Blocks.of_validation(r).above(Blocks.of_validation(shipped[0]))
+        pair = f"{above:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
+        options = spec["ablations"][r["name"]]["options"]
+        rows.append([r["name"], f"`{options}`", f"{-r['val_nll'][0]:.2f}", pair])
     return ["", "One thing changed, seed 0, log p of the **validation** part, which chose the "
             "options, and how far it is above the model as shipped on the same frames:", "",
             *_markdown(["", "options", "log p", "above as shipped"], rows)]  # fmt: skip
