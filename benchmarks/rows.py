@@ -200,11 +200,15 @@ def _tested(path: Path) -> Metrics:
     )
     of_rows = dict(zip(head, by_row, strict=True))
     found = {"test": numbers[0], "baselines": dict(named), "blocks": of_rows}
+    return found | _calibration(path) | _figures(path / "samples/figures.csv")
+
+
+def _calibration(path: Path) -> Metrics:
+    """Return the numbers of degenerate features, the floor and the KS distance on the test part."""
     with open(path / "metrics.csv", newline="") as file:
-        (row,) = [row for row in csv.DictReader(file) if row.get("test/nll")]
+        (row,) = [row for row in csv.DictReader(file) if row.get("test/n_degenerate")]
     keys = [key for key in ("n_degenerate", "floor", "ks") if row.get(f"test/{key}")]
-    found["density"] = {key: round(float(row[f"test/{key}"]), 4) for key in keys}
-    return found | _figures(path / "samples/figures.csv")
+    return {"density": {key: round(float(row[f"test/{key}"]), 4) for key in keys}}
 
 
 def validation_blocks(ckpt: str) -> Metrics:
