@@ -68,17 +68,16 @@ class MocapDataModule(SteeredDataModule):
             positions of joints, or channels of the file. Nats of two of them do not compare.
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
             the world (position), which channels of the file always have.
-        leg_length: Length of legs, such as 0.9 (metres), that bodies and their motion are scaled
-            to, and unit of all lengths: then feet that stand do so on any body. Without it, lengths
-            are as in the files.
+        leg_length: Length of legs, such as 0.9 (metres), to scale all bodies and their motion to,
+            so that feet stand still on any body. Without it, lengths are as in the files.
         noise: Standard deviation of Gaussian noise to add to standardised frames, in their units;
             above 0 for 6d, positions and files of places, whose features obey constraints.
         rename: New names of joints or markers, by their names in the file.
         markers: Markers to use, by their names after renaming or by patterns ("L*"); "-LTOE" leaves
             one out. Without it, all that have a label.
-        max_gap: Longest gap of a marker to fill in, in frames; a longer one cuts the take.
-        min_piece: Shortest piece of a cut take that is used, in frames.
-        amc_fps: Frames per second of .amc files, which lack it.
+        max_gap: Longest gap of a marker to fill in, in frames; longer ones cut a take.
+        min_piece: Least frames of a piece of a cut take.
+        amc_fps: Frames per second of .amc files.
         npy_fps: Frames per second of .npy files (20 in HumanML3D).
         **kwargs: See `FrameDataModule`.
     """
