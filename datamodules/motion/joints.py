@@ -46,6 +46,7 @@ ENDS = ("about_1", "about_2", "between")
 """Ends of the names of the angles of a joint of one or two axes."""
 
 _FRAMES = 20_000  # of training, at most, that axes are found from
+_TOLERANCE = 20  # times FIXED: the range in other frames of an angle that is fixed
 _CUT = 3.0  # radians from the zero of an angle, which is cut at half a turn
 _POLE = 0.99  # cosine of the angle between two axes at which they are nearly one
 
@@ -221,6 +222,27 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes | Cen
             " representation 6d with noise"
         )
     return found
+
+
+def that_hold(joints: Sequence[Axes | Centred], sequences: Sequence[Any]) -> list[Axes | Centred]:
+    """Return the joints that turn in other frames as they were found to: about axes whose angle
+    stays the same. One that moves more freely there would have a feature that hardly varies in
+    training, in units of that little, and huge beyond.
+
+    Args:
+        joints: From `find_axes`.
+        sequences: Frames ``(T, D)`` of exponential maps.
+    """
+
+    def holds(joint: Axes | Centred) -> bool:
+        span = slice(joint.column, joint.column + 3)
+        numbers = [joint.angles(np.asarray(x, dtype=np.float64)[:, span]) for x in sequences]
+        if isinstance(joint, Centred) or not sum(map(len, numbers)):
+            return True
+        fixed = np.concatenate(numbers)[:, joint.n_axes :]
+        return bool(np.ptp(fixed, axis=0).max() <= _TOLERANCE * FIXED)
+
+    return [joint for joint in joints if holds(joint)]
 
 
 def _centred(column: int, name: str, maps: Array) -> list[Centred]:

@@ -32,6 +32,7 @@ from rnade_lightning.datamodules.motion.joints import (
     angles_of,
     find_axes,
     joint_of,
+    that_hold,
 )
 from rnade_lightning.datamodules.motion.representation import Kind
 
@@ -89,7 +90,8 @@ class TurningDataModule(FrameDataModule, ABC):
         """Return frames by part, in which joints that turn about one or two axes have angles."""
         parts, found, store = super().collect(reference)
         if reference is None and self.representation == "expmap" and "skeleton" in found.layout:
-            axes = find_axes([frames for _, frames in parts["train"]], found.feature_names)
+            train, val = ([frames for _, frames in parts[part]] for part in ("train", "val"))
+            axes = that_hold(find_axes(train, found.feature_names), val)
             names = turned_names(found.feature_names, axes)
             layout = found.layout | {"axes": [joint.state() for joint in axes]}
             found = found._replace(feature_names=names, layout=layout)

@@ -8,7 +8,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.motion.joints import FIXED, Axes, Centred, find_axes, joint_of
+from rnade_lightning.datamodules.motion.joints import (
+    FIXED,
+    Axes,
+    Centred,
+    find_axes,
+    joint_of,
+    that_hold,
+)
 
 NAMES = ["root.height", "A.x", "A.y", "A.z"]
 
@@ -161,3 +168,16 @@ def test_a_joint_that_is_cut_from_its_mean_too_stays() -> None:
     turning = Rotation.from_rotvec(np.linspace(0, 30, 400)[:, None] * axis(2))
     wobble = Rotation.from_rotvec(0.3 * angles())
     assert not [x for x in found(wobble * turning) if isinstance(x, Centred)]
+
+
+def test_axes_that_other_frames_do_not_keep_are_not_used() -> None:
+    """Else what hardly varies in training is a feature, in units of that little."""
+    alpha, beta, gamma = angles().T
+    two = Rotation.from_rotvec(alpha[:, None] * axis(5)) * Rotation.from_rotvec(
+        beta[:, None] * axis(6)
+    )
+    joints = found(two)
+    free = two * Rotation.from_rotvec(0.1 * gamma[:, None] * axis(7))
+    with_root = [np.column_stack([np.ones(len(alpha)), x.as_rotvec()]) for x in (two, free)]
+    assert that_hold(joints, []) == that_hold(joints, with_root[:1]) == joints != []
+    assert that_hold(joints, with_root) == []
