@@ -197,4 +197,4 @@ class RNNRNADE(RecurrentModel):
         noise = [torch.stack(of_frames, 1) for of_frames in zip(*drawn, strict=True)]
         noise += [u.new_empty(N, 0)] * (self.scales is None)
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
-        return sampler.next_frames(self, u, noise, temperature, given), u
+        return sampler.next_frames(self, u, tuple(noise), temperature, given), u
