@@ -140,8 +140,10 @@ def trainer(task: str, row: str, data: str | None) -> Callable[[str, int], float
         more = [*shlex.split(options), f"--trainer.max_epochs={epochs}", "--seed_everything=0"]
         try:
             rnade_lightning(["fit", *arguments, *more, "--test_after_fit=false"])
-        except SystemExit:  # told in a line: the options do not work
-            return None
+        except SystemExit as end:
+            if end.code != 1:  # stopped by a signal
+                raise
+            return None  # told in a line: the options do not work
         return of_best_epoch(latest(folder))["nll"]
 
     return train
