@@ -35,16 +35,20 @@ OURS = "RNN-RNADE"
 
 
 def spread(values: list[float | None], digits: int = 2) -> str:
-    """Return the mean and, if there are several, the standard deviation.
+    """Return the mean and, if there are several, the standard deviation; in powers of ten from a
+    million on.
 
-    >>> spread([1.0, 2.0, 3.0]), spread([1.0])
-    ('2.00 ± 1.00', '1.00')
+    >>> spread([1.0, 2.0, 3.0]), spread([1.0]), spread([2e25])
+    ('2.00 ± 1.00', '1.00', '2e+25')
     """
     known = [v for v in values if v is not None]
     if not known:
         return ""
-    mean = f"{statistics.mean(known):.{digits}f}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.{digits}f}"
+    mean = statistics.mean(known)
+    if abs(mean) >= 1e6:
+        return f"{mean:.0e}"
+    text = f"{mean:.{digits}f}"
+    return text if len(known) == 1 else f"{text} ± {statistics.stdev(known):.{digits}f}"
 
 
 class Blocks(NamedTuple):
