@@ -84,7 +84,7 @@ def test_a_stream_is_a_sample_frame_by_frame() -> None:
 def test_what_is_drawn_at_once_is_what_is_drawn_frame_by_frame(
     n_context: int, one_state: bool
 ) -> None:
-    """Of several states and samples, also where several contexts go with one state."""
+    """Several states and samples give the same frames, also several contexts of one state."""
     plain, fast = (
         spread(m, 0.3)
         for m in pair(supplement, 3, 4, 5, 2, cell="gru", n_past=2, n_context=n_context)
