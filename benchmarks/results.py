@@ -105,10 +105,11 @@ def in_pairs(blocks: dict[str, Blocks | None]) -> tuple[dict[str, list[str]], st
 
 
 def compared(task: str, spec: Any) -> dict[str, Blocks | None]:
-    """Return the blocks of the rows of a task that can be compared in pairs, by name."""
+    """Return the blocks of the rows of a task that can be compared in pairs, by name; of baselines
+    those beside the model whose `numbers_of` they are."""
     found = {name: [r for r in stored(task, name) if "files" in r] for name in spec["models"]}
     blocks = {name: Blocks.of(runs) for name, runs in found.items() if runs}
-    for runs in found.values():
+    for runs in reversed(found.values()):
         blocks |= {name: Blocks.of(runs, name) for r in runs[:1] for name in r["baselines"]}
     return blocks
 

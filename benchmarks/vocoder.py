@@ -4,9 +4,10 @@
 
 Needs the extra ``vocoder`` (pystoi, pesq). Rows:
 
-    griffin_lim    the mel of the file as `log_mel` turns it back: 64 iterations, random phases
-    noise          white noise through the filters that the mel tells
-    noise_fitted   the same, fitted to the mel: the way back of a vocoder that has learnt nothing
+    griffin_lim    torchaudio's of the power that fits the mel: 64 iterations, random phases
+    from_noise     what `log_mel` frames become without a vocoder: noise, fitted to the mel
+    noise          white noise through the filters that the mel tells, fitted as a draw is: what a
+                   vocoder that has learnt nothing makes
     drawn          a draw of the vocoder, before it is fitted to the mel
     vocoder        what ``sample --control FILE`` writes: the draw, fitted to the mel
 
@@ -25,13 +26,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchaudio
 from pesq import pesq
 from pystoi import stoi
 from tqdm import tqdm
 
+from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.sound.inversion import from_noise
 from rnade_lightning.datamodules.sound.kinds.excitation import Excitation
 from rnade_lightning.datamodules.sound.options import make_kind
-from rnade_lightning.datamodules.sound.spectra import log_spectral_distance
+from rnade_lightning.datamodules.sound.spectra import Mel, log_spectral_distance
 from rnade_lightning.vocoder import Vocoder
 
 COLUMNS = ("distance", "stoi", "pesq", "real_time")
@@ -44,6 +48,26 @@ def scores(made: np.ndarray, reference: np.ndarray, rate: int) -> list[float]:
     found = pesq(rate, reference, made, "nb" if rate < 16_000 else "wb")
     distance = log_spectral_distance(made, reference)
     return [distance, float(stoi(reference, made, rate)), float(found)]
+
+
+def griffin_lim(mel: Mel, log_mel: Array) -> Array:
+    """Return torchaudio's inversion ``(N,)`` of log mel power ``(T, n_mels)``."""
+    power = mel.power(torch.from_numpy(mel.bounded(log_mel)).float().exp()).T
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for the phases it starts from
+        found = torchaudio.functional.griffinlim(
+            power,
+            window=mel.window,
+            n_fft=mel.n_fft,
+            hop_length=mel.hop_length,
+            win_length=mel.n_fft,
+            power=2.0,
+            n_iter=64,
+            momentum=0.99,
+            length=(power.shape[1] - 1) * mel.hop_length,
+            rand_init=True,
+        )
+    return np.asarray(found.double().numpy())
 
 
 def measure(
@@ -69,9 +93,9 @@ def measure(
         drawn = data.destandardise(model.sample(len(context), **how)[0, 0], context)
         drawing = time.process_time() - started
         for name, way, frames, seconds in (
-            ("griffin_lim", mel.to_samples, log_mel, 0.0),
-            ("noise", partial(kind.to_samples, rate=rate), noise, 0.0),
-            ("noise_fitted", data.to_samples, noise, 0.0),
+            ("griffin_lim", partial(griffin_lim, mel), log_mel, 0.0),
+            ("from_noise", partial(from_noise, mel), log_mel, 0.0),
+            ("noise", data.to_samples, noise, 0.0),
             ("drawn", partial(kind.to_samples, rate=rate), drawn, drawing),
             ("vocoder", data.to_samples, drawn, drawing),
         ):

@@ -160,6 +160,12 @@ def context_of_frame(model: Sequences, context: Any, batch_size: int) -> Any:
     return context.expand(batch_size, -1)
 
 
+def context_of_frames(model: Sequences, context: Any, n_frames: int) -> Tensor | None:
+    """Return the context of frames ``(B, T, C)``, or None for a model without any; see
+    `context_of_frame`."""
+    return _context(model, context, _state(model), ("B", n_frames))
+
+
 def state(model: Sequences, u: Any) -> Tensor:
     """Return states ``(B, S)``."""
     like = _state(model)

@@ -62,7 +62,7 @@ def sample(
             velocities (seconds, turn, ahead); without it, a continuation takes the controls of the
             rest of its file. Motion whose root is modelled is drawn toward that path.
         vocoder: checkpoint of ``configs/vocoder.yaml`` that turns mel frames which the model draws
-            into sound, in place of Griffin-Lim.
+            into sound, in place of a fit from noise.
         seed: seed of the draws.
         device: torch device, ``cpu`` or ``cuda``.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.

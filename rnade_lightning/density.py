@@ -94,6 +94,9 @@ class FrameDensity(nn.Module, ABC):
         change only where a density is censored."""
         return x
 
+    def start_at(self, covariance: Tensor) -> None:
+        """Start at a Gaussian of mean 0 and covariance ``(D, D)``, float64, if the density can."""
+
     @abstractmethod
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         """Return the log density of ``x (..., D)`` in nats, ``(...)``."""

@@ -26,118 +26,155 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning import arguments
 from rnade_lightning.density import FrameDensity, full_precision
-from rnade_lightning.parameters import StateParams
+from rnade_lightning.parameters import Params, StateParams
 from rnade_lightning.rnade import RNADE
 
 _SPREAD = 0.35
 """Largest log of a factor at the start."""
 
 
-class FrameScales(nn.Module):
-    """Factors on all scales of a frame, one of which is drawn for every frame.
+class FrameScales(FrameDensity):
+    """RNADE with factors on all scales of a frame, one of which is drawn for every frame.
 
     Args:
+        rnade: RNADE, which stays a part of the model that it belongs to.
         n_scales: J, how many.
         n_read: numbers of the state, with the context behind them, that set the weights.
     """
 
-    def __init__(self, n_scales: int, n_read: int) -> None:
+    rnade: RNADE
+
+    def __init__(self, rnade: RNADE, n_scales: int, n_read: int) -> None:
         super().__init__()
         if n_scales < 2:
             raise ValueError(f"n_scales must be at least 1, got {n_scales}")
+        self.__dict__["rnade"] = rnade  # no part of this module: its parameters are the model's
+        self.n_features, self.param_shapes = rnade.n_features, rnade.param_shapes
+        self.shift_means = rnade.shift_means
         self.log_scales = nn.Parameter(_SPREAD * torch.linspace(-1, 1, n_scales))
         self.b_w = nn.Parameter(torch.zeros(n_scales))
         self.W_w = nn.Parameter(nn.init.normal_(torch.empty(n_scales, n_read), std=0.01))
+
+    @property
+    def floor(self) -> float:  # type: ignore[override]
+        return self.rnade.floor
+
+    def static_params(self) -> tuple[Tensor, ...]:
+        return self.rnade.static_params()
+
+    def given(self, params: Params | None) -> StateParams:
+        """Return parameters as given, whose state sets the weights of the factors; the static ones
+        and a state of zeros for None.
+
+        Raises:
+            TypeError: they have no state.
+        """
+        if params is None:
+            static = self.static_params()
+            params = StateParams(
+                static, [None] * len(static), self.W_w.new_zeros(self.W_w.shape[1])
+            )
+        if not isinstance(params, StateParams):
+            raise TypeError("the weights of common scales follow a state: give StateParams")
+        return params.checked(self.param_shapes, self.b_w)
+
+    def censor(self, x: Tensor) -> Tensor:
+        return self.rnade.censor(x)
+
+    def start_at(self, covariance: Tensor) -> None:
+        self.rnade.start_at(covariance)
 
     def log_weights(self, state: Tensor) -> Tensor:
         """Return the log weights of the factors in states ``(..., R)``, ``(..., J)``."""
         with full_precision(state):
             return torch.log_softmax(self.b_w + state.to(self.b_w.dtype) @ self.W_w.T, -1)
 
-    def log_prob(self, density: FrameDensity, x: Tensor, params: StateParams) -> Tensor:
-        """Return the log density ``(...)`` of frames ``x (..., D)``."""
-        each = [density.log_prob(x, p) for p in self._each(params)]
-        return torch.logsumexp(torch.stack(each, -1) + self.log_weights(params.state), -1)
+    def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        given = self.given(params)
+        each = [self.rnade.log_prob(x, p) for p in self._each(given)]
+        return torch.logsumexp(torch.stack(each, -1) + self.log_weights(given.state), -1)
 
-    def feature_log_prob(self, density: FrameDensity, x: Tensor, params: StateParams) -> Tensor:
-        """Return the log density of each feature given those before it, ``(..., D)``."""
-        terms, before = self._terms(density, x, params)
+    def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
+        terms, before = self._terms(x, self.given(params))
         return torch.logsumexp(torch.log_softmax(before, -1) + terms, -1)
 
-    def feature_cdf(self, density: FrameDensity, x: Tensor, params: StateParams) -> Tensor:
-        """Return the distribution function of each feature given those before it, ``(..., D)``."""
-        before = self._terms(density, x, params)[1]
-        each = [density.feature_cdf(x, p) for p in self._each(params)]
+    def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
+        given = self.given(params)
+        before = self._terms(x, given)[1]
+        each = [self.rnade.feature_cdf(x, p) for p in self._each(given)]
         return (torch.softmax(before, -1) * torch.stack(each, -1)).sum(-1)
+
+    def conditionals(self, x: Tensor, params: Params | None = None) -> tuple[Tensor, ...]:
+        """Return log weights, means and log scales of each feature given those before it, under
+        every factor, ``(..., D, J K)``; see `RNADE.conditionals`."""
+        given = self.given(params)
+        of_factors = torch.log_softmax(self._terms(x, given)[1], -1).unbind(-1)
+        each = [self.rnade.conditionals(x, p) for p in self._each(given)]
+        log_weights = [w + of[..., None] for (w, *_), of in zip(each, of_factors, strict=True)]
+        means, log_scales = ([found[i] for found in each] for i in (1, 2))
+        return torch.cat(log_weights, -1), torch.cat(means, -1), torch.cat(log_scales, -1)
+
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        params: Params | None = None,
+        given: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        arguments.draws(self.b_w, generator, temperature)
+        with torch.no_grad():
+            own = self.given(params).expanded()
+            log_weights = self.log_weights(own.state)
+            if given is not None:  # what is known of the frame tells of its factor
+                each = [self.rnade.log_prob(given, p) for p in self._each(own)]
+                log_weights = log_weights + torch.stack(each, -1)
+            uniform = self.noise((*sample_shape, *own.batch), generator)
+            chosen = self._chosen(own, log_weights, uniform, temperature)
+            return self.rnade.sample((), chosen, given, generator, temperature)
 
     def mean(
         self,
-        density: FrameDensity,
-        params: StateParams,
-        n_samples: int,
-        generator: torch.Generator | None,
+        params: Params | None = None,
+        n_samples: int = 100,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the mean of a frame, ``(..., D)``, from ``n_samples`` draws or a few more, as many
-        with every factor."""
-        n_samples = -(-n_samples // len(self.log_scales))
-        weights = self.log_weights(params.state).exp()
-        each = [density.mean(list(p), n_samples, generator) for p in self._each(params)]
-        return (weights[..., None, :] * torch.stack(each, -1)).sum(-1)
+        """Return the mean of a frame, ``(*batch, D)``, from ``n_samples`` draws or a few more, as
+        many with every factor."""
+        arguments.draws(self.b_w, generator, n_samples=(n_samples, 1))
+        with torch.no_grad():
+            given, n = self.given(params).expanded(), -(-n_samples // len(self.log_scales))
+            weights = self.log_weights(given.state).exp()
+            each = [self.rnade.mean(p, n, generator) for p in self._each(given)]
+            return (weights[..., None, :] * torch.stack(each, -1)).sum(-1)
 
-    def drawn(
-        self,
-        params: StateParams,
-        sample_shape: Sequence[int],
-        generator: torch.Generator | None,
-        temperature: float,
-    ) -> list[Tensor]:
-        """Return the parameters of a density, each with a factor drawn for every frame."""
-        uniform = self.noise((*sample_shape, *params.state.shape[:-1]), generator)
-        return self.chosen(params, uniform, temperature)
-
-    def chosen(
-        self, params: StateParams, uniform: Tensor, temperature: float = 1.0
-    ) -> list[Tensor]:
-        """Return the parameters of a density, each with the factor that a number of `noise`
-        chooses for its frame."""
-        weights = torch.softmax(self.log_weights(params.state) / temperature, -1)
-        above = uniform[..., None] >= weights.cumsum(-1)
-        chosen = above.sum(-1).clamp(max=weights.shape[-1] - 1)
-        return list(_scaled(params, self.log_scales[chosen][..., None, None]))
+    def chosen(self, params: StateParams, uniform: Tensor, temperature: float = 1.0) -> StateParams:
+        """Return the parameters of RNADE, each with the factor that a number of `noise` chooses for
+        its frame."""
+        return self._chosen(params, self.log_weights(params.state), uniform, temperature)
 
     def noise(self, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
         """Return the random numbers of a draw, uniform."""
         how: dict[str, Any] = {"dtype": self.b_w.dtype, "device": self.b_w.device}
         return torch.rand(tuple(shape), generator=generator, **how)
 
-    def mixtures(
-        self, density: RNADE, x: Tensor, params: StateParams
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return log weights, means and log scales of each feature given those before it, under
-        every factor, ``(..., D, J K)``."""
-        of_factors = torch.log_softmax(self._terms(density, x, params)[1], -1).unbind(-1)
-        each = [density.conditionals(x, p) for p in self._each(params)]
-        log_weights = [w + of[..., None] for (w, *_), of in zip(each, of_factors, strict=True)]
-        means, log_scales = ([found[i] for found in each] for i in (1, 2))
-        return torch.cat(log_weights, -1), torch.cat(means, -1), torch.cat(log_scales, -1)
+    def _chosen(
+        self, params: StateParams, log_weights: Tensor, uniform: Tensor, temperature: float
+    ) -> StateParams:
+        weights = torch.softmax(log_weights / temperature, -1)
+        above = uniform[..., None] >= weights.cumsum(-1)
+        chosen = above.sum(-1).clamp(max=weights.shape[-1] - 1)
+        return params.plus(-1, self.log_scales[chosen][..., None, None])
 
     def _each(self, params: StateParams) -> list[StateParams]:
-        return [_scaled(params, log_scale) for log_scale in self.log_scales]
+        return [params.plus(-1, log_scale) for log_scale in self.log_scales]
 
-    def _terms(
-        self, density: FrameDensity, x: Tensor, params: StateParams
-    ) -> tuple[Tensor, Tensor]:
+    def _terms(self, x: Tensor, params: StateParams) -> tuple[Tensor, Tensor]:
         """Return the log density of each feature by factor, and the log weights, up to a constant,
         of the factors given the features before it, both ``(..., D, J)``."""
-        each = [density.feature_log_prob(x, p) for p in self._each(params)]
+        each = [self.rnade.feature_log_prob(x, p) for p in self._each(params)]
         terms = torch.stack(each, -1)
         before = terms.cumsum(-2) - terms
         return terms, before + self.log_weights(params.state)[..., None, :]
-
-
-def _scaled(params: StateParams, log_scale: Tensor) -> StateParams:
-    """Return parameters (alpha, mu, sigma) with the log of a factor added to sigma."""
-    *others, own = params.added
-    own = log_scale if own is None else own + log_scale
-    return StateParams(params.static, params.weights, params.state, (*others, own))

@@ -23,6 +23,7 @@ from rnade_lightning.density import FrameDensity
 from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.ranks import of_every_rank, of_this_rank
+from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnn_experts import RNNExperts
 from rnade_lightning.rnn_rnade import RNNRNADE
 from rnade_lightning.sequence_density import SequenceDensity
@@ -173,6 +174,16 @@ class SequenceModule(StoredModule):
             self._clipped.append(norm > gradient_clip_val)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
+    def on_train_start(self) -> None:
+        for model in self.modules():
+            root = model.root if isinstance(model, RecurrentModel) else None
+            if root is not None and root.equal(torch.eye(len(root)).to(root)):
+                raise ValueError(
+                    "model.whiten needs the units that the callback LinearStart finds from the "
+                    "training frames, after past frames: add it to trainer.callbacks, with "
+                    "model.n_past 1 or more, or leave out model.whiten"
+                )
+
     def on_train_epoch_end(self) -> None:
         """Log the share of clipped steps."""
         if self._clipped:
@@ -240,6 +251,7 @@ class RNNRNADEModule(SequenceModule):
             self.save_hyperparameters({"floor": noise_scale})
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         self.on_train_epoch_start()  # which Lightning leaves out where it goes on inside an epoch
 
     def on_train_epoch_start(self) -> None:

@@ -24,6 +24,7 @@ class StateParams(Sequence[Tensor]):
         weights: W of each, ``(prod(shape), R)``; None for one that the state does not reach.
         state: u ``(..., R)``.
         added: what is added to each beside, broadcast to it; None for nothing.
+        expands: each has the batch shape of all, also where the state does not reach it.
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class StateParams(Sequence[Tensor]):
         weights: Sequence[Tensor | None],
         state: Tensor,
         added: Sequence[Tensor | None] | None = None,
+        expands: bool = False,
     ) -> None:
         self.static, self.weights, self.state = tuple(static), tuple(weights), state
         self.added = (None,) * len(self.static) if added is None else tuple(added)
+        self.expands = expands
 
     def checked(self, shapes: Mapping[str, tuple[int, ...]], like: Tensor) -> StateParams:
         """Return the same in the dtype of ``like``, checked against the parameters' shapes."""
@@ -46,7 +49,18 @@ class StateParams(Sequence[Tensor]):
             for name, n, W in zip(shapes, sizes, self.weights, strict=True)
         ]
         state = arguments.tensor("state", self.state, like, ..., R)
-        return StateParams(static, weights, state, self.added)
+        return StateParams(static, weights, state, self.added, self.expands)
+
+    def expanded(self) -> StateParams:
+        """Return the same, each with the batch shape of all."""
+        return StateParams(self.static, self.weights, self.state, self.added, expands=True)
+
+    def plus(self, i: int, more: Tensor) -> StateParams:
+        """Return the same, with ``more`` added to parameter i."""
+        own = self.added[i]
+        added = list(self.added)
+        added[i] = more if own is None else own + more
+        return StateParams(self.static, self.weights, self.state, added, self.expands)
 
     @property
     def batch(self) -> torch.Size:
@@ -64,7 +78,8 @@ class StateParams(Sequence[Tensor]):
     def __getitem__(self, i: Any) -> Any:
         b, W, more = self.static[i], self.weights[i], self.added[i]
         whole = b if W is None else b + (self.state @ W.T).unflatten(-1, b.shape)
-        return whole if more is None else whole + more
+        whole = whole if more is None else whole + more
+        return whole.expand(*self.batch, *b.shape) if self.expands else whole
 
 
 def batch_of(params: Params, event_dim: int = 2) -> torch.Size:

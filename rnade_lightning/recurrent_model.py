@@ -300,12 +300,11 @@ class RecurrentModel(SequenceDensity):
                 u = torch.cat((u, history[..., self.n_history :]), -1)
             shifted = self.n_past > 0 and self.density.shift_means
             added = [self._by_feature(name, history) for name in self.density.param_shapes]
+            params = StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
             if shifted:
                 i = list(self.density.param_shapes).index("mu")
-                explained = self._in_visit_order(self._explained(history))[..., None]
-                own = added[i]
-                added[i] = explained if own is None else own + explained
-            return StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
+                params = params.plus(i, self._in_visit_order(self._explained(history))[..., None])
+            return params
 
     def weights_of(self, name: str) -> Tensor:
         """Return what a parameter that the state sets is multiplied by, ``(prod(shape), R + C)``:
@@ -365,15 +364,15 @@ class RecurrentModel(SequenceDensity):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        params = self._batched_params(history)
+        params = self.frame_params(history).expanded()
         x = self.density.sample(sample_shape, params, generator=generator, temperature=temperature)
         return self._in_frames(x, history)
 
     def mean_given(
         self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
-        mean = self.density.mean(self._batched_params(history), n_samples, generator)
-        return self._in_frames(mean, history)
+        params = self.frame_params(history).expanded()
+        return self._in_frames(self.density.mean(params, n_samples, generator), history)
 
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
         """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
@@ -392,8 +391,3 @@ class RecurrentModel(SequenceDensity):
 
     def _in_data_order(self, x: Tensor) -> Tensor:
         return x if self._inverse_order is None else x[..., self._inverse_order]
-
-    def _batched_params(self, history: Tensor) -> list[Tensor]:
-        """Return `frame_params`, every parameter with the batch shape of the history."""
-        params, shapes = self.frame_params(history), self.density.param_shapes.values()
-        return [p.expand(*history.shape[:-1], *s) for p, s in zip(params, shapes, strict=True)]

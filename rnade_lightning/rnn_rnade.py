@@ -24,7 +24,6 @@ from torch import Tensor
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell
 from rnade_lightning.frame_scales import FrameScales
-from rnade_lightning.linear_path import log_units
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
 from rnade_lightning.scans import draw
@@ -81,23 +80,22 @@ class RNNRNADE(RecurrentModel):
             n_features, n_hidden, n_components, component, activation, floor, linear,
             backend=self.backend, scale_mean_gradient=scale_mean_gradient, censor_at=censor_at,
         )  # fmt: skip
+        self.scales: FrameScales | None = None
         self._add_state_paths(conditioned)
-        n_read = n_recurrent if self.context_by_feature else n_recurrent + self.n_context
-        self.scales = None if n_scales == 1 else FrameScales(n_scales, n_read)
+        if n_scales != 1:
+            n_read = n_recurrent if self.context_by_feature else n_recurrent + self.n_context
+            self.scales = FrameScales(self.rnade, n_scales, n_read)
 
     @property
-    def density(self) -> RNADE:
-        return self.rnade
+    def density(self) -> RNADE | FrameScales:
+        return self.rnade if self.scales is None else self.scales
 
     def mixtures_given(self, history: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights, means and log scales of every feature given those visited before it
         in frames ``(..., D)``, each after a history: ``(..., D, J K)``, in the order of the
         data and in the units of frames."""
         x, params = self.unexplained(frames, history), self.frame_params(history)
-        if self.scales is None:
-            log_weights, means, log_scales = self.rnade.conditionals(x, params)
-        else:
-            log_weights, means, log_scales = self.scales.mixtures(self.rnade, x, params)
+        log_weights, means, log_scales = self.density.conditionals(x, params)
         if self.root is not None:  # feature d is C_dd x_d, and what the features before it make
             own = self.root.diagonal()[:, None]
             means = own * means + (x @ self.root.tril(-1).mT)[..., None]
@@ -116,61 +114,15 @@ class RNNRNADE(RecurrentModel):
         """Return the frames ``(..., D)`` that random numbers make after histories ``(...,
         n_read)``: those of `RNADE.noise`, each ``(..., D)``, and of `FrameScales.noise`, ``(...)``,
         where a frame has scales."""
-        noise, params = (uniform, value), self._batched_params(history)
+        noise, params = (uniform, value), self.frame_params(history).expanded()
         if self.scales is not None:
             assert of_scale is not None
-            params = self.scales.chosen(self.frame_params(history), of_scale)
-            params = [p.expand(*history.shape[:-1], *p.shape[-2:]) for p in params]
+            params = self.scales.chosen(params, of_scale)
         if torch.compiler.is_exporting():
             x = draw(self.rnade, noise, tuple(params))
         else:
             x = self.rnade.ancestral(noise, tuple(params))[0]
         return self._in_frames(x, history)
-
-    def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
-        if self.scales is None:
-            return super().log_prob_given(history, frames)
-        x, params = self.unexplained(frames, history), self.frame_params(history)
-        return self.scales.log_prob(self.rnade, x, params) - log_units(self.root).sum()
-
-    def feature_log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
-        if self.scales is None:
-            return super().feature_log_prob_given(history, frames)
-        x, params = self.unexplained(frames, history), self.frame_params(history)
-        terms = self.scales.feature_log_prob(self.rnade, x, params) - log_units(self.root)
-        return self._in_data_order(terms)
-
-    def feature_cdf_given(self, history: Tensor, frames: Tensor) -> Tensor:
-        if self.scales is None:
-            return super().feature_cdf_given(history, frames)
-        x, params = self.unexplained(frames, history), self.frame_params(history)
-        return self._in_data_order(self.scales.feature_cdf(self.rnade, x, params))
-
-    def sample_given(
-        self,
-        history: Tensor,
-        sample_shape: Sequence[int] = (),
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        how: dict[str, Any] = {"generator": generator, "temperature": temperature}
-        if self.scales is None:
-            return super().sample_given(history, sample_shape, **how)
-        arguments.draws(self.rnade.W, generator, temperature)
-        with torch.no_grad():
-            params = self.scales.drawn(self.frame_params(history), sample_shape, **how)
-        x = self.rnade.sample((), params, **how)
-        return self._in_frames(x, history)
-
-    def mean_given(
-        self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
-    ) -> Tensor:
-        if self.scales is None:
-            return super().mean_given(history, n_samples, generator)
-        with torch.no_grad():
-            params = self.frame_params(history)
-            mean = self.scales.mean(self.rnade, params, n_samples, generator)
-        return self._in_frames(mean, history)
 
     def next_frames(
         self,
@@ -179,19 +131,70 @@ class RNNRNADE(RecurrentModel):
         temperature: float = 1.0,
         context: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        noisy = self.training and (self.dropout or self.input_noise)
-        kernels = [cast(Cell, cell).kernel for cell in self.layers]
-        if not self.rnade.compiled or None in kernels or noisy or self.context_by_feature:
+        if not self._drawn_by_kernel:
             return super().next_frames(u, generator, temperature, context)
-        from rnade_lightning.kernels import sampler
-
         S = self.n_past * self.n_features + len(self.u_0)
         u = arguments.tensor("u", u, self.u_0, "B", S)
         context = arguments.context_of_frame(self, context, u.shape[0])
-        given = u.new_empty(len(u), 0) if context is None else self._filled(context)
-        chosen = (
-            u.new_empty(0) if self.scales is None else self.scales.noise(u.shape[:1], generator)
+        context = None if context is None else context[:, None]
+        frames, u = self._frames_ahead(1, u, generator, temperature, context)
+        return frames[:, 0], u
+
+    def _drawn(
+        self,
+        n_frames: int,
+        n_samples: int,
+        u: Tensor,
+        generator: torch.Generator | None,
+        temperature: float,
+        context: Tensor | None,
+    ) -> Tensor:
+        """All frames in one call of compiled code, unless a class draws them in its own way."""
+        kind, whole = type(self), RNNRNADE
+        its_own = (kind.stream, kind.next_frames) != (whole.stream, whole.next_frames)
+        lacks = self.n_context > 0 and context is None  # what is refused is refused in one place
+        batches = {len(u), len(u) if context is None else len(context)}
+        misfit = lacks or len(batches - {1}) > 1
+        if its_own or misfit or not n_frames or not self._drawn_by_kernel:
+            return super()._drawn(n_frames, n_samples, u, generator, temperature, context)
+        context = arguments.context_of_frames(self, context, n_frames)
+        B = max(batches)
+        u = u.expand(B, -1).repeat_interleave(n_samples, 0)
+        if context is not None:
+            context = context.expand(B, -1, -1).repeat_interleave(n_samples, 0)
+        frames = self._frames_ahead(n_frames, u, generator, temperature, context)[0]
+        return frames.unflatten(0, (B, n_samples))
+
+    @property
+    def _drawn_by_kernel(self) -> bool:
+        noisy = self.training and (self.dropout or self.input_noise)
+        kernels = [cast(Cell, cell).kernel for cell in self.layers]
+        return bool(
+            self.rnade.compiled
+            and None not in kernels
+            and not noisy
+            and not self.context_by_feature
         )
-        noise = *self.rnade.noise((len(u), self.n_features), generator), chosen
+
+    def _frames_ahead(
+        self,
+        n_frames: int,
+        u: Tensor,
+        generator: torch.Generator | None,
+        temperature: float,
+        context: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Frames ``(N, T, D)`` from states ``u (N, S)`` on, with context ``(N, T, C)``, and the
+        states after them; random numbers are those of one frame after the other."""
+        from rnade_lightning.kernels import sampler
+
+        N = len(u)
+        given = u.new_empty(N, n_frames, 0) if context is None else self._filled(context)
+        shape, drawn = (N, self.n_features), []
+        for _ in range(n_frames):
+            chosen = () if self.scales is None else (self.scales.noise((N,), generator),)
+            drawn.append((*self.rnade.noise(shape, generator), *chosen))
+        noise = [torch.stack(of_frames, 1) for of_frames in zip(*drawn, strict=True)]
+        noise += [u.new_empty(N, 0)] * (self.scales is None)
         u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
-        return sampler.next_frames(self, u, noise, temperature, given), u
+        return sampler.next_frames(self, u, tuple(noise), temperature, given), u

@@ -239,8 +239,19 @@ class SequenceDensity(nn.Module, ABC):
                     f"context has {n_given + context.shape[1]} frames, expected "
                     f"{n_given + n_frames}: those of the prefix and of what is drawn"
                 )
-        how = generator, temperature, context
-        frames = list(self.stream(n_frames, n_samples, None, u, *how))
+        return self._drawn(n_frames, n_samples, u, generator, temperature, context)
+
+    def _drawn(
+        self,
+        n_frames: int,
+        n_samples: int,
+        u: Tensor,
+        generator: torch.Generator | None,
+        temperature: float,
+        context: Tensor | None,
+    ) -> Tensor:
+        """The frames of `sample` from states ``u (B, S)`` on."""
+        frames = list(self.stream(n_frames, n_samples, None, u, generator, temperature, context))
         if not frames:
             return u.new_empty(len(u), n_samples, 0, self.n_features)
         return torch.stack(frames, 2)

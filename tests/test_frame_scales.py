@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from rnade_lightning import RNNRNADE, Ensemble
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
 from rnade_lightning.frame_scales import FrameScales
+from rnade_lightning.parameters import StateParams
 
 WHITE = {"n_past": 2, "whiten": True, "feature_order": [2, 0, 1]}
 both = pytest.mark.parametrize("paths", [{"n_scales": 3}, {"n_scales": 2, **WHITE}, WHITE])
@@ -136,6 +138,37 @@ def test_frames_that_are_far_out_together_gain() -> None:
         model.rnade.b_sigma.zero_()
         alone.copy_(torch.tensor([0.2, 1.0]).log())
         assert model.log_prob(frames).mean() > by_feature + 1
+
+
+def test_a_frame_goes_on_from_its_first_features_as_the_density_says() -> None:
+    """Draws of whole frames that begin near a value go on as draws given that value."""
+    density = model_of(2, n_past=0, n_scales=2).density
+    with torch.no_grad():
+        density.log_scales.copy_(torch.tensor([-2.0, 2.0]))  # type: ignore[union-attr]
+        whole = density.sample((400_000,), generator=seed())
+        first = whole[:, 0].quantile(0.97)
+        near = whole[(whole[:, 0] - first).abs() < 0.02 * first.abs()]
+        drawn = density.sample((len(near),), given=first[None], generator=seed(1))
+    assert len(near) > 300
+    assert (drawn[:, 0] == first).all()
+    assert stats.ks_2samp(near[:, 1].numpy(), drawn[:, 1].numpy()).pvalue > 1e-3
+
+
+def test_without_a_state_a_density_with_scales_has_that_of_zeros_or_refuses() -> None:
+    model, x = model_of(2, n_past=0, n_scales=2), randn(3, 2)
+    with torch.no_grad():
+        model.scales.W_w.normal_()  # type: ignore[union-attr]
+        zeros = StateParams(model.rnade.static_params(), [None] * 3, x.new_zeros(5))
+        assert torch.equal(model.density.log_prob(x), model.density.log_prob(x, zeros))
+        with pytest.raises(TypeError, match="follow a state"):
+            model.density.log_prob(x, model.rnade.static_params())
+
+
+def test_a_copy_has_its_own_parameters() -> None:
+    model = model_of(2, n_scales=2)
+    other = copy.deepcopy(model)
+    assert other.scales.rnade is other.rnade is not model.rnade  # type: ignore[union-attr]
+    assert not [name for name in model.state_dict() if name.startswith("scales.rnade")]
 
 
 def test_an_ensemble_may_have_members_with_scales() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -77,10 +78,20 @@ def test_stored_metrics_belong_to_a_row_and_name_no_place(rows: ModuleType) -> N
                 assert not root or root.startswith("PATH/"), path
 
 
+def test_what_is_compared_in_pairs_is_what_the_table_shows(results: ModuleType) -> None:
+    for task, spec in results.experiments().items():
+        shown = results.numbers_of(task, spec)
+        for name, blocks in results.compared(task, spec).items():
+            if blocks is not None and spec["columns"][0][0] == "log_prob":
+                of_table = np.mean([figures["log_prob"] for figures in shown[name]])
+                of_blocks = float(blocks.sums.sum() / blocks.frames.sum())
+                assert of_blocks == pytest.approx(of_table, abs=2e-3), (task, name)
+
+
 def test_rows_of_a_task_were_made_by_the_same_code(
     results: ModuleType, provenance: ModuleType
 ) -> None:
-    """Of the files that two rows of a task read, both read the same; else one has to be run
+    """Files that two rows of a task read are the same in both; else one has to be run
     again."""
     for task, spec in results.experiments().items():
         known = [*spec["models"], *(spec.get("ablations") or {})]

@@ -50,8 +50,8 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         batch_size: Windows (in evaluation: sequences) in a batch, on each device.
         split: How test and validation data are set apart. "tail" takes the end of every sequence
             (first part trains, then validation, then test); "file" takes whole files at random.
-        val_fraction: Share of the frames (or files) for validation.
-        test_fraction: Share of the frames (or files) for the test.
+        val_fraction: Share of the data for validation.
+        test_fraction: Share of the data for the test.
         warmup: Frames at the start of each evaluated sequence that are not scored.
         num_workers: Processes that prepare batches; 0 prepares them in the training process.
         seed: Seed of the order of training windows and of the choice of files.

@@ -1,4 +1,4 @@
-r"""Find joints that turn about one or two axes, and describe them by angles about those axes.
+r"""Find joints whose exponential maps are no good features, and describe them by other numbers.
 
 Three numbers of a rotation that has two free ones lie on a surface, on which a density is without
 bound. A joint that turns about an axis u, fixed in its parent, and about an axis v, fixed in what
@@ -13,6 +13,12 @@ measured. Its features are alpha (``about_1``), beta (``about_2``) and gamma (``
 constant. With one axis, v is any axis across it, and beta is constant as well. Every rotation has
 these three angles, so what was found costs nothing where it does not hold: a frame off the surface
 has another gamma.
+
+An exponential map is cut half a turn from 0: a rotation a little further has the opposite map. Of a
+joint that is turned so far in its usual pose, as a thigh is where the bones of the rest pose point
+up, one take lies on one side of the cut and the next on the other. What is near to a person is then
+as far apart as can be, and what lies between is a leg that points up. So of such a joint the map of
+the rotation from its mean is taken, R M^-1, where M is the mean over training frames.
 
 Conventions:
     Exponential maps are ``(T, 3)``, as in `representation`; angles are in radians. A joint whose
@@ -36,7 +42,11 @@ FIXED = 1e-5
 """Radians by which an angle that is fixed may vary. In the shipped motion (CMU) the angle between
 two axes varies by 5e-7, and by 2e-2 or more where a joint turns freely."""
 
+ENDS = ("about_1", "about_2", "between")
+"""Ends of the names of the angles of a joint of one or two axes."""
+
 _FRAMES = 20_000  # of training, at most, that axes are found from
+_TOLERANCE = 20  # times FIXED: the range in other frames of an angle that is fixed
 _CUT = 3.0  # radians from the zero of an angle, which is cut at half a turn
 _POLE = 0.99  # cosine of the angle between two axes at which they are nearly one
 
@@ -93,11 +103,64 @@ class Axes:
         """Return the inverse of `state`."""
         return cls(**state | {key: np.asarray(state[key]) for key in ("frame_1", "frame_2")})
 
+    @property
+    def ends(self) -> tuple[str, str, str]:
+        """Return the ends of the names of the three numbers."""
+        return ENDS
+
     def __str__(self) -> str:
         axes = [" ".join(f"{x:.3f}" for x in f[0] + 0.0) for f in (self.frame_1, self.frame_2)]
         if self.n_axes == 1:
             return f"turns about ({axes[0]})"
         return f"turns about ({axes[0]}) in its parent and ({axes[1]}) in itself"
+
+
+@dataclass(frozen=True)
+class Centred:
+    """Describe one joint that turns freely, half a turn from where its exponential map is 0.
+
+    Attributes:
+        column: First of its three features.
+        name: Their name, up to the coordinate.
+        centre: Exponential map of its mean rotation, ``(3,)``.
+    """
+
+    column: int
+    name: str
+    centre: Array
+
+    def angles(self, maps: Array) -> Array:
+        """Return the exponential maps ``(T, 3)`` of the rotations from the mean, in the axes of the
+        parent, of exponential maps ``(T, 3)``."""
+        centre = Rotation.from_rotvec(self.centre)
+        return np.asarray((Rotation.from_rotvec(maps) * centre.inv()).as_rotvec())
+
+    def maps(self, angles: Array) -> Array:
+        """Return the inverse of `angles`."""
+        centre = Rotation.from_rotvec(self.centre)
+        return np.asarray((Rotation.from_rotvec(angles) * centre).as_rotvec())
+
+    def state(self) -> dict[str, Any]:
+        """Return it in plain types."""
+        return vars(self) | {"centre": self.centre.tolist()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "Centred":
+        """Return the inverse of `state`."""
+        return cls(**state | {"centre": np.asarray(state["centre"])})
+
+    @property
+    def ends(self) -> tuple[str, str, str]:
+        """Return the ends of the names of the three numbers."""
+        return ("x", "y", "z")
+
+    def __str__(self) -> str:
+        return f"turns freely, from ({' '.join(f'{x:.3f}' for x in self.centre + 0.0)})"
+
+
+def joint_of(state: dict[str, Any]) -> Axes | Centred:
+    """Return the joint that a state describes."""
+    return Centred.from_state(state) if "centre" in state else Axes.from_state(state)
 
 
 def angles_of(joints: Sequence[Axes], maps: Array) -> Array:
@@ -122,8 +185,9 @@ def _turned(maps: Array, vectors: Array, frames: Array) -> tuple[Array, ...]:
     return x, y, z
 
 
-def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
-    """Return the joints that turn about one or two axes in training frames.
+def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes | Centred]:
+    """Return the joints that turn about one or two axes in training frames, and those that turn
+    freely about a rotation whose exponential map is cut.
 
     An angle is cut half a turn from its mean, or in the middle of what it never takes. One that
     goes all the way round jumps there, with a warning.
@@ -135,7 +199,8 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
     n_all = sum(len(x) for x in sequences)
     step = -(-n_all // _FRAMES) or 1
     frames = np.concatenate([np.asarray(x, dtype=np.float64)[::step] for x in sequences])
-    found, round_ = [], []
+    found: list[Axes | Centred] = []
+    round_ = []
     for column in range(len(names) - 2):
         name = names[column][:-1]
         if list(names[column : column + 3]) != [name + axis for axis in "xyz"] or name == "root.":
@@ -143,6 +208,7 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
         maps = frames[:, column : column + 3]
         axes = _axes_of(column, name, maps)
         if axes is None:
+            found += _centred(column, name, maps)
             continue
         axes = axes.recut(*map(_middle, axes.angles(maps)[:, :2].T))
         if np.abs(axes.angles(maps)[:, :2]).max() > _CUT:
@@ -156,6 +222,36 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes]:
             " representation 6d with noise"
         )
     return found
+
+
+def that_hold(joints: Sequence[Axes | Centred], sequences: Sequence[Any]) -> list[Axes | Centred]:
+    """Return the joints that turn in other frames as they were found to: about axes whose angle
+    stays the same. One that moves more freely there would have a feature that hardly varies in
+    training, in units of that little, and huge beyond.
+
+    Args:
+        joints: From `find_axes`.
+        sequences: Frames ``(T, D)`` of exponential maps.
+    """
+
+    def holds(joint: Axes | Centred) -> bool:
+        span = slice(joint.column, joint.column + 3)
+        numbers = [joint.angles(np.asarray(x, dtype=np.float64)[:, span]) for x in sequences]
+        if isinstance(joint, Centred) or not sum(map(len, numbers)):
+            return True
+        fixed = np.concatenate(numbers)[:, joint.n_axes :]
+        return bool(np.ptp(fixed, axis=0).max() <= _TOLERANCE * FIXED)
+
+    return [joint for joint in joints if holds(joint)]
+
+
+def _centred(column: int, name: str, maps: Array) -> list[Centred]:
+    """Return a joint as measured from its mean, if it is cut as it is and would not be so."""
+    if np.linalg.norm(maps, axis=1).max() <= _CUT:
+        return []
+    joint = Centred(column, name, Rotation.from_rotvec(maps).mean().as_rotvec())
+    furthest = np.linalg.norm(joint.angles(maps), axis=1).max()
+    return [joint] if furthest <= _CUT else []
 
 
 def _axes_of(column: int, name: str, maps: Array) -> Axes | None:

@@ -15,6 +15,7 @@ Conventions:
     ``batchdata``.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -57,27 +58,26 @@ class MocapDataModule(SteeredDataModule):
 
     Args:
         root: Folder, file or glob to read. Without it, the motion shipped with the package.
-        fps: Frames per second to resample to; rotations are resampled as rotations. Without it,
-            the lowest rate among the files, and every n-th frame of a file that has more than 30.
-        skip_frames: Frames of the file to leave out at the start of every take; 1 for the CMU takes
-            in BVH, which begin with an added T-pose.
-        up: Vertical axis of the files. "auto" finds it from the places of feet and head, and takes
-            the usual one of the format where they do not tell; the card says which.
+        fps: Frames per second to resample to, rotations as rotations. Without it, the lowest rate
+            among the files, and every n-th frame of one that has more than 30.
+        skip_frames: Frames to leave out at the start of every take; 1 for the CMU takes in BVH,
+            which begin with an added T-pose.
+        up: Vertical axis of the files. "auto" finds it from the places of feet and head, or takes
+            the format's usual one; the card says which.
         representation: Features of a frame of a skeleton: exponential maps, 6-D rotations,
-            positions of joints, or channels of the file. Nats of different representations cannot
-            be compared.
+            positions of joints, or channels of the file. Nats of two of them do not compare.
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
-            the world (position). Channels of the file always have the place.
-        noise: Standard deviation of Gaussian noise to add to standardised frames, in their units
-            (deviations of a feature, unless standardise is false); above 0 for 6d, positions and
-            files of places, whose features obey constraints.
+            the world (position), which channels of the file always have.
+        leg_length: Length of legs, such as 0.9 (metres), to scale all bodies and their motion to,
+            so that feet stand still on any body. Without it, lengths are as in the files.
+        noise: Standard deviation of Gaussian noise to add to standardised frames, in their units;
+            above 0 for 6d, positions and files of places, whose features obey constraints.
         rename: New names of joints or markers, by their names in the file.
         markers: Markers to use, by their names after renaming or by patterns ("L*"); "-LTOE" leaves
             one out. Without it, all that have a label.
-        max_gap: Longest gap of a marker that is filled in, in frames; a longer one cuts the take.
-        min_piece: Shortest piece of a cut take that is used, in frames. A take without a cut may be
-            shorter.
-        amc_fps: Frames per second of .amc files, which do not give it.
+        max_gap: Longest gap of a marker to fill in, in frames; longer ones cut a take.
+        min_piece: Least frames of a piece of a cut take.
+        amc_fps: Frames per second of .amc files.
         npy_fps: Frames per second of .npy files (20 in HumanML3D).
         **kwargs: See `FrameDataModule`.
     """
@@ -96,6 +96,7 @@ class MocapDataModule(SteeredDataModule):
         up: Literal["y", "z", "auto"] = "auto",
         representation: Literal["expmap", "6d", "positions", "raw"] = "expmap",
         root_motion: Literal["velocity", "position"] = "velocity",
+        leg_length: float | None = None,
         noise: float = 0.0,
         rename: dict[str, str] | None = None,
         markers: list[str] | None = None,
@@ -110,13 +111,15 @@ class MocapDataModule(SteeredDataModule):
         self.skip_frames = skip_frames
         self.up = up or "auto"
         self.representation, self.root_motion, self.noise = representation, root_motion, noise
-        self.rename, self.markers = rename or {}, markers
+        self.leg_length, self.rename, self.markers = leg_length, rename or {}, markers
         self.max_gap, self.min_piece = max_gap, min_piece
         self._rate, self._sources = fps, Sources()
         if not min(fps or 1.0, amc_fps, npy_fps) > 0 or fps == 0 or skip_frames < 0:
             raise DataError("fps, amc_fps and npy_fps must be above 0, and skip_frames 0 or more")
         if self.up not in ("auto", *TO_Y_UP):
             raise DataError("up must be y, z or auto")
+        if leg_length is not None and not 0 < leg_length < math.inf:
+            raise DataError("leg_length must be above 0 and finite, or left out")
         if max_gap < 0 or min_piece < 2 or not noise >= 0:
             raise DataError("max_gap and noise must be 0 or more, min_piece 2 or more")
         if representation in ("6d", "positions") and not noise > 0:
@@ -136,6 +139,7 @@ class MocapDataModule(SteeredDataModule):
             up=self.up,
             representation=self.representation,
             root_motion=self.root_motion,
+            leg_length=self.leg_length,
             rename=self.rename,
             markers=self.markers,
             max_gap=self.max_gap,
@@ -305,9 +309,12 @@ class MocapDataModule(SteeredDataModule):
     def describe(self) -> dict[str, Any]:
         """A card of the data; see `FrameDataModule`. Beside it: vertical axis, frame rates of the
         files and what was resampled, number and summed length of the bones, height of the body,
-        unit of length, lowest and highest place of the root."""
+        unit of length, the length of the legs if bodies were scaled to it, lowest and highest place
+        of the root."""
         card = super().describe()
-        return card | self._sources.card(self.layout)
+        card |= self._sources.card(self.layout)
+        scaled = {"leg_length": self.leg_length, "unit": "that of leg_length"}
+        return card | (scaled if self.leg_length else {})
 
     def _play(self, stem: Path, points: Array, lines: Lines) -> list[Path]:
         gif, html = (with_ending(stem, kind) for kind in ("gif", "html"))

@@ -53,6 +53,10 @@ class Located(Motion):
         """Return the places of the joints, ``(T, J, 3)``."""
         return self.places.copy()
 
+    def scaled(self, factor: float) -> "Located":
+        """Return the motion with all lengths times a factor."""
+        return replace(super().scaled(factor), places=factor * self.places)
+
     def resampled(self, fps: float) -> "Located":
         """Return the motion at another frame rate, joints on straight lines between frames."""
         before, after, part = neighbours(len(self.places), self.fps, fps)

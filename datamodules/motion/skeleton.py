@@ -70,6 +70,10 @@ class Skeleton:
             "euler_orders": list(self.euler_orders),
         }
 
+    def scaled(self, factor: float) -> "Skeleton":
+        """Return the skeleton with all lengths times a factor."""
+        return replace(self, offsets=factor * self.offsets, end_offsets=factor * self.end_offsets)
+
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Skeleton":
         """Return the skeleton of a `state`."""
@@ -125,6 +129,12 @@ class Motion:
         rotations = (start * Rotation.from_rotvec(shares * turn.as_rotvec())).as_quat()
         rotations = rotations.reshape(len(before), -1, 4)
         return replace(self, positions=positions, rotations=rotations, fps=fps)
+
+    def scaled(self, factor: float) -> Self:
+        """Return the motion with all lengths times a factor."""
+        return replace(
+            self, skeleton=self.skeleton.scaled(factor), positions=factor * self.positions
+        )
 
     def renamed(self, names: dict[str, str]) -> Self:
         """Return the motion with other names for some joints."""

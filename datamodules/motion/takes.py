@@ -29,7 +29,7 @@ from rnade_lightning.datamodules.motion.representation import (
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 from rnade_lightning.datamodules.motion.sources import default_rate
-from rnade_lightning.datamodules.motion.stature import ground_of, some_of, tall_of
+from rnade_lightning.datamodules.motion.stature import ground_of, leg_length, some_of, tall_of
 from rnade_lightning.datamodules.motion.upright import axis_of_markers, standing_axis, up_axis
 
 _Moving = TypeVar("_Moving", bound=Motion)
@@ -48,6 +48,7 @@ class TakeReader:
     up: Literal["y", "z", "auto"]
     representation: Kind
     root_motion: RootMotion
+    leg_length: float | None
     rename: Mapping[str, str]
     markers: Sequence[str] | None
     max_gap: int
@@ -69,6 +70,8 @@ class TakeReader:
         Raises:
             DataError: It cannot be used.
         """
+        if self.leg_length is not None and not isinstance(content, Motion):
+            raise DataError(f"{path}: has no skeleton, so no legs: leave leg_length out")
         recorded: Any = {
             Motion: self._of_motion,
             Located: self._of_places,
@@ -86,7 +89,7 @@ class TakeReader:
         return rate
 
     def _of_motion(self, path: Path, motion: Motion, ending: str, usual: str) -> Recording:
-        motion = self._renamed(path, motion)
+        motion = self._scaled(path, self._renamed(path, motion))
         skip, source = slice(self.skip_frames, None), motion.fps
         motion = replace(motion, positions=motion.positions[skip], rotations=motion.rotations[skip])
         n_frames, skeleton = len(motion.positions), motion.skeleton
@@ -122,7 +125,7 @@ class TakeReader:
                 f"{path}: holds places of joints, which obey bone lengths, so that a density on"
                 " them is unbounded: set --data.noise above 0 (such as 0.01)"
             )
-        found = self._renamed(path, found)
+        found = self._scaled(path, self._renamed(path, found))
         source, n_joints = found.fps, len(found.skeleton.names)
         found = replace(found, places=found.places[self.skip_frames :])
         rate = self._target(path, source, len(found.places), 3 * n_joints)
@@ -151,6 +154,17 @@ class TakeReader:
         if len(set(motion.skeleton.names)) != len(motion.skeleton.names):
             raise DataError(f"{path}: two joints share a name once renamed: correct rename")
         return motion
+
+    def _scaled(self, path: Path, motion: _Moving) -> _Moving:
+        if self.leg_length is None:
+            return motion
+        own = leg_length(motion.skeleton)
+        if own > 0:
+            return motion.scaled(self.leg_length / own)
+        why = "no joint is called foot, toe, ball or heel: rename it"
+        if motion.skeleton.size == 0:
+            why = "the file does not say where joints are: leave leg_length out"
+        raise DataError(f"{path}: no leg to scale to leg_length: {why}")
 
     def _of_markers(self, path: Path, found: Markers, ending: str, usual: str) -> Recording:
         names = [self.rename.get(name, name) for name in found.names]

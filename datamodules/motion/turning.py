@@ -1,4 +1,5 @@
-"""Give joints of one or two axes angles in the frames of a skeleton; see `joints`.
+"""Give joints of one or two axes angles in the frames of a skeleton, and measure those whose
+exponential maps are cut from their mean; see `joints`.
 
 Files are read as exponential maps, whatever other files hold. Axes are found when all are read, on
 the training part, and a checkpoint keeps them.
@@ -24,11 +25,20 @@ from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording, 
 from rnade_lightning.datamodules.core.functions import functions_among
 from rnade_lightning.datamodules.core.given import Known
 from rnade_lightning.datamodules.core.store import FrameStore
-from rnade_lightning.datamodules.motion.joints import Axes, angles_of, find_axes
+from rnade_lightning.datamodules.motion.joints import (
+    ENDS,
+    Axes,
+    Centred,
+    angles_of,
+    find_axes,
+    joint_of,
+    that_hold,
+)
 from rnade_lightning.datamodules.motion.representation import Kind
 
+Joint = Axes | Centred
+
 _FRAMES = 20_000  # of a part, at most, that functions are looked for in
-_ENDS = ("about_1", "about_2", "between")
 
 
 class TurningDataModule(FrameDataModule, ABC):
@@ -72,15 +82,16 @@ class TurningDataModule(FrameDataModule, ABC):
         return super().caveats + self._of_functions()
 
     @property
-    def axes(self) -> list[Axes]:
-        """Return the joints that turn about one or two axes in the training frames."""
+    def axes(self) -> list[Joint]:
+        """Return the joints whose features are no plain exponential maps; see `joints`."""
         return _axes(self._fitted()[1])
 
     def collect(self, reference: Recording | None) -> tuple[Parts, Recording, FrameStore]:
         """Return frames by part, in which joints that turn about one or two axes have angles."""
         parts, found, store = super().collect(reference)
         if reference is None and self.representation == "expmap" and "skeleton" in found.layout:
-            axes = find_axes([frames for _, frames in parts["train"]], found.feature_names)
+            train, val = ([frames for _, frames in parts[part]] for part in ("train", "val"))
+            axes = that_hold(find_axes(train, found.feature_names), val)
             names = turned_names(found.feature_names, axes)
             layout = found.layout | {"axes": [joint.state() for joint in axes]}
             found = found._replace(feature_names=names, layout=layout)
@@ -124,17 +135,21 @@ class TurningDataModule(FrameDataModule, ABC):
             yield name, turned(frames, _axes(reference))
 
 
-def turned(frames: Any, axes: Sequence[Axes]) -> Array:
-    """Return frames ``(T, D)`` in which those joints have angles for exponential maps."""
+def turned(frames: Any, axes: Sequence[Joint]) -> Array:
+    """Return frames ``(T, D)`` in which those joints have other numbers for exponential maps."""
     changed = np.array(frames, dtype=np.float64)
-    if axes and len(changed):
-        columns = np.array([joint.column for joint in axes])[:, None] + np.arange(3)
-        changed[:, columns] = angles_of(axes, changed[:, columns])
+    if (turning := [joint for joint in axes if isinstance(joint, Axes)]) and len(changed):
+        columns = np.array([joint.column for joint in turning])[:, None] + np.arange(3)
+        changed[:, columns] = angles_of(turning, changed[:, columns])
+    for joint in axes if len(changed) else ():
+        if isinstance(joint, Centred):
+            span = slice(joint.column, joint.column + 3)
+            changed[:, span] = joint.angles(changed[:, span])
     return changed
 
 
-def unturned(frames: Array, axes: Sequence[Axes]) -> Array:
-    """Return frames with exponential maps for angles: the inverse of `turned`."""
+def unturned(frames: Array, axes: Sequence[Joint]) -> Array:
+    """Return frames with exponential maps for those numbers: the inverse of `turned`."""
     changed = np.array(frames, dtype=np.float64)
     for joint in axes if len(changed) else ():
         span = slice(joint.column, joint.column + 3)
@@ -142,11 +157,11 @@ def unturned(frames: Array, axes: Sequence[Axes]) -> Array:
     return changed
 
 
-def turned_names(names: Sequence[str], axes: Sequence[Axes]) -> list[str]:
+def turned_names(names: Sequence[str], axes: Sequence[Joint]) -> list[str]:
     """Return the names of the features of `turned`."""
     changed = list(names)
     for joint in axes:
-        changed[joint.column : joint.column + 3] = [joint.name + end for end in _ENDS]
+        changed[joint.column : joint.column + 3] = [joint.name + end for end in joint.ends]
     return changed
 
 
@@ -156,7 +171,7 @@ def unturned_names(names: Sequence[str]) -> list[str]:
     >>> unturned_names(["root.height", "Foot.about_1", "Foot.about_2", "Foot.between"])
     ['root.height', 'Foot.x', 'Foot.y', 'Foot.z']
     """
-    for end, axis in zip(_ENDS, "xyz", strict=True):
+    for end, axis in zip(ENDS, "xyz", strict=True):
         names = [re.sub(rf"(?<=[._]){end}$", axis, name) for name in names]
     return list(names)
 
@@ -166,7 +181,7 @@ class Turned:
     """Frames that become those of `turned` when they are read; they slice like an array."""
 
     frames: Any
-    axes: list[Axes]
+    axes: list[Joint]
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -179,8 +194,8 @@ class Turned:
         return changed if dtype is None else changed.astype(dtype, copy=False)
 
 
-def _axes(reference: Recording) -> list[Axes]:
-    return [Axes.from_state(state) for state in reference.layout.get("axes", [])]
+def _axes(reference: Recording) -> list[Joint]:
+    return [joint_of(state) for state in reference.layout.get("axes", [])]
 
 
 def _with_axes(parts: Parts, reference: Recording) -> Parts:

@@ -23,10 +23,7 @@ from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.core import Array
 
 _LEAST = 1e-10  # mel power
-_N_ITER = 64  # of Griffin-Lim
 _N_FITS = 30  # of power to mel power; 100 sound no better
-_N_STEPS, _N_MATCHES, _MOMENTUM = 200, 3, 0.99  # of a sound to mel power; of its power in each
-_N_LAST, _SMOOTH = 5, 0.3  # the last steps, and the share of the smooth spectrum's logarithm
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ class Mel:
     def empty_filters(self) -> list[int]:
         """Return the filters that lie between two bins of the Fourier transform and are always
         zero."""
-        return torch.nonzero(self._filters.sum(0) == 0).flatten().tolist()
+        return torch.nonzero(self.filters.sum(0) == 0).flatten().tolist()
 
     def log_mel(self, samples: Array) -> Array:
         """Return log mel power, ``(N,)`` to ``(T, n_mels)``; N must be above ``n_fft // 2``."""
@@ -109,102 +106,35 @@ class Mel:
     def window_power(self) -> float:
         """Return the sum of the squares of the window: what makes power of a white sound its
         variance."""
-        return float(self._window.square().sum())
+        return float(self.window.square().sum())
 
     @cached_property
     def covered(self) -> Array:
         """Return which bins of the Fourier transform some filter holds, ``(F,)``."""
-        return (self._filters.sum(1) > 0).numpy()
+        return (self.filters.sum(1) > 0).numpy()
 
     def _log_mel(self, samples: Array) -> Array:
         """Return log mel power of frames that begin with the samples ``(N,)``."""
         power = torchaudio.functional.spectrogram(
             torch.from_numpy(samples).float(),
             pad=0,
-            window=self._window,
+            window=self.window,
             n_fft=self.n_fft,
             hop_length=self.hop_length,
-            win_length=self.win_length,
+            win_length=self.n_fft,
             power=2.0,
             normalized=False,
             center=False,
         )  # (F, T)
-        mel = power.T @ self._filters  # (T, n_mels)
+        mel = power.T @ self.filters  # (T, n_mels)
         return mel.clamp(min=_LEAST).log().double().numpy()
-
-    def to_samples(self, log_mel: Array) -> Array:
-        """Return sound with nearly this log mel power ``(T, n_mels)``: ``(T - 1) * hop_length``
-        samples.
-
-        Its power spectrum is the non-negative one that fits the mel power best; its phase is found
-        by the fast Griffin-Lim algorithm. The same frames give the same sound.
-        """
-        n_frames, least = len(log_mel), self.n_fft // (2 * self.hop_length) + 2  # for its edges
-        log_mel = np.pad(log_mel, ((0, max(least - n_frames, 0)), (0, 0)), mode="edge")
-        mel = torch.from_numpy(self.bounded(log_mel)).float().exp()  # (T, n_mels)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # for the phases it starts from
-            sound = torchaudio.functional.griffinlim(
-                self.power(mel).T,  # (F, T)
-                window=self._window,
-                n_fft=self.n_fft,
-                hop_length=self.hop_length,
-                win_length=self.win_length,
-                power=2.0,
-                n_iter=_N_ITER,
-                momentum=0.99,
-                length=(len(mel) - 1) * self.hop_length,
-                rand_init=True,
-            )
-        return sound[: max(n_frames - 1, 1) * self.hop_length].double().numpy()
 
     def bounded(self, log_mel: Array) -> Array:
         """Return log mel power ``(T, n_mels)`` that a sound may have: no band holds more than a
         full-scale sine gives it. A model may draw more, which would make the rest of the sound
         inaudible."""
-        most = (0.25 * self._window.sum() ** 2 * self._filters.max(0).values).log()
+        most = (0.25 * self.window.sum() ** 2 * self.filters.max(0).values).log()
         return np.clip(log_mel, np.log(_LEAST), most.double().numpy())
-
-    def fitted(self, samples: Array, log_mel: Array, moved: Array) -> Array:
-        """Return sound ``(N,)`` near samples ``(N,)`` that has nearly this log mel power.
-
-        As in Griffin-Lim with momentum, spectra keep their phases, and are then made consistent.
-        Unlike it, they keep their own fine structure, too: power is multiplied by what makes it fit
-        the mel power, and not replaced. In the last steps it moves a part of the way to the smooth
-        power of Griffin-Lim, since where fine structure is noise, its mean is the nearest guess.
-        Bins beyond the bands, and all other frames, stay as they are.
-
-        Args:
-            samples: ``(N,)``, N above ``n_fft // 2``.
-            log_mel: ``(T, n_mels)``.
-            moved: which frames are to be fitted, ``(T,)``; those that reach beyond the end of the
-                samples are not.
-        """
-        n = len(samples)
-        inside = max(min(len(moved), 1 + (n - self.n_fft // 2) // self.hop_length), 0)
-        at = torch.from_numpy(np.flatnonzero(moved[:inside]))
-        if not len(at):
-            return samples
-        how = self.n_fft, self.hop_length, self.win_length, self._window
-        mel = torch.from_numpy(self.bounded(log_mel)).float()[at].exp()
-        smooth, covered = self.power(mel), torch.from_numpy(self.covered)
-        y, before = torch.from_numpy(samples).float(), torch.zeros(())
-        first = torch.stft(y, *how, return_complex=True).T  # (1 + N // hop, F)
-        for step in range(_N_STEPS):
-            spectra = torch.stft(y, *how, return_complex=True).T
-            ahead = (spectra - _MOMENTUM / (1 + _MOMENTUM) * before)[at]
-            power = _power(spectra[at])
-            if step >= _N_STEPS - _N_LAST:
-                between = power ** (1 - _SMOOTH) * smooth**_SMOOTH
-                power = between.where(covered, power)
-            power = self._matched(power, mel, _N_MATCHES)
-            ahead = ahead * (power / _power(ahead).clamp(min=1e-20)).sqrt()
-            y = torch.istft(first.index_put((at,), ahead).T, *how, length=n)
-            before = spectra
-        touched = np.zeros(n, bool)
-        for t in at.tolist():
-            touched[max(t * self.hop_length - self.n_fft // 2, 0) :][: self.n_fft] = True
-        return np.where(touched, y.double().numpy(), samples)
 
     def power(self, mel: torch.Tensor, n_fits: int = _N_FITS) -> torch.Tensor:
         """Return non-negative power ``(T, F)`` that fits mel power ``(T, n_mels)``.
@@ -212,29 +142,25 @@ class Mel:
         Starts from each band's mean spread over its bins and follows the multiplicative updates of
         Lee and Seung (2001) for the Kullback-Leibler divergence, which keep it positive.
         """
-        filters = self._filters.to(mel)  # (F, n_mels)
-        mass = filters.sum(1).clamp(min=1e-12)  # (F,)
-        power = (mel / filters.sum(0).clamp(min=1e-12)) @ filters.T / mass
-        return self._matched(power, mel, n_fits)
-
-    def _matched(self, power: torch.Tensor, mel: torch.Tensor, n: int) -> torch.Tensor:
-        """Return power ``(T, F)`` after n updates that bring it nearer to mel power
-        ``(T, n_mels)``; bins beyond the bands stay as they are."""
-        filters = self._filters.to(power)
+        filters = self.filters.to(mel)  # (F, n_mels)
         mass = filters.sum(1)  # (F,)
-        bare = (mass == 0).to(power)
+        bare = (mass == 0).to(mel)
         spread = filters.T / (mass + bare)  # (n_mels, F)
-        for _ in range(n):
+        power = (mel / filters.sum(0).clamp(min=1e-12)) @ filters.T / (mass + bare)
+        for _ in range(n_fits):
             ratio = mel / (power @ filters).clamp(min=_LEAST)
             power = power * torch.addmm(bare, ratio, spread)
         return power
 
     @cached_property
-    def _window(self) -> torch.Tensor:
-        return torch.hann_window(self.win_length)
+    def window(self) -> torch.Tensor:
+        """Return the window, with zeros on both sides, ``(n_fft,)``."""
+        left = (self.n_fft - self.win_length) // 2
+        right = self.n_fft - self.win_length - left
+        return torch.nn.functional.pad(torch.hann_window(self.win_length), (left, right))
 
     @cached_property
-    def _filters(self) -> torch.Tensor:
+    def filters(self) -> torch.Tensor:
         """Return the mel filters ``(F, n_mels)``, F = ``n_fft // 2 + 1``."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of empty filters, which `checked` refuses
@@ -296,11 +222,6 @@ def log_spectral_distance(samples: Array, reference: Array) -> float:
     power = spectra.abs().square()
     levels = 10 * power.clamp(min=float(power[1].max()) * 1e-6 + 1e-30).log10()
     return float((levels[0] - levels[1]).square().mean(0).sqrt().mean())
-
-
-def _power(spectra: torch.Tensor) -> torch.Tensor:
-    """Return the power of complex spectra, without their absolute values, which take longer."""
-    return torch.view_as_real(spectra).square().sum(-1)
 
 
 def _dct(n_out: int, n_in: int) -> Array:

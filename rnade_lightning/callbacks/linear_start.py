@@ -11,7 +11,6 @@ from torch import Tensor
 
 from rnade_lightning.linear_path import fit_path
 from rnade_lightning.recurrent_model import RecurrentModel
-from rnade_lightning.rnade import RNADE
 
 _LEAST = 0.01
 """Smallest unit of a whitened feature, in deviations of the frames."""
@@ -62,7 +61,7 @@ class LinearStart(pl.Callback):
                 if model.root is not None:
                     S = covariance + _LEAST**2 * torch.eye(len(covariance))
                     model.root.copy_(torch.linalg.cholesky(S))
-                elif isinstance(model.density, RNADE) and not model.density.shift_means:
+                elif not model.density.shift_means:
                     model.density.start_at(covariance)
 
     def _some(self, sequences: Iterable[Tensor]) -> Iterable[Tensor]:

@@ -192,17 +192,17 @@ def _next_frames(  # type: ignore[no-untyped-def]
     log_scales, b_w, W_w, A, E, order, root, cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho,
     V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
-    """Draw the next frame of N sequences, ``frames (N, D)``, in their states ``u (N, S)``; these
-    become the states after it.
+    """Draw the next frames of N sequences, ``frames (N, T, D)``, in their states ``u (N, S)``;
+    these become the states after them.
 
-    ``scale`` (N,), uniforms, and ``log_scales``, ``b_w`` (J,), ``W_w`` (J, R + C), or empty;
-    ``given`` (N, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
+    ``scale`` (N, T), uniforms, and ``log_scales``, ``b_w`` (J,), ``W_w`` (J, R + C), or empty;
+    ``given`` (N, T, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
     empty; ``order`` (D,), the feature that is drawn d-th; ``root`` (D, D) or empty; ``W_in`` (G, D
     + C) of the first layer, or (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those
     above; ``W_rec`` (layers, G, R), ``b_in`` and ``b_rec`` (layers, G).
     """
-    N, D = frames.shape
-    n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[1]
+    N, T, D = frames.shape
+    n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[2]
     kind, bounded = frames.dtype, low > -np.inf
     n_history, n_memory = R + len(A) * D, R if cell == 3 else 0
     a, h, mean, shift = np.empty_like(c), np.empty_like(c), np.empty(D, kind), np.empty(D, kind)
@@ -211,8 +211,9 @@ def _next_frames(  # type: ignore[no-untyped-def]
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
     x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(W_in.shape[1], kind)
     w = np.empty_like(b_w)
-    for n in range(N):
-        seen[:R], seen[R:], read[D:] = u[n, :R], given[n], given[n, : len(read) - D]
+    for step in range(N * T):
+        n, t = step // T, step % T
+        seen[:R], seen[R:], read[D:] = u[n, :R], given[n, t], given[n, t, : len(read) - D]
         alpha[:], mu[:], sigma[:] = b_alpha, b_mu, b_sigma
         if len(U_alpha):
             add_rows(alpha.reshape(-1), U_alpha, seen)
@@ -228,18 +229,18 @@ def _next_frames(  # type: ignore[no-untyped-def]
             for j in range(len(w)):
                 w[j] = exp(w[j] / temperature)
                 total += w[j]
-            sigma += log_scales[pick(w, total, scale[n])]
+            sigma += log_scales[pick(w, total, scale[n, t])]
         shift[:] = 0
         for i in range(len(A)):
             add_rows(shift, A[i], u[n, R + i * D : R + (i + 1) * D])
         if len(E):
-            add_rows(shift, E, given[n])
+            add_rows(shift, E, given[n, t])
         if bounded:
             for d in range(D):
                 mu[d] += shift[order[d]]
         _frame(
-            x, mean, uniform[n], value[n], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu, V_sigma,
-            L, floor, relu, low, high, temperature, a, h, z,
+            x, mean, uniform[n, t], value[n, t], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu,
+            V_sigma, L, floor, relu, low, high, temperature, a, h, z,
         )  # fmt: skip
         for d in range(D):
             read[order[d]] = x[d]
@@ -249,7 +250,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
         if not bounded:
             for d in range(D):
                 read[d] += shift[d]
-        frames[n] = read[:D]
+        frames[n, t] = read[:D]
         g[:] = b_in[0]
         add_rows(g, W_in, read)
         for layer in range(n_layers):  # the last one's state stands first, then from the top down
@@ -318,15 +319,16 @@ def draw(
 def next_frames(
     model: Any, u: Tensor, noise: tuple[Tensor, ...], temperature: float, given: Tensor
 ) -> Tensor:
-    """Draw frames ``(N, D)`` in states ``u (N, S)``; these become, in place, the states after them.
+    """Draw frames ``(N, T, D)`` in states ``u (N, S)``; these become, in place, the states after
+    them.
 
     Args:
         model: RNN-RNADE on the CPU.
         u: States, contiguous.
-        noise: Uniforms and standard draws, each ``(N, D)``, and uniforms ``(N,)`` for the common
-            scale of each frame, or none.
+        noise: Uniforms and standard draws, each ``(N, T, D)``, and uniforms ``(N, T)`` for the
+            common scale of each frame, or ``(N, 0)``.
         temperature: As in `RNADE.sample`.
-        given: Context ``(N, C)``, nothing absent.
+        given: Context ``(N, T, C)``, nothing absent.
     """
     rnade, (uniform, value, scale) = model.rnade, map(as_array, noise)
     frames = torch.empty(uniform.shape, dtype=u.dtype)
@@ -337,7 +339,7 @@ def next_frames(
     paths = [as_array(model.weights_of(n)) if n in model.conditioned else nothing for n in names]
     E = model._parameters.get("E")
     linear = as_array(model.past_weights()), nothing if E is None else as_array(E)
-    order = np.arange(out.shape[1]) if model.feature_order is None else model.feature_order
+    order = np.arange(out.shape[2]) if model.feature_order is None else model.feature_order
     weights, options = _weights(rnade), _options(rnade, temperature)
     root = nothing if model.root is None else as_array(model.root)
     scales = [np.empty(0, out.dtype), np.empty(0, out.dtype), nothing]

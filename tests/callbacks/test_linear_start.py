@@ -34,7 +34,7 @@ def run(root: Path, callback: Any, ckpt_path: Path | None = None, **options: Any
     torch.manual_seed(0)
     data = ToyDataModule(str(root), window=16)
     module = RNNRNADEModule(
-        3, 0, 4, 1, component="gaussian", n_past=2, lr=1e-9, conditioned=["mu"], **options
+        3, 0, 4, 1, component="gaussian", lr=1e-9, conditioned=["mu"], **{"n_past": 2, **options}
     )
     trainer = pl.Trainer(
         max_epochs=1 if ckpt_path is None else 2, callbacks=[callback], logger=False,
@@ -104,3 +104,11 @@ def test_arguments_that_fit_nothing_are_refused() -> None:
         LinearStart(ridge=0.0)
     with pytest.raises(ValueError, match="ridge, own_ridge and context_ridge must be above 0"):
         LinearStart(own_ridge=0.0)
+
+
+@pytest.mark.parametrize(("callback", "n_past"), [(pl.Callback(), 2), (LinearStart(), 0)])
+def test_a_model_that_whitens_is_not_trained_without_its_units(
+    root: Path, callback: Any, n_past: int
+) -> None:
+    with pytest.raises(ValueError, match=r"model.whiten needs the units .* LinearStart"):
+        run(root, callback, whiten=True, n_past=n_past)

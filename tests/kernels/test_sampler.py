@@ -10,7 +10,7 @@ import torch
 from kernel_pairs import pair, randn, seed
 from reference import SUBSETS, every_option, spread, supplement
 
-from rnade_lightning import RNADE
+from rnade_lightning import RNADE, RNNRNADE
 
 
 @pytest.fixture
@@ -76,6 +76,47 @@ def test_a_stream_is_a_sample_frame_by_frame() -> None:
     for t in range(6):
         assert torch.is_grad_enabled()
         assert torch.equal(next(frames), whole[:, :, t])
+
+
+@pytest.mark.parametrize(
+    ("n_context", "one_state"), [(0, False), (2, False), (2, True)], ids=["", "context", "contexts"]
+)
+def test_what_is_drawn_at_once_is_what_is_drawn_frame_by_frame(
+    n_context: int, one_state: bool
+) -> None:
+    """Several states and samples give the same frames, also several contexts of one state."""
+    plain, fast = (
+        spread(m, 0.3)
+        for m in pair(supplement, 3, 4, 5, 2, cell="gru", n_past=2, n_context=n_context)
+    )
+    u = fast.states(randn(2, 4, 3), context=randn(2, 4, 2) if n_context else None)[1]
+    u = u[:1] if one_state else u
+    context = randn(2, 6, 2) if n_context else None
+    if context is not None:
+        context[0, 2, 1] = torch.nan
+    how = {"u": u, "context": context}
+    before = u.clone()
+    whole = fast.sample(6, 3, generator=seed(), **how)
+    assert whole.shape == (2, 3, 6, 3)
+    assert torch.equal(u, before)
+    frames = list(fast.stream(6, 3, generator=seed(), **how))
+    assert torch.equal(torch.stack(frames, 2), whole)
+    theirs = plain.sample(6, 3, generator=seed(), **how)
+    torch.testing.assert_close(whole, theirs, rtol=1e-10, atol=1e-10)
+    assert fast.sample(0, 3, **(how | {"context": context if context is None else context[:, :0]})
+                       ).shape[2:] == (0, 3)  # fmt: skip
+
+
+def test_a_model_that_streams_in_its_own_way_is_sampled_so() -> None:
+    class Quiet(RNNRNADE):
+        def stream(self, *args: Any, **kwargs: Any) -> Iterator[torch.Tensor]:
+            for frame in super().stream(*args, **kwargs):
+                yield 0.5 * frame
+
+    loud, quiet = (kind(3, 4, 5, 2, backend="compiled") for kind in (RNNRNADE, Quiet))
+    quiet.load_state_dict(loud.state_dict())
+    one, two = (m.sample(5, generator=seed()) for m in (loud, quiet))
+    assert torch.equal(two[:, :, 0], 0.5 * one[:, :, 0])
 
 
 def test_a_fault_of_the_sampler_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

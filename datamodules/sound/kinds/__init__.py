@@ -346,8 +346,10 @@ class SpectralFrames(MelTransform, Kind):
         return with_deltas(features) if self.deltas else features
 
     def to_samples(self, frames: Array, rate: int) -> Array:
+        from rnade_lightning.datamodules.sound.inversion import from_noise
+
         features = frames[:, : len(self.static_names)]
-        return self.mel(rate).to_samples(self.to_log_mel(features))
+        return from_noise(self.mel(rate), self.to_log_mel(features))
 
 
 @lru_cache(maxsize=8)

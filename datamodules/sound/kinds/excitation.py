@@ -68,7 +68,7 @@ class Excitation(MelTransform, SampleFrames):
         return envelope.coloured(self.numbers(frames), np.zeros(self.predictor_order), *how)
 
     def finished(self, samples: Array, frames: Array, rate: int) -> Array:
-        from rnade_lightning.datamodules.sound import envelope
+        from rnade_lightning.datamodules.sound import envelope, inversion
 
         if len(samples) < self.min_samples:
             return samples
@@ -76,7 +76,7 @@ class Excitation(MelTransform, SampleFrames):
         own = envelope.AtFrames([mel.log_mel(samples)], *steps).read(len(frames))
         given = envelope.at_hops(self.log_mel(frames), *steps)
         away = np.abs(envelope.at_hops(own, *steps) - given).max(1)
-        return mel.fitted(samples, given, away > _NEAR)
+        return inversion.fitted(mel, samples, given, away > _NEAR)
 
     def beside(self, samples: Array, frames: Array, rate: int) -> dict[str, Array]:
         from rnade_lightning.datamodules.sound import envelope

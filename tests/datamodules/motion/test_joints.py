@@ -1,11 +1,21 @@
-"""Joints that turn about one or two axes are found, and have angles that say all about them."""
+"""Joints that turn about one or two axes are found, and have angles that say all about them; joints
+on the cut of their exponential map are measured from their mean."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.motion.joints import FIXED, Axes, find_axes
+from rnade_lightning.datamodules.motion.joints import (
+    FIXED,
+    Axes,
+    Centred,
+    find_axes,
+    joint_of,
+    that_hold,
+)
 
 NAMES = ["root.height", "A.x", "A.y", "A.z"]
 
@@ -16,8 +26,8 @@ def angles(n: int = 400, seed: int = 0) -> Array:
     return 0.4 * waves + 0.05 * rng.normal(size=(n, 3))
 
 
-def found(rotations: Rotation) -> list[Axes]:
-    maps = rotations.as_rotvec()
+def found(rotations: Rotation, maps: Array | None = None) -> list[Any]:
+    maps = rotations.as_rotvec() if maps is None else maps
     return find_axes([np.column_stack([np.ones(len(maps)), maps])], NAMES)
 
 
@@ -124,3 +134,50 @@ def test_a_joint_that_goes_all_the_way_round_jumps_and_is_named() -> None:
 def test_few_frames_prove_nothing() -> None:
     """Five numbers describe two axes; so few frames of a free joint fit some pair of them."""
     assert not found(Rotation.from_rotvec(angles(6)))
+
+
+def hanging(seed: int = 0) -> tuple[Array, Array]:
+    """Return exponential maps of a thigh that hangs from bones that point up, in two takes that lie
+    on either side of the cut, and how it swings."""
+    swing = angles(seed=seed)
+    maps = (Rotation.from_rotvec(swing) * Rotation.from_rotvec([0, 0, np.pi])).as_rotvec()
+    n, size = len(maps) // 2, np.linalg.norm(maps, axis=1, keepdims=True)
+    across = maps - 2 * np.pi * maps / size  # the same rotations
+    up, down = np.where(maps[:, 2:] > 0, maps, across), np.where(maps[:, 2:] > 0, across, maps)
+    return np.concatenate([up[:n], down[n:]]), swing
+
+
+def test_a_joint_on_the_cut_of_its_map_is_measured_from_its_mean() -> None:
+    """Else equal rotations have opposite maps, and their mean is a leg that points up."""
+    maps, swing = hanging()
+    assert abs(maps[:, 2].mean()) < 1 < maps[:, 2].std()
+    (joint,) = found(Rotation.identity(), maps)
+    assert isinstance(joint, Centred)
+    ours = joint.angles(maps)
+    assert np.linalg.norm(ours, axis=1).max() < 1
+    for d in range(3):
+        assert abs(np.corrcoef(ours[:, d], swing[:, d])[0, 1]) > 0.95
+    back = Rotation.from_rotvec(joint.maps(ours)) * Rotation.from_rotvec(maps).inv()
+    assert back.magnitude().max() < 1e-9
+    again = joint_of(joint.state())
+    np.testing.assert_array_equal(again.angles(maps), ours)
+    assert "turns freely, from (" in str(joint)
+
+
+def test_a_joint_that_is_cut_from_its_mean_too_stays() -> None:
+    turning = Rotation.from_rotvec(np.linspace(0, 30, 400)[:, None] * axis(2))
+    wobble = Rotation.from_rotvec(0.3 * angles())
+    assert not [x for x in found(wobble * turning) if isinstance(x, Centred)]
+
+
+def test_axes_that_other_frames_do_not_keep_are_not_used() -> None:
+    """Else what hardly varies in training is a feature, in units of that little."""
+    alpha, beta, gamma = angles().T
+    two = Rotation.from_rotvec(alpha[:, None] * axis(5)) * Rotation.from_rotvec(
+        beta[:, None] * axis(6)
+    )
+    joints = found(two)
+    free = two * Rotation.from_rotvec(0.1 * gamma[:, None] * axis(7))
+    with_root = [np.column_stack([np.ones(len(alpha)), x.as_rotvec()]) for x in (two, free)]
+    assert that_hold(joints, []) == that_hold(joints, with_root[:1]) == joints != []
+    assert that_hold(joints, with_root) == []

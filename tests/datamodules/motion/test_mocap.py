@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bodies import SAMPLES, degrees_apart, tumble
+from bodies import SAMPLES, aligned, degrees_apart, tumble
 from damaged import GOOD, refused, text
 from PIL import Image
 from scipy.io import savemat
@@ -21,6 +21,7 @@ from rnade_lightning.datamodules.motion.representation import (
     encode,
 )
 from rnade_lightning.datamodules.motion.skeleton import Motion
+from rnade_lightning.datamodules.motion.stature import leg_length
 from rnade_lightning.datamodules.motion.turning import turned
 
 
@@ -222,7 +223,15 @@ def test_motion_and_the_paper_set_do_not_mix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"window": 0}, {"window": 8, "stride": 9}, {"test_fraction": 1.0}, {"fps": 0}, {"up": "x"}],
+    [
+        {"window": 0},
+        {"window": 8, "stride": 9},
+        {"test_fraction": 1.0},
+        {"fps": 0},
+        {"up": "x"},
+        {"leg_length": 0.0},
+        {"leg_length": float("nan")},
+    ],
 )
 def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(DataError):
@@ -288,3 +297,40 @@ def test_the_card_tells_what_the_files_are(shipped: MocapDataModule) -> None:
     assert 10 < low < high < 40  # units of CMU's kind
     given = MocapDataModule(up="y")
     assert given.describe()["up"] == "y (as given)"
+
+
+@pytest.mark.slow
+def test_bodies_of_any_size_are_one_body(tmp_path: Path) -> None:
+    """Frames, figures and what is written do not depend on the sizes that files have."""
+    names, factors = ("35_04", "35_09", "35_24"), (1.0, 0.4, 20.0)
+    for name, factor in zip(names, factors, strict=True):
+        motion = read_bvh(SAMPLES / f"{name}.bvh.gz")
+        for folder, scale in (("as they are", 1.0), ("of any size", factor)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            write_bvh(tmp_path / folder / f"{name}.bvh", motion.scaled(scale))
+    how: Any = {"parts": {"val": ["35_09"], "test": ["35_24"]}, "leg_length": 17.0}
+    alike, scaled = (
+        MocapDataModule(str(tmp_path / x), **how) for x in ("as they are", "of any size")
+    )
+    metres = MocapDataModule(str(tmp_path / "of any size"), **how | {"leg_length": 0.9})
+    for part in ("train", "val", "test"):
+        frames = [x.sequences(part)[0].frames for x in (alike, scaled, metres)]  # type: ignore[arg-type]
+        for other in frames[1:]:
+            np.testing.assert_allclose(other, frames[0], atol=1e-3)
+    one, other = (
+        x.sample_figures({"it": [x.sequences("test")[0].frames[:90]]})["it"]
+        for x in (alike, metres)
+    )
+    for key, value in other.items():
+        assert one[key] == pytest.approx(value, rel=1e-3, abs=1e-3, nan_ok=True)
+    card = scaled.describe()
+    assert (card["leg_length"], card["unit"]) == (17.0, "that of leg_length")
+    assert "leg_length" not in MocapDataModule(str(tmp_path / "as they are"), window=16).describe()
+    sequence = scaled.score_input(tmp_path / "of any size/35_24.bvh")
+    written = scaled.render(sequence.frames, tmp_path / "out")
+    again = read_bvh(next(x for x in written if x.suffix == ".bvh"))
+    assert leg_length(again.skeleton) == pytest.approx(17.0, rel=1e-5)
+    places, known = scaled.places(sequence.frames), aligned(again)
+    np.testing.assert_allclose(places - places[:1, :1], known - known[:1, :1], atol=1e-3)
+    with pytest.raises(DataError, match="times the size"):
+        MocapDataModule(str(tmp_path / "of any size"), window=16).setup()

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from rnade_lightning.datamodules.motion.stature import ground_of, likely_unit, some_of, tall_of
+from rnade_lightning.datamodules.motion.skeleton import Skeleton
+from rnade_lightning.datamodules.motion.stature import (
+    ground_of,
+    leg_length,
+    likely_unit,
+    some_of,
+    tall_of,
+)
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
@@ -31,3 +38,17 @@ def test_a_unit_is_told_by_a_person_only() -> None:
         "metres", "inches", "centimetres", "millimetres",
     ]  # fmt: skip
     assert likely_unit(28.0) is None
+
+
+def test_a_leg_goes_from_the_root_to_the_first_joint_that_is_called_a_foot() -> None:
+    names = ["Hips", "LeftLeg", "LeftFoot", "LeftToe", "RightLeg", "RightFoot", "Head"]
+    offsets = np.array(
+        [[9.0, 9, 9], [3, 4, 0], [0, 2, 0], [0, 0, 9], [1, 0, 0], [0, 4, 0], [7, 7, 7]]
+    )
+    body = Skeleton(names, [-1, 0, 1, 2, 0, 4, 0], offsets, [3], np.ones((1, 3)), ["ZYX"] * 7)
+    assert leg_length(body) == pytest.approx((5 + 2 + 1 + 4) / 2)
+    assert leg_length(body.scaled(3.0)) == pytest.approx(18)
+    toes = [name.replace("Foot", "Ankle") for name in names]
+    assert leg_length(Skeleton(toes, *list(vars(body).values())[1:])) == pytest.approx(5 + 2 + 9)
+    hands = ["Hips", "a", "b", "c", "d", "e", "f"]
+    assert leg_length(Skeleton(hands, *list(vars(body).values())[1:])) == 0

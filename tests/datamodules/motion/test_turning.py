@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.datamodules.motion.bvh import read_bvh, write_bvh
+from rnade_lightning.datamodules.motion.joints import Axes, Centred, find_axes
 from rnade_lightning.datamodules.motion.representation import decode, encode
 from rnade_lightning.datamodules.motion.skeleton import Motion
 from rnade_lightning.datamodules.motion.turning import (
@@ -130,3 +131,22 @@ def test_features_that_are_functions_of_others_are_named_in_card_and_table(
     (caveat,) = shipped.caveats
     assert "5 of 56 features are functions of others" in caveat
     assert "RThumb.about_1 of RightFingerBase.about_1 and RightFingerBase.about_2" in caveat
+
+
+def test_joints_of_both_kinds_come_back_and_names_tell_them_apart() -> None:
+    turns = 0.4 * np.random.default_rng(0).normal(size=(200, 3))
+    alpha, beta, _ = turns.T
+    two = Rotation.from_rotvec(alpha[:, None] * [0, 0.6, 0.8])
+    two = two * Rotation.from_rotvec(beta[:, None] * [1, 0, 0])
+    hangs = Rotation.from_rotvec(turns / 2) * Rotation.from_rotvec([0, 0, 3.1])
+    frames = np.column_stack([np.ones(200), two.as_rotvec(), hangs.as_rotvec()])
+    names = ["root.height", *(f"{joint}.{axis}" for joint in "AB" for axis in "xyz")]
+    axes = find_axes([frames], names)
+    assert [type(joint) for joint in axes] == [Axes, Centred]
+    assert turned_names(names, axes)[1:] == ["A.about_1", "A.about_2", "A.between", *names[4:]]
+    changed = turned(frames, axes)
+    np.testing.assert_allclose(changed[:, 4:], turns / 2, atol=0.2)
+    back = Rotation.from_rotvec(unturned(changed, axes)[:, 4:]) * hangs.inv()
+    assert back.magnitude().max() < 1e-9
+    np.testing.assert_allclose(unturned(changed, axes)[:, :4], frames[:, :4], atol=1e-9)
+    assert not turned(frames[:0], axes).size

@@ -53,7 +53,7 @@ def test_a_sound_in_pieces_has_the_frames_of_the_whole(
         torch.from_numpy(utterance).float(), n_fft, hop_length, window=torch.hann_window(n_fft),
         pad_mode="reflect", return_complex=True,
     )  # fmt: skip
-    expected = (centred.abs().square().T @ mel._filters).clamp(min=1e-10).log().numpy()
+    expected = (centred.abs().square().T @ mel.filters).clamp(min=1e-10).log().numpy()
     pieces = list(mel.pieces(np.split(utterance, cuts)))
     np.testing.assert_allclose(np.concatenate(pieces), expected, atol=1e-4)
     assert len(cuts) < 2 or len(pieces) > 1
@@ -67,45 +67,10 @@ def test_all_cepstra_give_the_mel_frames_back(utterance: np.ndarray) -> None:
     np.testing.assert_allclose(from_cepstra(cepstra(frames, 40), 40), frames, atol=1e-3)
 
 
-def test_mel_frames_come_back_as_sound_with_nearly_the_same_frames(utterance: np.ndarray) -> None:
-    mel = Mel(RATE, 1024, 1024, 256, 80, 0, 8000)
-    sound = mel.to_samples(mel.log_mel(utterance))
-    n = len(utterance) // 256 * 256
-    assert sound.shape == (n,)
-    assert log_spectral_distance(sound, utterance) < 6
-    assert log_spectral_distance(utterance[::-1].copy(), utterance) > 12  # it is heard
-    level = np.sqrt(np.mean(sound**2) / np.mean(utterance[:n] ** 2))
-    assert 0.8 < level < 1.25
-
-
 def test_log_spectral_distance_of_a_change_in_level_is_that_change(utterance: np.ndarray) -> None:
     loud = np.random.default_rng(0).normal(size=20_000)  # no part 60 dB below the rest
     assert log_spectral_distance(loud / 2, loud) == pytest.approx(20 * np.log10(2), abs=0.01)
     assert log_spectral_distance(utterance, utterance) == 0
-
-
-def test_inversion_is_repeatable_and_leaves_the_random_state_alone(utterance: np.ndarray) -> None:
-    mel = Mel(RATE, 512, 512, 128, 40, 0, 8000)
-    frames, state = mel.log_mel(utterance[:4000]), torch.get_rng_state()
-    first = mel.to_samples(frames)
-    torch.randn(3)
-    np.testing.assert_array_equal(mel.to_samples(frames), first)
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    mel.to_samples(frames)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_inversion_of_absurd_frames_is_finite_and_not_far_beyond_full_scale() -> None:
-    mel = Mel(RATE, 512, 512, 128, 40, 0, 8000)
-    for frames in (np.full((5, 40), 1e6), np.full((5, 40), -1e6), np.zeros((1, 40))):
-        assert np.abs(mel.to_samples(frames)).max() < 40
-
-
-def test_a_full_scale_sine_comes_back_at_full_scale() -> None:
-    mel = Mel(RATE, 1024, 1024, 256, 80, 0, 8000)
-    sound = mel.to_samples(mel.log_mel(np.sin(2 * np.pi * 1000 * np.arange(8192) / RATE)))
-    assert 0.6 < np.abs(sound[1024:-1024]).max() < 1.6
 
 
 def test_bands_that_the_transform_cannot_fill_are_refused(tmp_path: Path) -> None:
@@ -116,18 +81,3 @@ def test_bands_that_the_transform_cannot_fill_are_refused(tmp_path: Path) -> Non
         audio_module(path, split="tail", kind="log_mel", f_max=9000.0).setup()
     with pytest.raises(DataError, match=r"a\.wav: group 'b\[0-9\]' finds nothing"):
         audio_module(path, group="b[0-9]").setup()
-
-
-def test_a_sound_is_fitted_to_mel_power_where_it_is_to_be(utterance: np.ndarray) -> None:
-    """Noise of the sound's level is given its mel, and what is to stay does."""
-    mel = Mel.checked(RATE, 1024, 1024, 256, 80, 0.0, 8000.0)
-    wanted, noise = mel.log_mel(utterance), np.random.default_rng(0).standard_normal(RATE)
-    level = np.repeat(np.abs(utterance).reshape(-1, 200).mean(1), 200)
-    start = noise * level
-    moved = np.arange(len(wanted)) >= 30
-    made = mel.fitted(start, wanted, moved)
-    away = np.abs(mel.log_mel(made) - wanted).mean(1)
-    assert away[34:58].mean() < 0.2
-    assert np.abs(mel.log_mel(start) - wanted).mean(1)[34:58].mean() > 2
-    np.testing.assert_array_equal(made[: 30 * 256 - 512], start[: 30 * 256 - 512])
-    assert mel.fitted(start, wanted, np.zeros(len(wanted), bool)) is start
