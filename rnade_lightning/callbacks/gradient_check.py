@@ -307,8 +307,11 @@ def _against_differences(
     What the rounding of log p and kinks hide counts as a relative error of 1e-5. The second
     difference of the smallest step shows both."""
 
+    def terms() -> Tensor:
+        return model.log_prob(*at)  # type: ignore[arg-type]
+
     def log_p() -> float:
-        return model.log_prob(*at).sum().item()  # type: ignore[arg-type]
+        return terms().sum().item()
 
     def central(direction: Tensor, step: float) -> tuple[float, float]:
         """Return the slope, and the difference of the slopes on both sides."""
@@ -321,8 +324,8 @@ def _against_differences(
         return (above - below) / (2 * step), abs(above + below - 2 * middle) / step
 
     middle = log_p()
-    sizes = model.log_prob(*at).abs().sum().item()  # type: ignore[arg-type]  they may cancel
-    resolution = 8 * torch.finfo(gradient.dtype).eps * sizes
+    size = terms().abs().sum().item()  # they may cancel
+    resolution = 8 * torch.finfo(gradient.dtype).eps * size
     rows = []  # derivative by differences, by the gradient, and what the first does not know
     for _ in range(N_DIRECTIONS):
         sign = torch.rand(parameter.shape, generator=generator, dtype=gradient.dtype) - 0.5
