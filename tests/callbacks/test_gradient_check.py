@@ -86,6 +86,24 @@ def test_a_kink_nearer_than_every_step_is_no_fault(distance: float) -> None:
     require_correct(gradient_table(model, mean + distance))
 
 
+class Cancelling(RNNRNADE):
+    """Log p whose terms are large and cancel, as the units of white innovations may, beside what
+    the frames say."""
+
+    def log_prob(self, *args: Any, **kwargs: Any) -> Tensor:
+        log_p = super().log_prob(*args, **kwargs)
+        large = 1e7 * torch.tensor([1.0, -1.0]).to(log_p)[:, None]
+        return log_p + large
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_rounding_of_terms_that_cancel_is_no_fault(seed: int) -> None:
+    model = spread(Cancelling(3, 4, 5, 2, "gru", n_past=1).double(), 0.5, seed)
+    torch.manual_seed(seed)
+    rows = gradient_table(model, torch.randn(2, 5, 3), seed=seed)
+    assert max(row.difference for row in rows if row.parameter != "log p") < 1e-5
+
+
 @pytest.mark.slow
 def test_a_resumed_run_keeps_the_checks_before_it(tmp_path: Path) -> None:
     def fit(n_steps: int, ckpt_path: Path | None = None) -> list[str]:
