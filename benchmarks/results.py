@@ -1,6 +1,7 @@
-"""Run every experiment of ``experiments.yaml``, and make RESULTS.md from the stored metrics.
+"""Run every experiment of ``experiments.yaml``, and write the stored metrics as RESULTS.md and as
+the table of README.md.
 
-    python -m benchmarks.results                           RESULTS.md from the stored metrics
+    python -m benchmarks.results                           both, from the stored metrics
     python -m benchmarks.results run TASK [NAME ..] --data PATH [--seeds 0 1 2] [--try]
 
 ``run`` trains, tests and measures from nothing; NAME is a model or an ablation of the task, all of
@@ -32,6 +33,7 @@ from rnade_lightning.scoring import ahead, error_of_blocks
 
 TRIED = STORE / "tried"
 OURS = "RNN-RNADE"
+MARK_START, MARK_END = "<!-- by python -m benchmarks.results -->", "<!-- end of it -->"
 
 
 def spread(values: list[float | None], digits: int = 2) -> str:
@@ -333,6 +335,16 @@ def write_results() -> str:
     return "\n".join([*lines, *control.page(), *waypoints.page()]) + "\n"
 
 
+def with_results(readme: str) -> str:
+    """Return the text of the README with the first table of the page between its marks."""
+    before, _, rest = readme.partition(MARK_START)
+    _, end, after = rest.partition(MARK_END)
+    if not end:
+        raise ValueError(f"README.md has no {MARK_START} .. {MARK_END}: put them back")
+    table = [line.replace("](#", "](RESULTS.md#") for line in in_a_minute()]
+    return "\n".join([before + MARK_START, *table, end + after])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command")
@@ -354,8 +366,10 @@ def main() -> None:
                 print(f"\n== {args.task}: {name}, seed {seed}", flush=True)
                 commit = None if args.tried else clean_commit()
                 run(args.task, name, args.data, seed, commit)
-    Path("RESULTS.md").write_text(write_results())
-    print("RESULTS.md")
+    readme = with_results(Path("README.md").read_text())
+    for name, text in (("RESULTS.md", write_results()), ("README.md", readme)):
+        Path(name).write_text(text)
+        print(name)
 
 
 if __name__ == "__main__":

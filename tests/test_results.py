@@ -48,8 +48,12 @@ def search(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("benchmarks.search")
 
 
-def test_the_page_is_that_of_the_stored_metrics(results: ModuleType) -> None:
+def test_both_pages_are_those_of_the_stored_metrics(results: ModuleType) -> None:
     assert (ROOT / "RESULTS.md").read_text() == results.write_results()
+    readme = (ROOT / "README.md").read_text()
+    assert readme == results.with_results(readme)
+    with pytest.raises(ValueError, match="put them back"):
+        results.with_results(readme.replace(results.MARK_END, ""))
 
 
 def test_every_task_names_files_that_are_there(rows: ModuleType) -> None:
