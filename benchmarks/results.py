@@ -87,7 +87,9 @@ class Blocks(NamedTuple):
         return float(sums.sum() / self.frames.sum()), error_of_blocks(sums, self.frames)
 
 
-def in_pairs(blocks: dict[str, Blocks | None]) -> tuple[dict[str, list[str]], str | None]:
+def in_pairs(
+    blocks: dict[str, Blocks | None], digits: int = 2
+) -> tuple[dict[str, list[str]], str | None]:
     """Return, by row, the standard error of log p and how far it is above the first row's, with the
     error of that, and the row that is above every other by more than two errors, if one is."""
     known = {name: b for name, b in blocks.items() if b is not None}
@@ -95,10 +97,12 @@ def in_pairs(blocks: dict[str, Blocks | None]) -> tuple[dict[str, list[str]], st
     ours = next(iter(known.values()), None)
     for name, b in known.items():
         error = error_of_blocks(b.sums, b.frames)
-        cells[name][0] = "" if math.isnan(error) else f"{error:.2f}"
+        cells[name][0] = "" if math.isnan(error) else f"{error:.{digits}f}"
         if ours is not None and b is not ours:
             above, error = b.above(ours)
-            cells[name][1] = f"{above:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
+            cells[name][1] = f"{above:.{digits}f}" + (
+                "" if math.isnan(error) else f" ± {error:.{digits}f}"
+            )
     models = {name: b for name, b in known.items() if name != PROCESS}  # which none can pass
     for name, b in models.items():
         if ahead(b.above(other) for other in models.values() if other is not b):
@@ -131,7 +135,7 @@ def table_of(task: str, spec: Any) -> list[str]:
     columns = [(key, heading, *(digits or [2])) for key, heading, *digits in spec["columns"]]
     found = {name: stored(task, name) for name in spec["models"]}
     sound = any("spectral_distance_db" in r["free"] for runs in found.values() for r in runs)
-    pairs, leader = in_pairs(compared(task, spec))
+    pairs, leader = in_pairs(compared(task, spec), columns[0][2])
     paired = spec["columns"][0][0] == "log_prob" and any(any(cells) for cells in pairs.values())
     rows = []
     for name, of in numbers_of(task, spec).items():
@@ -178,7 +182,7 @@ def in_a_minute() -> list[str]:
         pair = blocks.get(name), blocks.get(rival)
         if pair[0] is not None and pair[1] is not None and key == "log_prob":
             above, error = pair[0].above(pair[1])
-            difference = f"{above:.{digits}f} ± {error:.2f}"
+            difference = f"{above:.{digits}f} ± {error:.{digits}f}"
             won = "yes" if above > 2 * error else "no" if above < -2 * error else "neither"
         elif rival:
             difference = f"{own - other:.{digits}f}"

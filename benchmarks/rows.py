@@ -212,10 +212,13 @@ def _calibration(path: Path) -> Metrics:
 
 
 def validation_blocks(ckpt: str) -> Metrics:
-    """Return log p of blocks of validation frames under a model, and the frames of each."""
+    """Return log p of blocks of validation frames under a model, and the frames of each; none where
+    there is no validation part."""
     checkpoint = load_checkpoint(ckpt)
     data, model = load_data(checkpoint), load_model(checkpoint).eval()
     first, sequences = data.warmup, list(data.sequences("val"))
+    if not sequences:
+        return {"frames": [], "log_p": []}
     by_frame = figures_of(model, sequences, first).by_frame.values()
     values = [torch.from_numpy(log_p)[first:] for log_p in by_frame]
     sums, frames = block_sums(values, block_of(data))
