@@ -52,7 +52,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "options": [  # of a model that is to tell labels, rather than to move
             "--data.fps=10", "--data.window=32", "--model.n_past=0", "--model.past=free",
             "--model.floor=0.05", "--model.context_dropout=0",
-            "--data.ignore=[Toes_*,LowerLeg_?.x,LowerLeg_?.z,Hand_*,Shoulder_?.z]",
+            "--data.ignore=[Toes_*,LowerLeg_?.x,LowerLeg_?.z,Hand_*,Shoulder_?.[zb]*]",
         ],
     },
 }  # fmt: skip
@@ -243,12 +243,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", help="these alone; others stay stored")
     options = parser.parse_args()
     STORED.mkdir(parents=True, exist_ok=True)
-    found = []
-    for seed in range(TASKS[options.task]["seeds"]):
-        found.append(run(options.task, options.data, seed))
-        (STORED / f"{options.task}.json").write_text(json.dumps(found) + "\n")
+    path, found = STORED / f"{options.task}.json", {}
+    if options.seeds and path.is_file():
+        found = {one["seed"]: one for one in json.loads(path.read_text())}
+    for seed in options.seeds or range(TASKS[options.task]["seeds"]):
+        found[seed] = run(options.task, options.data, seed)
+        path.write_text(json.dumps([found[seed] for seed in sorted(found)]) + "\n")
     print("\n".join(section(options.task)))
 
 
