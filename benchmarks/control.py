@@ -52,7 +52,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "options": [  # of a model that is to tell labels, rather than to move
             "--data.fps=10", "--data.window=32", "--model.n_past=0", "--model.past=free",
             "--model.floor=0.05", "--model.context_dropout=0",
-            "--data.ignore=[Toes_*,LowerLeg_?.x,LowerLeg_?.z,Hand_*,Shoulder_?.[zb]*]",
+            '--data.ignore=["Toes_*","LowerLeg_?.x","LowerLeg_?.z","Hand_*","Shoulder_?.[zb]*"]',
         ],
     },
 }  # fmt: skip
