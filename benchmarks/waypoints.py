@@ -121,11 +121,10 @@ REMARKS = """
 A line is followed, and so is a bend of 9 degrees a second. A circle of 45 degrees a second and a
 body that comes to rest are not: in 99 % of the training seconds the root turns by less than 11
 degrees and goes faster than 9 units (22 is the median), and a filter can only choose among what the
-model draws. Of held-out takes a run of 1.2 s is 37 % off, for it starts at the speed of a walk; the
-others are 2 to 5 % off. A model that is given the path (`configs/steered.yaml`, `path.yaml`) is on
+model draws. Of held-out takes a run of 1.2 s is 49 % off, for it starts at the speed of a walk; the
+others are 0.3 to 3 % off. A model that is given the path (`configs/steered.yaml`, `path.yaml`) is on
 it exactly.
 128 particles, which `sample` uses, take {cost:.2f} s of one core for a second of motion.
-Measured with the model as it was shipped before, with kappa 0.98.
 
 `python -m benchmarks.waypoints`
 """
