@@ -119,11 +119,11 @@ samples of the shipped model of walks and runs. 2 % was wanted. Skate is over th
 """
 REMARKS = """
 A line is followed, and so is a bend of 9 degrees a second. A circle of 45 degrees a second and a
-body that comes to rest are not: in 99 % of the training seconds the root turns by less than 11
-degrees and goes faster than 9 units (22 is the median), and a filter can only choose among what the
-model draws. Of held-out takes a run of 1.2 s is 49 % off, for it starts at the speed of a walk; the
-others are 0.3 to 3 % off. A model that is given the path (`configs/steered.yaml`, `path.yaml`) is on
-it exactly.
+body that comes to rest are not: in 99 % of the training seconds the root turns by at most 11
+degrees and goes faster than 11 units (21 is the median), and a filter can only choose among what
+the model draws. Of held-out takes a run of 1.2 s is 49 % off, for it starts at the speed of a walk;
+the others are 0.3 to 3 % off. A model that is given the path (`configs/steered.yaml`, `path.yaml`)
+is on it exactly.
 128 particles, which `sample` uses, take {cost:.2f} s of one core for a second of motion.
 
 `python -m benchmarks.waypoints`
