@@ -127,7 +127,7 @@ def by_hmm(
 
 
 class Files(NamedTuple):
-    """What a method says of files.
+    """Holds what a method says of files.
 
     Attributes:
         scores: log p of each label, up to a constant of each file, ``(N, n_classes)``.
