@@ -303,20 +303,31 @@ def section(name: str) -> list[str]:
     head = ["", "accuracy, files", *["by second"] * by_second, "ECE", "tempered"]
     head.append("less than the classifier by")
     lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
-    rival = Files.of([s[RIVAL]["test"] for s in seeds]).right()
+    rival = figures([s[RIVAL] for s in seeds])[1]
     for who in seeds[0]:
-        accuracy = [Files.of([s[who]["test"]]).right().mean() for s in seeds]
-        val, test = (Files.of([s[who][part] for s in seeds]) for part in ("val", "test"))
-        gap = rival - test.right()
+        accuracy, right, ece, tempered = figures([s[who] for s in seeds])
+        gap = rival - right
         error = gap.std() / math.sqrt(len(gap) / (1 if name == "actions" else len(seeds)))
         cells = [who, f"{np.mean(accuracy):.3f} ± {np.std(accuracy):.3f}"]
         if by_second:
             known = [s[who] for s in seeds if "accuracy_by_second" in s[who]]
             cells.append(f"{np.mean([of['accuracy_by_second'] for of in known]):.3f}")
-        cells += [f"{test.ece():.3f}", f"{test.ece(*val.tempering()):.3f}"]
+        cells += [ece, tempered]
         cells.append("" if who == RIVAL else f"{gap.mean():.3f} ± {error:.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def figures(runs: list[dict[str, Any]]) -> tuple[list[float], np.ndarray, str, str]:
+    """Return the accuracy of each run of a method, which files were right, its ECE, and that of
+    tempered scores. Runs made before scores were kept have the mean ECE of the runs alone."""
+    if not all("test" in run for run in runs):
+        right = np.concatenate([np.array(run["right"], float) for run in runs])
+        accuracies = [run["accuracy"] for run in runs]
+        return accuracies, right, f"{np.mean([run['ece'] for run in runs]):.3f}", ""
+    val, test = (Files.of([run[part] for run in runs]) for part in ("val", "test"))
+    accuracies = [float(Files.of([run["test"]]).right().mean()) for run in runs]
+    return accuracies, test.right(), f"{test.ece():.3f}", f"{test.ece(*val.tempering()):.3f}"
 
 
 if __name__ == "__main__":
