@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -178,10 +179,10 @@ class SequenceModule(StoredModule):
         for model in self.modules():
             root = model.root if isinstance(model, RecurrentModel) else None
             if root is not None and root.equal(torch.eye(len(root)).to(root)):
-                raise ValueError(
-                    "model.whiten needs the units that the callback LinearStart finds from the "
-                    "training frames, after past frames: add it to trainer.callbacks, with "
-                    "model.n_past 1 or more, or leave out model.whiten"
+                rank_zero_warn(
+                    "model.whiten changes nothing without the units that the callback LinearStart "
+                    "finds from the training frames, after past frames: add it to "
+                    "trainer.callbacks, with model.n_past 1 or more"
                 )
 
     def on_train_epoch_end(self) -> None:
