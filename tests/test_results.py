@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,30 +22,17 @@ from rnade_lightning.__main__ import main
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the module that writes the page, which is beside the packages and not in one."""
-    monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("benchmarks.results")
+def benchmark(name: str) -> Any:
+    """Return a fixture: a module of the benchmarks, which are beside the packages and in none."""
+
+    def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        monkeypatch.syspath_prepend(ROOT)
+        return importlib.import_module(f"benchmarks.{name}")
+
+    return pytest.fixture(module, name=name)
 
 
-@pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return the module that runs a row."""
-    monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("benchmarks.rows")
-
-
-@pytest.fixture
-def provenance(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("benchmarks.provenance")
-
-
-@pytest.fixture
-def search(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("benchmarks.search")
+results, rows, provenance, search = map(benchmark, ("results", "rows", "provenance", "search"))
 
 
 def test_both_pages_are_those_of_the_stored_metrics(results: ModuleType) -> None:
