@@ -31,6 +31,7 @@ from rnade_lightning.callbacks.likelihood import figures_of
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.contexts import of_sequences
 from rnade_lightning.datamodules.sound.spectra import Mel
+from rnade_lightning.run_files import write_text
 from rnade_lightning.scoring import block_sums
 
 HERE = Path(__file__).parent
@@ -117,9 +118,7 @@ def run(task: str, name: str, data: str | None, seed: int, commit: str | None) -
     text = "{\n" + ",\n".join(lines) + "\n}\n"
     if data:  # where the data are here is nobody's business
         text = text.replace(data, f"PATH/{Path(data).name}")
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    write_text(path, text)
     return metrics
 
 

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from benchmarks.provenance import clean_commit
 from benchmarks.rows import STORE, experiments, fit_arguments, latest, of_best_epoch, slug
 from rnade_lightning.__main__ import main as rnade_lightning
+from rnade_lightning.run_files import write_text
 
 FOUND = STORE / "search"
 KEPT = 3
@@ -111,9 +112,7 @@ def search(
         nll = train(*chosen)
         trials.append(Trial(*chosen, nll, round(time.process_time() - started, 1), commit))
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text("\n".join(json.dumps(trial._asdict()) for trial in trials) + "\n")
-        partial.replace(path)
+        write_text(path, "\n".join(json.dumps(trial._asdict()) for trial in trials) + "\n")
         print(f"{trials[-1].val_nll} after {trials[-1].epochs} epochs: {chosen[0]}", flush=True)
     return trials
 
