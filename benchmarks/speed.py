@@ -70,9 +70,9 @@ def loop_over_features(model: RNADE, x: Tensor) -> Tensor:
     autograd."""
     a, log_p = model.c.expand(len(x), -1), x.new_zeros(len(x))
     for d in range(x.shape[1]):
-        biases = model.static_params()
-        log_weights, means, log_scales = model._mixtures(a[:, None], slice(d, d + 1), biases)
-        log_phi = model.components.log_prob(x[:, d, None, None], means, log_scales)
+        own = model.of_features(slice(d, d + 1), model.static_params())
+        log_weights, means, log_scales = model.mixtures(a[:, None], own)
+        log_phi = model.component.log_prob(x[:, d, None, None], means, log_scales)
         log_p = log_p + torch.logsumexp(log_weights + log_phi, -1)[:, 0]
         a = a + x[:, d, None] * model.W[d]
     return log_p
