@@ -25,7 +25,12 @@ from rnade_lightning.parameters import Params, StateParams
 
 def on_cpu(t: Tensor) -> bool:
     """Return whether compiled code can take a tensor."""
-    known = t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+    return t.device.type == "cpu" and copied_to_cpu(t)
+
+
+def copied_to_cpu(t: Tensor) -> bool:
+    """Return whether compiled code can take a copy of a tensor."""
+    known = not t.is_meta and t.dtype in (torch.float32, torch.float64)
     return known and not transformed()
 
 

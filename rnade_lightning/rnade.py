@@ -159,7 +159,12 @@ class RNADE(FrameDensity):
     @property
     def compiled(self) -> bool:
         """Return whether compiled code draws the samples."""
-        return self.backend == "compiled" and self.component.kernel is not None and on_cpu(self.W)
+        return self.has_kernel and on_cpu(self.W)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Return whether there is compiled code for the samples, perhaps after a copy."""
+        return self.backend == "compiled" and self.component.kernel is not None
 
     @property
     def gradient_options(self) -> dict[str, Any]:

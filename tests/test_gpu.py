@@ -158,6 +158,13 @@ def test_samples_stay_on_the_device_and_are_repeated_by_a_seed(name: str) -> Non
         assert mean.device.type == GPU.type
 
 
+@pytest.mark.parametrize("cell", ["sigmoid", "tanh", "gru", "lstm", "minimal_gated"])
+def test_a_model_in_evaluation_has_gradients(cell: str) -> None:
+    model = made(cell).to(GPU).eval()
+    model.log_prob(given(model)[0].to(GPU)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
 @pytest.mark.parametrize("name", ["gru", "lstm", "scales", "ensemble", "experts"])
 def test_chunks_steps_and_conditionals(name: str) -> None:
     model = made(name).to(GPU)
