@@ -130,7 +130,10 @@ def sampling() -> str:
         rows.append([str(n_samples), f"{ms['cuda']:.0f}", f"{ms['cpu']:.0f}",
                      f"{ms['cpu'] / ms['cuda']:.2f}"])  # fmt: skip
     head = ["samples of 30 frames", "GPU, ms", "CPU, compiled, ms", "CPU / GPU"]
-    return "Sampling, of the same model, whose random numbers alone are drawn on the GPU.\n\n" + table(head, rows)
+    return (
+        "Sampling, of the same model, whose random numbers alone are drawn on the GPU.\n\n"
+        + table(head, rows)
+    )
 
 
 def main() -> None:
