@@ -33,7 +33,7 @@ def white_model(order: Any = None, past: Any = "reverting") -> RNNRNADE:
 
 
 def jumps_of(model: RNNRNADE, added: Tensor, decay: float) -> Tensor:
-    """What the decayed path does not explain of disturbances, frame after frame."""
+    """Return what the decayed path does not explain of disturbances, frame after frame."""
     A, left = model.past_weights().detach(), added.clone()
     for t in range(added.shape[1]):
         for i in range(1, min(len(A), t) + 1):
