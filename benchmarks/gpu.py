@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.speed import (
+    ON_A_GPU,
     SIZES,
     Table,
     environment,
@@ -27,7 +27,6 @@ from benchmarks.speed import (
 )  # fmt: skip
 from rnade_lightning import RNADE, RNNRNADE
 
-TOLD = Path(__file__).parent / "told" / "gpu.md"
 GPU = torch.device("cuda")
 
 
@@ -131,7 +130,10 @@ def sampling() -> str:
         rows.append([str(n_samples), f"{ms['cuda']:.0f}", f"{ms['cpu']:.0f}",
                      f"{ms['cpu'] / ms['cuda']:.2f}"])  # fmt: skip
     head = ["samples of 30 frames", "GPU, ms", "CPU, compiled, ms", "CPU / GPU"]
-    return "Sampling, of the same model.\n\n" + table(head, rows)
+    return (
+        "Sampling, of the same model, whose random numbers alone are drawn on the GPU.\n\n"
+        + table(head, rows)
+    )
 
 
 def main() -> None:
@@ -143,8 +145,8 @@ def main() -> None:
         parts.append(part())
     machine = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}; {environment()}"
     head = f"## On a GPU\n\n`python -m benchmarks.gpu`. Machine: {machine}.\n\n"
-    TOLD.write_text(head + "\n\n".join(parts) + "\n")
-    print(TOLD.read_text())
+    ON_A_GPU.write_text(head + "\n\n".join(parts) + "\n")
+    print(ON_A_GPU.read_text())
 
 
 if __name__ == "__main__":

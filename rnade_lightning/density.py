@@ -65,6 +65,12 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False)
 
 
+def full_float32() -> None:
+    """Let cuDNN compute recurrent nets in float32 as they stand. Unless told otherwise it rounds
+    the factors of their products to 10 bits (TF32), which log p and its gradient show."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 class FrameDensity(nn.Module, ABC):
     """A normalised density over frames ``x (D,)``, with parameters that may change per frame."""
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from rnade_lightning.kernels.problem import Problem
 
 N_NUMBERS = {"cpu": 1 << 24}
-N_NUMBERS_ELSEWHERE = 1 << 26
+N_NUMBERS_ELSEWHERE = 1 << 27
 """Numbers in the units and outputs of the frames that are computed at a time."""
 
 
@@ -69,9 +69,9 @@ def _mixtures(p: Problem, part: slice) -> _Mixtures:
     H, K, x = p.W.shape[1], p.K, p.x[part]
     before = torch.cat((torch.ones_like(x[:, :1]), x[:, :-1]), 1)  # of c, then of W
     steps = before.T[..., None] * torch.cat((p.c[None], p.W[:-1]))[:, None]  # (D, n, H)
-    a = steps.cumsum(0)
-    psi = p.rho[:, None, None] * a
-    h = torch.relu(psi) if p.options.relu else torch.sigmoid(psi)
+    a = steps.cumsum_(0)
+    h = p.rho[:, None, None] * a
+    h = h.relu_() if p.options.relu else h.sigmoid_()
     z = torch.baddbmm(p.b[:, None, : 3 * K], h, p.P[:, : 3 * K, :H].mT)  # (D, n, 3 K)
     if p.u.shape[1]:
         reached, U = _from_state(p)
@@ -129,16 +129,17 @@ def _add_gradients(p: Problem, weight: Tensor, part: slice, total: list[Tensor])
 
     d_h = d_z @ p.P[:, : 3 * K, :H]  # (D, n, H)
     d_psi = _through(p, d_h, found.h)
-    d_rho += (d_psi.flatten(1)[:, None] @ found.a.flatten(1)[..., None])[:, 0, 0]
-    d_a = d_psi.mul_(p.rho[:, None, None]).flip(0).cumsum_(0)  # d log p / d a_d, last one first
-    d_c += d_a[-1].sum(0)
-    later, W = d_a[:-1].flip(0), p.W[:-1]  # of feature d by all those behind it
-    d_W[:-1] += (p.x[part, :-1].T[:, None] @ later)[:, 0]
-    d_x[part, :-1] = (later @ W[..., None])[..., 0].T
+    d_rho += found.a.mul_(d_psi).flatten(1).sum(1)
+    behind = d_psi.mul_(p.rho[:, None, None]).flip(0).cumsum_(0)  # d log p / d a_d, last one first
+    d_c += behind[-1].sum(0)
+    behind, W, x = behind[:-1], p.W[:-1].flip(0), p.x[part, :-1].flip(1)
+    d_W[:-1] += (x.T[:, None] @ behind)[:, 0].flip(0)
+    d_x[part, :-1] = (behind @ W[..., None])[..., 0].flip(0).T
 
 
 def _through(p: Problem, d_h: Tensor, h: Tensor) -> Tensor:
-    """The gradients of what the units are a function of."""
+    """The gradients of what the units are a function of, in place of their own."""
+    of_units = torch.ops.aten
     if p.options.relu:
-        return torch.ops.aten.threshold_backward(d_h, h, 0)
-    return torch.ops.aten.sigmoid_backward(d_h, h)
+        return of_units.threshold_backward.grad_input(d_h, h, 0, grad_input=d_h)
+    return of_units.sigmoid_backward.grad_input(d_h, h, grad_input=d_h)
