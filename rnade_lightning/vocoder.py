@@ -54,8 +54,8 @@ class Vocoder:
         """
         if not isinstance(data, AudioDataModule) or data.mel is None or data.given_mel:
             raise DataError(
-                f"--vocoder {self._path}: the model draws no mel frames (data.kind log_mel or"
-                " mfcc): leave it out"
+                f"--vocoder {self._path}: the model draws no mel frames (data.kind log_mel,"
+                " level_mel or mfcc): leave it out"
             )
         pairs = [(f.name, getattr(data.mel, f.name), getattr(self.data.mel, f.name))
                  for f in fields(data.mel)]  # fmt: skip

@@ -6,8 +6,9 @@ Conventions:
     - ``waveform``: ``frame_length`` samples in a row, ``(T, frame_length)``.
     - ``residual``: each sample minus its prediction by an adaptive linear predictor; see
     `predictor`. - ``innovation``: the residual over a scale that follows it; see `gain`. -
-    ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`. - ``mfcc``: its
-    orthonormal DCT, ``(T, n_mfcc)``.
+    ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`. -
+    ``level_mel``: their level and the bands about it; see `level_mel`. - ``mfcc``: the orthonormal
+    DCT of log mel power, ``(T, n_mfcc)``.
 
     How samples are made ready for frames stands in `preparation`.
 """
@@ -58,8 +59,8 @@ class AudioDataModule(MeasuredDataModule):
     Args:
         root: Folder, file or glob to read, or a manifest (.csv or .parquet with the column path and
             the optional columns split and group). Without it, speech-like sound is generated.
-        kind: Kind of frame: waveform, residual, innovation, experts, log_mel or mfcc, or the path
-            of a class of your own, such as my_package.MyKind.
+        kind: Kind of frame: waveform, residual, innovation, experts, log_mel, level_mel or mfcc,
+            or the path of a class of your own, such as my_package.MyKind.
         sample_rate: Samples per second to resample to. Without it, all files must have one rate.
         channel: Channel to read: "left", "right", its number from 0, or "mix" for the mean of all.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.

@@ -375,7 +375,7 @@ def test_a_kind_in_a_file_of_the_package_has_its_name(
     [
         (
             "wavform",
-            "'wavform' is none of the kinds excitation, experts, innovation, log_mel, mfcc, resid",
+            "'wavform' is none of the kinds excitation, experts, innovation, level_mel, log_mel, m",
         ),
         ("gone.Kind", r"gone\.Kind: cannot be imported"),
         ("pathlib.Path", r"pathlib\.Path is not a subclass of .*Kind"),
