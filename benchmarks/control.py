@@ -32,7 +32,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.provenance import clean_commit
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
+from rnade_lightning.run_files import write_text
 from rnade_lightning.steering import by_class
 
 HERE = Path(__file__).parent
@@ -176,8 +178,8 @@ class Files(NamedTuple):
         return (self.scores.argmax(1) == self.labels).double().numpy()
 
 
-def run(name: str, data_path: str, seed: int) -> dict[str, Any]:
-    """Train and test ours and its peers with one seed."""
+def run(name: str, data_path: str, seed: int, commit: str) -> dict[str, Any]:
+    """Train and test ours and its peers with one seed, of the commit that is checked out."""
     task = TASKS[name]
     fold: list[str] = []
     if name == "actions":
@@ -191,8 +193,7 @@ def run(name: str, data_path: str, seed: int) -> dict[str, Any]:
             *task.get("options", []),
         ]  # fmt: skip
         subprocess.run(command, check=True, cwd=HERE.parent)
-        (path,), (card,) = (list(Path(folder).rglob(n)) for n in ("best.ckpt", "run.json"))
-        commit = json.loads(card.read_text())["code"]["commit"]
+        (path,) = Path(folder).rglob("best.ckpt")
         checkpoint = load_checkpoint(path)
         model, data = load_model(checkpoint).eval(), load_data(checkpoint)
     data.setup()
@@ -245,13 +246,14 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", help="these alone; others stay stored")
     options = parser.parse_args()
+    commit = clean_commit()
     STORED.mkdir(parents=True, exist_ok=True)
     path, found = STORED / f"{options.task}.json", {}
     if options.seeds and path.is_file():
         found = {one["seed"]: one for one in json.loads(path.read_text())}
     for seed in options.seeds or range(TASKS[options.task]["seeds"]):
-        found[seed] = run(options.task, options.data, seed)
-        path.write_text(json.dumps([found[seed] for seed in sorted(found)]) + "\n")
+        found[seed] = run(options.task, options.data, seed, commit)
+        write_text(path, json.dumps([found[seed] for seed in sorted(found)]) + "\n")
     print("\n".join(section(options.task)))
 
 
@@ -326,11 +328,7 @@ def section(name: str) -> list[str]:
 
 def figures(runs: list[dict[str, Any]]) -> tuple[list[float], np.ndarray, str, str]:
     """Return the accuracy of each run of a method, which files were right, its ECE, and that of
-    tempered scores. Runs made before scores were kept have the mean ECE of the runs alone."""
-    if not all("test" in run for run in runs):
-        right = np.concatenate([np.array(run["right"], float) for run in runs])
-        accuracies = [run["accuracy"] for run in runs]
-        return accuracies, right, f"{np.mean([run['ece'] for run in runs]):.3f}", ""
+    tempered scores."""
     val, test = (Files.of([run[part] for run in runs]) for part in ("val", "test"))
     accuracies = [float(Files.of([run["test"]]).right().mean()) for run in runs]
     return accuracies, test.right(), f"{test.ece():.3f}", f"{test.ece(*val.tempering()):.3f}"

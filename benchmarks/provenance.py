@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 
 ROOT = Path(__file__).resolve().parents[1]
-WRITTEN = (":!RESULTS.md", ":!benchmarks/results")  # by the runs themselves
+WRITTEN = (":!RESULTS.md", ":!benchmarks/results", ":!benchmarks/told")  # by the runs themselves
 DATA = ROOT / "datamodules"
 READ = (ROOT / "rnade_lightning", DATA, ROOT / "configs")
 
