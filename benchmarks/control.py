@@ -25,6 +25,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -246,6 +247,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", help="these alone; others stay stored")
     options = parser.parse_args()
+    if options.task == "digits" and find_spec("hmmlearn") is None:
+        parser.error("digits are told by a hidden Markov model too: pip install hmmlearn")
     commit = clean_commit()
     STORED.mkdir(parents=True, exist_ok=True)
     path, found = STORED / f"{options.task}.json", {}
