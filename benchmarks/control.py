@@ -272,6 +272,15 @@ difference over files.
     "digits": """
 Spoken digits of four speakers (Free Spoken Digit Dataset), 32 mel bands at 31 frames a second;
 indices 0 to 4 are the test part, 200 files. `configs/digits.yaml`, three seeds.
+
+Won: 97 % was wanted, and the classifier's accuracy within one error. Options were chosen with
+indices 5 to 9 held out of training (200 files, one seed), as wrong files: windows of 128 ms and one
+lag 11, of 64 ms 8, without the lag 7, with frames of 16 ms instead of 32 ms 12, with 20 bands 7,
+with weight decay 0.5 and dropout 0.5 11, with batches of 8 instead of 16 5, with input noise of 0.5
+instead of 0.2 5, with batches of 4 and noise of 0.6 or 1 5 (and the highest likelihood of the
+labels). The test part was scored once before, with windows of 128 ms and one lag: 0.968 ± 0.010,
+the classifier 0.978 ± 0.005, the hidden Markov models 0.947 ± 0.012. Those frames suit the peers
+better: with its own, ours is 0.012 above the classifier with those.
 """,
     "actions": """
 Motion by action (Bandai Namco Research, first set): ten actions in 15 styles, five folds, of
