@@ -54,7 +54,7 @@ TASKS: dict[str, dict[str, Any]] = {
         "config": "configs/actions.yaml", "label": "action", "units": 100, "seeds": 5,
         "options": [  # of a model that is to tell labels, rather than to move
             "--data.fps=10", "--data.window=32", "--model.n_past=0", "--model.past=free",
-            "--model.floor=0.05", "--model.context_dropout=0",
+            "--model.floor=0.3", "--model.context_dropout=0", "--trainer.check_val_every_n_epoch=4",
             '--data.ignore=["Toes_*","LowerLeg_?.x","LowerLeg_?.z","Hand_*","Shoulder_?.[zb]*"]',
         ],
     },
