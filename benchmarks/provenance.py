@@ -23,7 +23,8 @@ from typing import Any, ClassVar
 import pytorch_lightning as pl
 
 ROOT = Path(__file__).resolve().parents[1]
-WRITTEN = (":!RESULTS.md", ":!benchmarks/results", ":!benchmarks/told")  # by the runs themselves
+PAGES = ("RESULTS.md", "README.md")
+WRITTEN = tuple(f":!{of}" for of in (*PAGES, "benchmarks/results", "benchmarks/told"))  # by runs
 DATA = ROOT / "datamodules"
 READ = (ROOT / "rnade_lightning", DATA, ROOT / "configs")
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import control, waypoints
-from benchmarks.provenance import clean_commit
+from benchmarks.provenance import PAGES, clean_commit
 from benchmarks.rows import HERE, STORE, Metrics, experiments, run, stored
 from benchmarks.search import of_row, ranked
 from rnade_lightning.callbacks.comparison_rows import PROCESS
@@ -371,7 +371,7 @@ def main() -> None:
                 commit = None if args.tried else clean_commit()
                 run(args.task, name, args.data, seed, commit)
     readme = with_results(Path("README.md").read_text())
-    for name, text in (("RESULTS.md", write_results()), ("README.md", readme)):
+    for name, text in zip(PAGES, (write_results(), readme), strict=True):
         Path(name).write_text(text)
         print(name)
 

@@ -36,6 +36,8 @@ from rnade_lightning.lightning_module import RNNRNADEModule
 SIZES = ((2000, 49, 100, 10), (1000, 200, 200, 20), (8000, 49, 50, 10), (10000, 49, 100, 2))
 TURNS, EPOCHS = 7, 10
 PAGE = Path(__file__).parent / "README.md"
+ON_A_GPU = Path(__file__).parent / "told" / "gpu.md"
+"""The section that `benchmarks.gpu` writes, on another machine."""
 
 Table = list[list[str]]
 
@@ -70,9 +72,9 @@ def loop_over_features(model: RNADE, x: Tensor) -> Tensor:
     autograd."""
     a, log_p = model.c.expand(len(x), -1), x.new_zeros(len(x))
     for d in range(x.shape[1]):
-        biases = model.static_params()
-        log_weights, means, log_scales = model._mixtures(a[:, None], slice(d, d + 1), biases)
-        log_phi = model.components.log_prob(x[:, d, None, None], means, log_scales)
+        own = model.of_features(slice(d, d + 1), model.static_params())
+        log_weights, means, log_scales = model.mixtures(a[:, None], own)
+        log_phi = model.component.log_prob(x[:, d, None, None], means, log_scales)
         log_p = log_p + torch.logsumexp(log_weights + log_phi, -1)[:, 0]
         a = a + x[:, d, None] * model.W[d]
     return log_p
@@ -391,13 +393,12 @@ def main() -> None:
     for name, part in PARTS.items():
         print(f"{name} ..", file=sys.stderr)
         parts.append(part())
-    parts.append(red_wine.section())
+    parts += [red_wine.section(), ON_A_GPU.read_text().strip()]
     head = (
         "# Benchmarks\n\nWritten by `python -m benchmarks.speed` (`pip install -e '.[bench]'`)."
         f" Machine: {environment()}. Medians of {TURNS} turns or as stated; peers take turns in one"
         " process. Ratios mean more than milliseconds. The data side is measured by `python -m"
-        " benchmarks.data` (see [the frame store](../docs/data_store.md#measured)). No GPU was"
-        " measured.\n\n"
+        " benchmarks.data` (see [the frame store](../docs/data_store.md#measured)).\n\n"
     )
     PAGE.write_text(head + "\n\n".join(parts) + "\n")
     print(PAGE)

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 import jsonargparse
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins import CheckpointIO
@@ -266,7 +265,6 @@ def main(args: Sequence[str] | None = None) -> None:
     for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
         os.environ[name] = os.environ.get(name) or value  # empty is as unset
     quiet()
-    torch.set_float32_matmul_precision("high")
     argv = list(sys.argv[1:] if args is None else args)
     given.set(argv[1:])
     current.set(None)

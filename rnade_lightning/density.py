@@ -25,7 +25,12 @@ from rnade_lightning.parameters import Params, StateParams
 
 def on_cpu(t: Tensor) -> bool:
     """Return whether compiled code can take a tensor."""
-    known = t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64)
+    return t.device.type == "cpu" and copied_to_cpu(t)
+
+
+def copied_to_cpu(t: Tensor) -> bool:
+    """Return whether compiled code can take a copy of a tensor."""
+    known = not t.is_meta and t.dtype in (torch.float32, torch.float64)
     return known and not transformed()
 
 
@@ -58,6 +63,12 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     if not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+def full_float32() -> None:
+    """Let cuDNN compute recurrent nets in float32 as they stand. Unless told otherwise it rounds
+    the factors of their products to 10 bits (TF32), which log p and its gradient show."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 class FrameDensity(nn.Module, ABC):

@@ -16,6 +16,7 @@ from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.class_paths import Trust
 from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.density import full_float32
 from rnade_lightning.guided_samples import PARTICLES, guided
 from rnade_lightning.long_samples import draw, settled
 from rnade_lightning.sequence_density import SequenceDensity
@@ -120,5 +121,6 @@ def load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, Se
     """Return the data module (without its files) and the model of a checkpoint."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
+    full_float32()
     checkpoint = load_checkpoint(ckpt_path)
     return load_data(checkpoint, trust), load_model(checkpoint, trust).to(device)

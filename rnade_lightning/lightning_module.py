@@ -20,7 +20,7 @@ from rnade_lightning import densities
 from rnade_lightning.class_paths import locate, public_path
 from rnade_lightning.contexts import argument
 from rnade_lightning.densities import RNNDensity
-from rnade_lightning.density import FrameDensity
+from rnade_lightning.density import FrameDensity, full_float32
 from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.loaders import Batch, as_batch
 from rnade_lightning.ranks import of_every_rank, of_this_rank
@@ -49,7 +49,8 @@ class SequenceModule(StoredModule):
 
     def setup(self, stage: str) -> None:
         """Refuse data of integers, whose log p is a log mass, with a model whose log p is none, and
-        the reverse."""
+        the reverse. Recurrent nets in float32 are computed in float32 from here on."""
+        full_float32()
         data, model = self._trainer_data(), type(self.model).__name__
         of_data = getattr(data, "log_mass", self.model.log_mass)
         if of_data and not self.model.log_mass:

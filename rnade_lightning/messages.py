@@ -138,10 +138,13 @@ def quiet() -> None:
         ".*Experiment logs directory .* exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*RNN module weights are not part of single.*",  # of copies, whose gradients are checked
     ):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
+        lambda record: (
+            not any(word in record.getMessage() for word in ("litlogger", "Tensor Cores"))
+        )
     )
 
 

@@ -157,9 +157,9 @@ class RNADE(FrameDensity):
         self.b_sigma.add_(deviation[:, None].log())
 
     @property
-    def compiled(self) -> bool:
-        """Return whether compiled code draws the samples."""
-        return self.backend == "compiled" and self.component.kernel is not None and on_cpu(self.W)
+    def has_kernel(self) -> bool:
+        """Return whether there is compiled code that draws the samples, on the CPU."""
+        return self.backend == "compiled" and self.component.kernel is not None
 
     @property
     def gradient_options(self) -> dict[str, Any]:
@@ -362,7 +362,7 @@ class RNADE(FrameDensity):
         """Draw, and return each feature's mean given its drawn prefix too, both ``(..., D)``."""
         uniform, value = noise
         n_given = 0 if given is None else given.shape[-1]
-        if self.compiled:
+        if self.has_kernel and on_cpu(self.W):
             from rnade_lightning.kernels import sampler
 
             return sampler.draw(self, noise, biases, given, temperature)

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning import arguments
+from rnade_lightning.cells.gru import GRU
 from rnade_lightning.components.logistic import Logistic
 from rnade_lightning.datamodules.sound import panel
 from rnade_lightning.density import full_precision
@@ -85,7 +86,7 @@ class RNNExperts(SequenceDensity):
         self.n_context = n_features * n_context
         self.context_parts = [n_context]
         n_out = n_components * (3 + panel.N_EXPERTS)
-        self.cell = nn.GRU(n_features + n_context, n_recurrent, batch_first=True)
+        self.cell = GRU(n_features + n_context, n_recurrent, batch_first=True)
         self.u_0 = nn.Parameter(torch.zeros(n_recurrent))
         self.of_state = nn.Linear(n_recurrent, n_hidden, bias=False)
         self.of_sample = nn.Linear(n_lags + n_context, n_hidden)
@@ -124,7 +125,7 @@ class RNNExperts(SequenceDensity):
             R, L = self.n_recurrent, self.n_lags
             c = context.unflatten(-1, (self.n_features, -1))
             inputs = torch.cat((_bounded(frames), _scaled(c[..., -1, :])), -1)
-            after, _ = self.cell(inputs, u[:, :R].contiguous()[None])
+            after, _ = self.cell(inputs, u[:, :R])
             units = torch.cat((u[:, None, :R].expand(len(after), -1, -1), after), 1)
             lags = [
                 torch.cat((before.expand(len(after), -1), of.flatten(1)), 1).unfold(

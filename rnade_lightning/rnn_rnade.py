@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell
+from rnade_lightning.density import copied_to_cpu
 from rnade_lightning.frame_scales import FrameScales
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
@@ -170,7 +171,8 @@ class RNNRNADE(RecurrentModel):
         noisy = self.training and (self.dropout or self.input_noise)
         kernels = [cast(Cell, cell).kernel for cell in self.layers]
         return bool(
-            self.rnade.compiled
+            self.rnade.has_kernel
+            and copied_to_cpu(self.u_0)
             and None not in kernels
             and not noisy
             and not self.context_by_feature
@@ -185,7 +187,9 @@ class RNNRNADE(RecurrentModel):
         context: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Frames ``(N, T, D)`` from states ``u (N, S)`` on, with context ``(N, T, C)``, and the
-        states after them; random numbers are those of one frame after the other."""
+        states after them; random numbers are those of one frame after the other. They are drawn
+        where the model is. The rest is done on the CPU: a GPU would have a thousand operations a
+        frame to start."""
         from rnade_lightning.kernels import sampler
 
         N = len(u)
@@ -196,5 +200,6 @@ class RNNRNADE(RecurrentModel):
             drawn.append((*self.rnade.noise(shape, generator), *chosen))
         noise = [torch.stack(of_frames, 1) for of_frames in zip(*drawn, strict=True)]
         noise += [u.new_empty(N, 0)] * (self.scales is None)
-        u = u.clone(memory_format=torch.contiguous_format)  # moved on in place
-        return sampler.next_frames(self, u, tuple(noise), temperature, given), u
+        own = u.to("cpu", copy=True).contiguous()  # moved on in place
+        frames = sampler.next_frames(self, own, tuple(noise), temperature, given)
+        return frames.to(u.device), own.to(u.device)

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from reference import spread
 from toy import SMALL, write_toy_data
 
+from rnade_lightning import RNADE
 from rnade_lightning.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +34,8 @@ def benchmark(name: str) -> Any:
     return pytest.fixture(module, name=name)
 
 
-results, rows, provenance, search = map(benchmark, ("results", "rows", "provenance", "search"))
+MODULES = ("results", "rows", "provenance", "search", "speed")
+results, rows, provenance, search, speed = map(benchmark, MODULES)
 
 
 def test_both_pages_are_those_of_the_stored_metrics(results: ModuleType) -> None:
@@ -283,3 +286,9 @@ def test_rows_are_compared_in_pairs_and_the_leader_needs_two_errors(results: Mod
     fewer = results.Blocks(ours[:39], torch.full((39,), 20.0))
     with pytest.raises(ValueError, match="on other frames"):
         fewer.above(blocks["Ours"])
+
+
+def test_the_loop_that_speed_compares_with_computes_log_p(speed: ModuleType) -> None:
+    model = spread(RNADE(5, 4, 3).double())
+    x = torch.randn(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(speed.loop_over_features(model, x), model.log_prob(x))

@@ -148,7 +148,7 @@ class Given:
     def control_of(self, context: torch.Tensor) -> Array:
         """Return the controls ``(T, G)``, in their units, that a context ``(T, C)`` was made of."""
         n, before = len(self.names), self.window[0]
-        own = context[:, before * n : (before + 1) * n].double().numpy()
+        own = context[:, before * n : (before + 1) * n].double().numpy(force=True)
         return np.asarray(own * self.std + self.mean)
 
     def beyond(self, control: npt.ArrayLike) -> list[str]:

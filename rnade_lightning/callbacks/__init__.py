@@ -7,6 +7,7 @@ from rnade_lightning.callbacks.averaging import AveragedWeights as AveragedWeigh
 from rnade_lightning.callbacks.coded_files import CodedFiles as CodedFiles
 from rnade_lightning.callbacks.comparison import Comparison as Comparison
 from rnade_lightning.callbacks.cosine_rate import CosineRate as CosineRate
+from rnade_lightning.callbacks.disturbances import Disturbances as Disturbances
 from rnade_lightning.callbacks.epoch_lines import EpochLines as EpochLines
 from rnade_lightning.callbacks.gradient_check import GradientCheck as GradientCheck
 from rnade_lightning.callbacks.gradient_check import GradientError as GradientError

@@ -16,7 +16,8 @@ Conventions:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,15 @@ class Cell(nn.Module, ABC):
         return after.transpose(0, 1), last
 
 
+class Fused(Cell):
+    """A cell that runs torch's operation for all steps. cuDNN keeps what a gradient needs in
+    training mode only, by which no number of it changes: the cell is always in that mode, so that a
+    model in evaluation has gradients on a GPU too."""
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(True)
+
+
 def cell_class(name: str) -> type[Cell]:
     """Return a cell by its short name (the files of this package) or by its path.
 
@@ -76,7 +86,7 @@ def cell_names() -> list[str]:
     return short_names(__name__)
 
 
-class Plain(Cell):
+class Plain(Fused):
     """One layer of units, $u_t = s(W_{in} x_t + W_{rec} u_{t-1} + b_h)$; a subclass says what s
     is."""
 
@@ -93,6 +103,21 @@ class Plain(Cell):
             self.register_parameter(name, nn.Parameter(weight))
         self.b_h = nn.Parameter(torch.zeros(n_recurrent))
         self.register_buffer("b_rec", torch.zeros(n_recurrent), persistent=False)
+
+    def by_tanh(
+        self, inputs: Tensor, u: Tensor, weights: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `forward` returns, of units with weights in the order of ``kernel_weights``
+        and s = tanh."""
+        flat = torch.cat([w.flatten() for w in weights])  # as cuDNN reads them
+        own = [
+            part.view_as(w)
+            for part, w in zip(flat.split([w.numel() for w in weights]), weights, strict=True)
+        ]
+        after, last = torch.rnn_tanh(
+            inputs, u[None].contiguous(), own, True, 1, 0.0, self.training, False, True
+        )
+        return after, last[0]
 
     def drive(self, x: Tensor, u: Tensor) -> Tensor:
         """Return the number that s is applied to, ``(B, R)``."""

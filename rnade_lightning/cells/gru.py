@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.cells import Cell
+from rnade_lightning.cells import Fused
 
 
-class GRU(nn.GRU, Cell):
+class GRU(nn.GRU, Fused):
     """Reset, update and new gate, in torch's order; parameters have torch's names."""
 
     kernel = "gru"

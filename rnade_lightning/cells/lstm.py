@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.cells import Cell
+from rnade_lightning.cells import Fused
 
 
-class LSTM(nn.LSTM, Cell):
+class LSTM(nn.LSTM, Fused):
     """Input, forget, cell and output gate, in torch's order; the state is units and cells."""
 
     n_states = 2

@@ -20,8 +20,5 @@ class Sigmoid(Plain):
         """Run as a hyperbolic tangent cell of v = 2 u - 1, since s(z) = (1 + tanh(z / 2)) / 2."""
         W_in, W_rec, b_h, b_rec = (getattr(self, name) for name in self.kernel_weights)
         weights = (W_in / 2, W_rec / 4, b_h / 2 + W_rec.sum(1) / 4, b_rec)
-        start = (2 * u - 1)[None].contiguous()
-        after, last = torch.rnn_tanh(
-            inputs, start, weights, True, 1, 0.0, self.training, False, True
-        )
-        return (after + 1) / 2, (last[0] + 1) / 2
+        after, last = self.by_tanh(inputs, 2 * u - 1, weights)
+        return (after + 1) / 2, (last + 1) / 2

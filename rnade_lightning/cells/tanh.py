@@ -17,9 +17,4 @@ class Tanh(Plain):
         return torch.tanh(self.drive(x, u))
 
     def forward(self, inputs: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        weights = [getattr(self, name) for name in self.kernel_weights]
-        start = u[None].contiguous()
-        after, last = torch.rnn_tanh(
-            inputs, start, weights, True, 1, 0.0, self.training, False, True
-        )
-        return after, last[0]
+        return self.by_tanh(inputs, u, [getattr(self, name) for name in self.kernel_weights])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,11 +61,18 @@ def counted_gradients(
 ) -> Gradients:
     """Return what a kernel's ``gradients`` gives. Frames of weight 0, as infinite ones have, add
     nothing, also where numbers on the way are nan."""
+    by_frame = {n: t for n in ("x", "y", "u", "biases") if len(t := getattr(problem, n))}
+    if weight.device.type != "cpu":  # the host would wait for what it looks at
+        nothing = weight == 0
+        kept: dict[str, Any] = {
+            name: t.masked_fill(nothing.view(-1, *[1] * (t.dim() - 1)), 0.0)
+            for name, t in by_frame.items()
+        }
+        return Gradients(*gradients(problem._replace(**kept), weight))
     found = Gradients(*gradients(problem, weight))
-    if weight.is_meta or weight.all() or not found.b.isnan().any():
+    if weight.all() or not found.b.isnan().any():
         return found
     counts = weight != 0
-    by_frame = {n: t for n in ("x", "y", "u", "biases") if len(t := getattr(problem, n))}
     some = problem._replace(**{name: t[counts] for name, t in by_frame.items()})
     found = Gradients(*gradients(some, weight[counts]))
     whole = {name: torch.zeros_like(t) for name, t in by_frame.items()}

@@ -323,8 +323,8 @@ def next_frames(
     them.
 
     Args:
-        model: RNN-RNADE on the CPU.
-        u: States, contiguous.
+        model: RNN-RNADE; weights elsewhere than on the CPU are copied.
+        u: States, contiguous, on the CPU.
         noise: Uniforms and standard draws, each ``(N, T, D)``, and uniforms ``(N, T)`` for the
             common scale of each frame, or ``(N, 0)``.
         temperature: As in `RNADE.sample`.

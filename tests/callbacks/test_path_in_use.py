@@ -13,6 +13,7 @@ from reference import spread
 from rnade_lightning import RNNRNADE
 from rnade_lightning.callbacks import path_in_use
 from rnade_lightning.callbacks.path_in_use import LOG_P, gradients, measure
+from rnade_lightning.density import full_float32
 
 
 def measured(dtype: torch.dtype, seed: int = 0, **options: Any) -> Any:
@@ -51,3 +52,16 @@ def test_a_longer_chain_has_more_roundings() -> None:
     few, many = (path_in_use.roundings(model, torch.zeros(1, T, 3)) for T in (1, 10))
     assert 5 < few < many
     assert path_in_use.roundings(RNNRNADE(3, 40, 5, 2), torch.zeros(1, 1, 3)) > few
+
+
+def test_a_gpu_that_may_shorten_the_factors_of_products_rounds_to_them() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        assert path_in_use.roundoff(torch.float32, "cuda") == 2**-11
+        for dtype, device in ((torch.float32, "cpu"), (torch.float64, "cuda")):
+            assert path_in_use.roundoff(dtype, device) == torch.finfo(dtype).eps / 2
+        full_float32()
+        assert path_in_use.roundoff(torch.float32, "cuda") == 2**-24
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
