@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="these alone; others stay stored")
     options = parser.parse_args()
     if options.task == "digits" and find_spec("hmmlearn") is None:
-        parser.error("digits are told by a hidden Markov model too: pip install hmmlearn")
+        parser.error("digits are told by a hidden Markov model too: pip install -e '.[bench]'")
     commit = clean_commit()
     STORED.mkdir(parents=True, exist_ok=True)
     path, found = STORED / f"{options.task}.json", {}
