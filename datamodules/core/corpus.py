@@ -114,7 +114,10 @@ class Corpus(ABC):
             return str(path)
         match = re.search(self.group, path.name)
         if match is None:
-            raise DataError(f"{path}: group {self.group!r} finds nothing in the file's name")
+            raise DataError(
+                f"{path}: group {self.group!r} finds nothing in the file's name: give the pattern"
+                " of your names, or null, by which every file is a group of its own"
+            )
         return str(match[1] if match.re.groups else match[0])
 
     def _check_patterns(self, group: str | None, only: str | None) -> None:
