@@ -5,10 +5,13 @@ Conventions:
 
     - ``waveform``: ``frame_length`` samples in a row, ``(T, frame_length)``.
     - ``residual``: each sample minus its prediction by an adaptive linear predictor; see
-    `predictor`. - ``innovation``: the residual over a scale that follows it; see `gain`. -
-    ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`. -
-    ``level_mel``: their level and the bands about it; see `level_mel`. - ``mfcc``: the orthonormal
-    DCT of log mel power, ``(T, n_mfcc)``.
+      `predictor`.
+    - ``innovation``: the residual over a scale that follows it; see `gain`.
+    - ``experts``: integers relative to what experts predict; see `front_end`.
+    - ``excitation``: samples over the spectrum of a mel that is given; see `envelope`.
+    - ``log_mel``: natural logarithm of mel power, ``(T, n_mels)``; see `spectra`.
+    - ``level_mel``: their level and the bands about it; see `level_mel`.
+    - ``mfcc``: the orthonormal DCT of log mel power, ``(T, n_mfcc)``.
 
     How samples are made ready for frames stands in `preparation`.
 """
