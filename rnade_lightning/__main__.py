@@ -1,5 +1,5 @@
-"""The command line: ``python -m rnade_lightning fit | validate | test | predict | prepare | sample |
-score | combine | export | compress | decompress | gradcheck``."""
+"""The command line: ``python -m rnade_lightning fit | validate | test | predict | prepare |
+sample | score | combine | export | compress | decompress | gradcheck``."""
 
 from __future__ import annotations
 
