@@ -84,14 +84,11 @@ def ahead(pairs: Iterable[tuple[float, float]]) -> bool:
 
 
 def energy_score(draws: Tensor, x: Tensor) -> Tensor:
-    """Return the energy score ``(...)`` of draws ``(m, ..., D)`` of frames ``x (..., D)``.
-
-    Raises:
-        ValueError: there are fewer than two draws.
-    """
+    """Return the energy score ``(...)`` of draws ``(m, ..., D)`` of frames ``x (..., D)``; NaN for
+    one draw, of which there is none."""
     m = len(draws)
     if m < 2:
-        raise ValueError(f"an energy score needs two draws or more, got {m}")
+        return x.new_full(x.shape[:-1], math.nan)
     to_frame = (draws - x).norm(dim=-1).mean(0)
     between = sum((draws[i + 1 :] - draws[i]).norm(dim=-1).sum(0) for i in range(m - 1))
     return to_frame - between / (m * (m - 1))

@@ -83,9 +83,10 @@ def test_it_is_proper_where_the_squared_error_is_not() -> None:
     assert squares[0] > squares[1]
 
 
-def test_one_draw_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs two draws"):
-        energy_score(torch.zeros(1, 4, 2), torch.zeros(4, 2))
+def test_one_draw_has_no_energy_score() -> None:
+    found = energy_score(torch.zeros(1, 4, 2), torch.zeros(4, 2))
+    assert found.shape == (4,)
+    assert found.isnan().all()
 
 
 def test_ahead_is_above_every_other_by_more_than_two_errors() -> None:

@@ -63,7 +63,8 @@ class Comparison(pl.Callback):
 
     Args:
         max_lags: most lags of the VAR that are tried.
-        n_samples: draws of each frame for the model's error of samples.
+        n_samples: draws of each frame for the model's error of samples and, from two on, its
+            energy score.
         n_mean: draws that estimate the model's predictive mean of each frame.
         max_frames: about how many frames the baselines are fitted to, and the errors are of.
     """
@@ -75,8 +76,8 @@ class Comparison(pl.Callback):
         n_mean: int = 100,
         max_frames: int = 20_000,
     ) -> None:
-        if n_samples < 2:
-            raise ValueError(f"n_samples must be at least 2, for an energy score, got {n_samples}")
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         self.n_samples, self.n_mean = n_samples, n_mean
         self.baselines = FittedBaselines(max_lags, max_frames)
 
@@ -202,11 +203,11 @@ class Comparison(pl.Callback):
                 "that their density is 0 (score names the feature)"
             )
         some = f" (of {sums.n_errors} frames, spread over all files)"
+        score = f" The energy score is of {self.n_samples} draws a frame too, lower is better."
         return (
             f"{frames}, one step ahead, {units}. log p: higher is better; "
             f"errors are squared, summed over features{some * (sums.n_errors < sums.n)}. Model: "
-            f"{self.n_samples} draws a frame, mean of {self.n_mean}. The energy score is of "
-            f"{self.n_samples} draws a frame too, lower is better."
+            f"{self.n_samples} draws a frame, mean of {self.n_mean}.{score * (self.n_samples > 1)}"
         )
 
     def _fitted_on(self, data: FrameDataModule, whole: list[FrameSequence]) -> str:
