@@ -24,7 +24,7 @@ from benchmarks.speed import (
     size_of,
     step_of,
     table,
-)  # fmt: skip
+)
 from rnade_lightning import RNADE, RNNRNADE
 
 GPU = torch.device("cuda")
