@@ -293,6 +293,13 @@ def _two_axes(matrices: Array) -> tuple[Array, Array]:
     def variation(x: Array) -> Array:
         return np.asarray(factor @ np.outer(*axes(x)).ravel())
 
+    def slope(x: Array) -> Array:
+        u, v = axes(x)
+        of_u = (np.eye(3) - np.outer(u, u)) / np.linalg.norm(x[:3])
+        of_v = (np.eye(3) - np.outer(v, v)) / np.linalg.norm(x[3:])
+        of_both = np.concatenate([np.kron(of_u, v[:, None]), np.kron(u[:, None], of_v)], axis=1)
+        return np.asarray(factor @ of_both)
+
     left, _, right = np.linalg.svd(np.linalg.svd(factor)[2][-1].reshape(3, 3))
     starts = [np.concatenate([left[:, 0], right[0]])]
     starts += [np.concatenate([a, b]) for a in np.eye(3) for b in np.eye(3)]
@@ -300,7 +307,8 @@ def _two_axes(matrices: Array) -> tuple[Array, Array]:
     for start in starts:
         padded = start + 1e-3  # off the saddle points, such as axes that are one
         tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
-        found = least_squares(variation, padded, method="lm" if len(factor) > 5 else "trf", **tight)
+        method = "lm" if len(factor) > 5 else "trf"
+        found = least_squares(variation, padded, slope, method=method, **tight)
         u, v = axes(found.x)
         if abs(u @ mean @ v) < _POLE and found.cost < least:
             best, least = (u, v), found.cost
