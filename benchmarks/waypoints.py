@@ -27,7 +27,7 @@ from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.datamodules.motion.paths import along
 from rnade_lightning.datamodules.motion.steered import Way
 from rnade_lightning.guided_samples import guided
-from rnade_lightning.long_samples import settled
+from rnade_lightning.long_samples import advance, settled
 
 STORED = Path(__file__).parent / "told" / "waypoints.json"
 PARTICLES = (1, 32, 128)
@@ -70,9 +70,11 @@ def run() -> dict[str, Any]:
                 known = data.settle_seconds, data.frame_rate, data.leaves
                 started = time.process_time()
                 u = settled(model, particles, *known, generator)
-                rest = data.frame_rate, data.leaves, way, generator
-                with torch.no_grad():
-                    (drawn,) = guided(model, u, way.n_frames, *rest, particles=particles)
+                if particles > 1:
+                    how = data.leaves, way.with_run_up(), generator
+                    (drawn,) = guided(model, u, *how, particles=particles)
+                else:
+                    (drawn,), _ = advance(model, u, way.n_frames, generator, 1.0)
                 seconds += time.process_time() - started
                 drawn_seconds += way.n_frames / data.frame_rate
                 root = data.places(drawn)[:, 0, ::2]
