@@ -154,6 +154,9 @@ class RNNRNADE(RecurrentModel):
     ) -> tuple[Tensor, ...]:
         if self._its_own or not n_frames or not self._drawn_by_kernel:
             return super().tilted(n_frames, u, features, slopes, generator, temperature, context)
+        u = arguments.state(self, u)
+        slopes = arguments.tensor("slopes", slopes, self.u_0, u.shape[0], len(features))
+        arguments.draws(self.u_0, generator, temperature, n_frames=(n_frames, 1))
         context = arguments.context_of_frames(self, context, n_frames)
         with torch.no_grad():
             noise = self._noise(len(u), n_frames, generator)

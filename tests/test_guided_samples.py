@@ -202,3 +202,33 @@ def test_a_model_without_tilts_draws_as_it_does(model: RNNRNADE) -> None:
     assert (frames > expected).all()
     torch.testing.assert_close(after, model.states(frames, u)[1])
     torch.testing.assert_close(ratio, (0.5 - noise).sum((1, 2)))
+
+
+def test_slopes_that_do_not_fit_are_refused(model: RNNRNADE) -> None:
+    u = model.initial_state(3)
+    with pytest.raises(ValueError, match="slopes"):
+        model.tilted(2, u, [0], torch.zeros(2, 1).double())
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        model.tilted(2, u, [0], torch.zeros(3, 1).double(), temperature=0.0)
+
+
+def test_draws_that_are_not_tilted_are_samples_and_tilts_reach_what_follows() -> None:
+    order = [2, 0, 1]
+    model = RNNRNADE(3, 4, 5, 2, n_past=2, whiten=True, n_scales=3, feature_order=order).double()
+    with torch.no_grad():
+        model.root.copy_(torch.eye(3) + 0.1 * torch.ones(3, 3).tril(-1))
+    u = model.initial_state(4)
+
+    def found(slope: float) -> tuple[Tensor, ...]:
+        slopes = torch.full((4, 1), slope).double()
+        return model.tilted(1, u, [0], slopes, torch.Generator().manual_seed(0))
+
+    plain, moved = found(0.0), found(0.5)
+    expected = model.sample(1, u=u, generator=torch.Generator().manual_seed(0))[:, 0]
+    torch.testing.assert_close(plain[0], expected)
+    torch.testing.assert_close(plain[1], model.states(expected, u)[1])
+    assert not plain[3].any()
+    change = (moved[0] - plain[0])[:, 0]
+    assert (change[:, 2] == 0).all()  # it is drawn before
+    assert (change[:, 0] > 0).all()
+    assert (change[:, 1] != 0).all()
