@@ -65,22 +65,23 @@ def draw_sequences(
     temperature: float,
 ) -> list[Tensor]:
     """Draw sequences, each ``(T, D)``, after what they begin with."""
-    n_samples, how = len(steer.told), (generator, temperature)
+    n_samples, how, aim = len(steer.told), (generator, temperature), steer.aim
     if model.makes_context:
         own = first.frames if first.frames.shape[1] else None
         return list(model.sample(steer.n_frames, n_samples, own, None, *how)[0])
     context = None if steer.context is None else steer.context.to(first.frames.device)
-    each = 1 if steer.aim is None else PARTICLES
+    each = 1 if aim is None else PARTICLES
     if first.rest is None:
+        aim = aim and aim.with_run_up()
         known = data.settle_seconds, data.frame_rate, data.leaves
         own = None if context is None else context[:, 0].repeat_interleave(each, 0)
         u = settled(model, n_samples * each, *known, *how, own)
     else:
         before = argument(first.context)
         u = model.states(first.frames, **before)[1].expand(n_samples * each, -1)
+    if aim is not None:
+        return guided(model, u, data.leaves, aim, *how, context)
     what = model, u, steer.n_frames, data.frame_rate, data.leaves
-    if steer.aim is not None:
-        return guided(*what, steer.aim, *how, context)
     return draw(*what, guard, *how, context)
 
 

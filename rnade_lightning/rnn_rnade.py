@@ -138,8 +138,35 @@ class RNNRNADE(RecurrentModel):
         u = arguments.tensor("u", u, self.u_0, "B", S)
         context = arguments.context_of_frame(self, context, u.shape[0])
         context = None if context is None else context[:, None]
-        frames, u = self._frames_ahead(1, u, generator, temperature, context)
+        noise = self._noise(len(u), 1, generator)
+        frames, u = self._frames_ahead(noise, u, temperature, context)
         return frames[:, 0], u
+
+    def tilted(
+        self,
+        n_frames: int,
+        u: Tensor,
+        features: Sequence[int],
+        slopes: Tensor,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        if self._its_own or not n_frames or not self._drawn_by_kernel:
+            return super().tilted(n_frames, u, features, slopes, generator, temperature, context)
+        u = arguments.state(self, u)
+        slopes = arguments.tensor("slopes", slopes, self.u_0, u.shape[0], len(features))
+        arguments.draws(self.u_0, generator, temperature, n_frames=(n_frames, 1))
+        context = arguments.context_of_frames(self, context, n_frames)
+        with torch.no_grad():
+            noise = self._noise(len(u), n_frames, generator)
+            order = self._inverse_order
+            at = [d if order is None else order[d] for d in features]
+            of_features = noise[1][..., at]  # (N, T, k)
+            of_features, ratio = self.rnade.component.tilted(of_features, slopes[:, None])
+            noise[1][..., at] = of_features
+            frames, u = self._frames_ahead(noise, u, temperature, context)
+            return frames, u, of_features, ratio.sum((1, 2))
 
     def _drawn(
         self,
@@ -151,20 +178,25 @@ class RNNRNADE(RecurrentModel):
         context: Tensor | None,
     ) -> Tensor:
         """All frames in one call of compiled code, unless a class draws them in its own way."""
-        kind, whole = type(self), RNNRNADE
-        its_own = (kind.stream, kind.next_frames) != (whole.stream, whole.next_frames)
         lacks = self.n_context > 0 and context is None  # what is refused is refused in one place
         batches = {len(u), len(u) if context is None else len(context)}
         misfit = lacks or len(batches - {1}) > 1
-        if its_own or misfit or not n_frames or not self._drawn_by_kernel:
+        if self._its_own or misfit or not n_frames or not self._drawn_by_kernel:
             return super()._drawn(n_frames, n_samples, u, generator, temperature, context)
         context = arguments.context_of_frames(self, context, n_frames)
         B = max(batches)
         u = u.expand(B, -1).repeat_interleave(n_samples, 0)
         if context is not None:
             context = context.expand(B, -1, -1).repeat_interleave(n_samples, 0)
-        frames = self._frames_ahead(n_frames, u, generator, temperature, context)[0]
+        noise = self._noise(len(u), n_frames, generator)
+        frames = self._frames_ahead(noise, u, temperature, context)[0]
         return frames.unflatten(0, (B, n_samples))
+
+    @property
+    def _its_own(self) -> bool:
+        """Whether a class draws frames in its own way."""
+        kind, whole = type(self), RNNRNADE
+        return (kind.stream, kind.next_frames) != (whole.stream, whole.next_frames)
 
     @property
     def _drawn_by_kernel(self) -> bool:
@@ -178,28 +210,27 @@ class RNNRNADE(RecurrentModel):
             and not self.context_by_feature
         )
 
-    def _frames_ahead(
-        self,
-        n_frames: int,
-        u: Tensor,
-        generator: torch.Generator | None,
-        temperature: float,
-        context: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Frames ``(N, T, D)`` from states ``u (N, S)`` on, with context ``(N, T, C)``, and the
-        states after them; random numbers are those of one frame after the other. They are drawn
-        where the model is. The rest is done on the CPU: a GPU would have a thousand operations a
-        frame to start."""
-        from rnade_lightning.kernels import sampler
-
-        N = len(u)
-        given = u.new_empty(N, n_frames, 0) if context is None else self._filled(context)
-        shape, drawn = (N, self.n_features), []
+    def _noise(self, N: int, n_frames: int, generator: torch.Generator | None) -> list[Tensor]:
+        """Return the random numbers of N sequences, those of one frame after the other: what
+        `RNADE.noise` returns, ``(N, T, D)``, and `FrameScales.noise`, ``(N, T)`` or ``(N, 0)``.
+        They are drawn where the model is."""
+        drawn = []
         for _ in range(n_frames):
             chosen = () if self.scales is None else (self.scales.noise((N,), generator),)
-            drawn.append((*self.rnade.noise(shape, generator), *chosen))
+            drawn.append((*self.rnade.noise((N, self.n_features), generator), *chosen))
         noise = [torch.stack(of_frames, 1) for of_frames in zip(*drawn, strict=True)]
-        noise += [u.new_empty(N, 0)] * (self.scales is None)
+        return noise + [noise[0].new_empty(N, 0)] * (self.scales is None)
+
+    def _frames_ahead(
+        self, noise: list[Tensor], u: Tensor, temperature: float, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Frames ``(N, T, D)`` from states ``u (N, S)`` on, with context ``(N, T, C)``, and the
+        states after them. This is done on the CPU: a GPU would have a thousand operations a frame
+        to start."""
+        from rnade_lightning.kernels import sampler
+
+        given = noise[0].new_empty(*noise[0].shape[:2], 0)
+        given = given if context is None else self._filled(context)
         own = u.to("cpu", copy=True).contiguous()  # moved on in place
         frames = sampler.next_frames(self, own, tuple(noise), temperature, given)
         return frames.to(u.device), own.to(u.device)

@@ -338,6 +338,37 @@ class SequenceDensity(nn.Module, ABC):
         x = self.sample_given(self.history(u, context), (), generator, temperature)
         return x, self.step(x, u, *(() if context is None else (context,)))
 
+    def tilted(
+        self,
+        n_frames: int,
+        u: Tensor,
+        features: Sequence[int],
+        slopes: Tensor,
+        generator: torch.Generator | None = None,
+        temperature: float = 1.0,
+        context: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Draw frames in states ``u (N, S)``, the random numbers of some features tilted; see
+        `Component.tilted`. A density may go without: it draws as it always does.
+
+        Args:
+            n_frames: T.
+            u: states ``(N, S)``.
+            features: of the frame, k of them.
+            slopes: ``(N, k)``, of all frames of a sequence.
+            generator: source of randomness, on the model's device.
+            temperature: of every draw.
+            context: ``(N, T, C)``, of a model that has one.
+
+        Returns:
+            Frames ``(N, T, D)``, the states after them, the random numbers of these features
+            ``(N, T, k)``, 0 where none are tilted, and the log density of all random numbers over
+            that which they were drawn of, ``(N,)``.
+        """
+        x = self.sample(n_frames, 1, None, u, generator, temperature, context)[:, 0]
+        u = self._states(x, u, None, context)[1] if n_frames else u
+        return x, u, x.new_zeros(len(u), n_frames, len(features)), x.new_zeros(len(u))
+
     def predictive_mean(
         self,
         frames: Tensor,

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from rnade_lightning.drawing import beginning_of, in_frames
+from rnade_lightning.commands import SHIPPED
+from rnade_lightning.datamodules.motion.steered import Way
+from rnade_lightning.drawing import Beginning, beginning_of, draw_sequences, in_frames, load
+from rnade_lightning.steering import steered
 from tests.toy import ToyDataModule
 
 
@@ -43,3 +47,24 @@ def test_a_beginning_is_the_start_of_a_file_and_knows_its_rest(
     assert (first.rest.frames == whole[15:]).all()
     with pytest.raises(ValueError, match=r"a\.npy has 40 frames"):
         beginning_of(data, path, 41, "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("continued", [False, True])
+def test_the_shipped_body_walks_a_circle(continued: bool) -> None:
+    """It turns by 45 degrees a second, and its root is modelled."""
+    data, model = load(str(SHIPPED), "cpu", ())
+    first = Beginning("sample", torch.zeros(1, 0, model.n_features))
+    if continued:
+        data.setup()
+        first = beginning_of(data, f"{data.shipped}/35_04.bvh.gz", 30, "cpu")  # type: ignore[attr-defined]
+    steer = steered(data, 1, 120, 150, [], "circle", first.rest)
+    assert isinstance(steer.aim, Way)
+    generator = torch.Generator().manual_seed(0)
+    (frames,) = draw_sequences(data, model.eval(), first, steer, False, generator, 1.0)
+    assert frames.shape == (120, model.n_features)
+    whole = torch.cat((first.frames[0], frames))
+    way, walked = steer.aim.placed(whole), data.places(whole)[:, 0, ::2]  # type: ignore[attr-defined]
+    length = np.linalg.norm(np.diff(way, axis=0), axis=1).sum()
+    assert np.linalg.norm(walked[-1] - way[-1]) < 0.04 * length
+    assert np.linalg.norm(walked[-120:] - way, axis=1).max() < 0.06 * length

@@ -10,15 +10,17 @@ Conventions:
 """
 
 from abc import ABC
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.given import Given
 from rnade_lightning.datamodules.motion.measured import MeasuredDataModule
+from rnade_lightning.datamodules.motion.outlook import Outlook
 from rnade_lightning.datamodules.motion.paths import (
     AXES,
     CHANGES,
@@ -32,8 +34,10 @@ from rnade_lightning.datamodules.motion.paths import (
 )
 from rnade_lightning.datamodules.motion.skeleton import Skeleton
 
-_ERROR = 0.03  # of the body's bones: about 10 cm, the standard error of a root beside its path
-_OUTLOOK = (0.5, 1.0)  # seconds ahead at which a root that keeps its speed is compared with it
+_ERROR = 0.01  # of the body's bones: about 3.5 cm, the standard error of a root beside its path
+_STRETCH, _AHEAD = 0.25, 4  # seconds between weights; stretches that a prediction looks ahead
+_LEARNT, _RUN_UP = 12, 8  # stretches drawn freely to learn from, and before a path begins
+_START = 0.1  # seconds from whose course a path is followed back
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,50 @@ class Way:
         data: What the frames are of.
         path: The path, ``(T, 2)``, in file units.
         changes: Turn, left and ahead of a root on it, ``(T, 3)``.
+        n_before: Frames of a run-up, at the velocity with which the path begins. What follows it
+            starts anew, on the path, wherever the run-up ended.
+        outlook: Tells where roots will be; None for nothing.
     """
 
     data: "SteeredDataModule"
     path: Array
     changes: Array
+    n_before: int = 0
+    outlook: Outlook | None = None
 
     @property
     def n_frames(self) -> int:
         """Return T."""
         return len(self.path)
+
+    @property
+    def n_stretch(self) -> int:
+        """Return the frames of a stretch."""
+        return max(round(_STRETCH * self.data.frame_rate), 1)
+
+    @property
+    def n_learnt(self) -> int:
+        """Return the frames, drawn freely, to learn from."""
+        return _LEARNT * self.n_stretch
+
+    @property
+    def features(self) -> list[int]:
+        """Return the features by which a root is steered."""
+        return [self.data.feature_names.index(name) for name in CHANGES]
+
+    def with_run_up(self) -> "Way":
+        """Return this path, and two seconds before it."""
+        return replace(self, n_before=_RUN_UP * self.n_stretch)
+
+    def learnt(self, frames: torch.Tensor, noise: torch.Tensor) -> "Way":
+        """Return this path, with an outlook by motion that was drawn freely.
+
+        Args:
+            frames: Standardised, ``(N, T, D)``.
+            noise: Random numbers of `features`, ``(N, T, 3)``.
+        """
+        changes, drawn = self.data.root_changes(frames), np.asarray(noise, np.float64)
+        return replace(self, outlook=Outlook.learnt(changes, drawn, self.n_stretch, _AHEAD))
 
     def beyond(self) -> list[str]:
         """Return a line on each change of the root in which it goes beyond training frames."""
@@ -84,40 +122,69 @@ class Way:
         x, z = self.path.T
         return np.asarray(places[first] + np.stack([cos * x + sin * z, cos * z - sin * x], axis=1))
 
-    def fit(
-        self, frames: torch.Tensor, start: int, before: Array | None
-    ) -> tuple[Array, Array, Array]:
-        """Tell how well stretches of motion follow the path.
+    def begun(self, n: int) -> Array:
+        """Return what is known of N roots before the first frame, ``(N, 6)``: heading, place, and
+        mean turn, left and ahead of the last stretch. They face where the run-up leads."""
+        way = self._at(np.array([-self.n_before - 1, -self.n_before]))
+        x, z = way[1] - way[0]
+        heading = np.arctan2(x, z) if self.n_before else 0.0
+        place = way[0] if self.n_before else self.path[0]
+        return np.tile([heading, *place, *self.data.moves.mean], (n, 1))
+
+    def fit(self, frames: torch.Tensor, start: int, before: Array) -> tuple[Array, Array, Array]:
+        """Tell how well a stretch of motion follows the path.
 
         Args:
             frames: Standardised, ``(N, n, D)``.
-            start: Number of their first frame.
-            before: Heading and place of the roots before it, ``(N, 3)``; None at the start.
+            start: Number of their first frame; below 0 in the run-up.
+            before: What is known of the roots before it, ``(N, 6)``; see `begun`.
 
         Returns:
             The log density of the path as an observation of the places of the roots with a normal
-            error, up to a constant, its mean over the frames, ``(N,)``. The same of where they
-            will be if they keep their speed, with an error that grows. Heading and place of the
-            roots after these frames, ``(N, 3)``.
+            error, up to a constant, its mean over the frames, ``(N,)``. The same of the path ahead,
+            by the outlook. What is known of the roots after these frames, ``(N, 6)``.
         """
-        n, rate = frames.shape[1], self.data.frame_rate
+        n = frames.shape[1]
         changes = self.data.root_changes(frames)
-        if before is None:  # a first frame has no change
-            changes[:, 0], before = 0.0, np.zeros((len(frames), 3))
-        heading, places = walked(changes, before[:, 0], before[:, 1:])
-        now = self._log_p(places, self.path[start : start + n], 1.0).mean(1)
-        last, later = start + n - 1, np.zeros(len(frames))
-        speed = (places[:, -1] - places[:, 0]) / max(n - 1, 1)
-        for seconds in _OUTLOOK:
-            then = min(last + round(seconds * rate), len(self.path) - 1)
-            there = places[:, -1] + (then - last) * speed
-            later += self._log_p(there, self.path[then], 1 + 2 * seconds) / len(_OUTLOOK)
-        return now, later, np.concatenate([heading[:, -1:], places[:, -1]], axis=1)
+        recent = changes[:, int(start == 0 and n > 1) :].mean(1)
+        if start == 0:  # a first frame has no change
+            changes[:, 0] = 0.0
+        heading, places = walked(changes, before[:, 0], before[:, 1:3])
+        miss = np.linalg.norm(places - self._at(np.arange(start, start + n)), axis=-1)
+        now = -0.5 * np.square(miss / self._error).mean(1)
+        known = np.concatenate([heading[:, -1:], places[:, -1], recent], axis=1)
+        if start + n == 0:
+            known[:, :3] = [0.0, *self.path[0]]
+        later = np.zeros_like(now)
+        if self.outlook is not None:
+            ahead = self._ahead(known, start + n)
+            later = self.outlook.log_p(recent, ahead, self._error)
+        return now, later, known
 
-    def _log_p(self, places: Array, path: Array, growth: float) -> Array:
-        """Return log p of a path ``(..., 2)`` beside places ``(N, ..., 2)``, up to a constant."""
-        miss = np.linalg.norm(places - path, axis=-1) / self.data.size
-        return np.asarray(-0.5 * (miss / (growth * _ERROR)) ** 2)
+    def slopes(self, start: int, before: Array) -> Array:
+        """Return by how much random numbers of `features` lead to the path ahead: the gradient by
+        them ``(N, 3)`` of what `fit` promises. ``start`` and ``before`` are those of `fit`."""
+        assert self.outlook is not None
+        return self.outlook.slopes(before[:, 3:], self._ahead(before, start), self._error)
+
+    @property
+    def _error(self) -> float:
+        return _ERROR * self.data.size
+
+    def _at(self, frames: npt.NDArray[np.int_]) -> Array:
+        """Return the places of the path ``(n, 2)`` at frames; it is followed back before 0."""
+        last = min(max(round(_START * self.data.frame_rate), 1), len(self.path) - 1)
+        velocity = (self.path[last] - self.path[0]) / max(last, 1)
+        before = np.minimum(frames, 0)[:, None] * velocity
+        return np.asarray(self.path[np.maximum(frames, 0)] + before)
+
+    def _ahead(self, known: Array, start: int) -> Array:
+        """Return the path after each stretch from a frame on, as roots see it that are known before
+        it, ``(N, h, 2)``."""
+        at = start - 1 + self.n_stretch * np.arange(1, _AHEAD + 1)
+        x, z = np.moveaxis(self._at(at[at < self.n_frames]) - known[:, None, 1:3], -1, 0)
+        cos, sin = np.cos(known[:, :1]), np.sin(known[:, :1])
+        return np.stack([cos * x - sin * z, sin * x + cos * z], axis=-1)
 
 
 class SteeredDataModule(MeasuredDataModule, ABC):

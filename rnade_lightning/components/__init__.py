@@ -88,6 +88,17 @@ class Component(ABC):
     ) -> Tensor:
         """Return standard draws, in the dtype and on the device of ``like``."""
 
+    def tilted(self, noise: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return standard draws ``r`` of the density proportional to $\phi(r) e^{a r}$, made of
+        those of $\phi$, and the log of $\phi(r)$ over that density. A class may go without: then
+        the draws stay as they are.
+
+        Args:
+            noise: what `noise` returned.
+            slope: a, which broadcasts with it.
+        """
+        return noise, torch.zeros_like(noise)
+
     def censored_mean(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
         """Return the mean of censored values; a class without it cannot be censored."""
         raise NotImplementedError

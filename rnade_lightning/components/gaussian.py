@@ -30,3 +30,8 @@ class Gaussian(Component):
         self, shape: Sequence[int], generator: torch.Generator | None, like: Tensor
     ) -> Tensor:
         return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
+
+    def tilted(self, noise: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the draws by the slope."""
+        noise = noise + slope
+        return noise, 0.5 * slope.square() - slope * noise

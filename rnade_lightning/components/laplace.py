@@ -14,6 +14,8 @@ from torch import Tensor
 
 from rnade_lightning.components import Component
 
+_STEEPEST = 0.7
+
 
 class Laplace(Component):
     """A Laplace density of mean mu and scale sigma; its deviation is sqrt(2) sigma.
@@ -40,6 +42,16 @@ class Laplace(Component):
     ) -> Tensor:
         sign = torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
         return torch.copysign(torch.empty_like(sign).exponential_(generator=generator), sign - 0.5)
+
+    def tilted(self, noise: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return, by its distribution function, draws of a density that falls as $e^{(1 + a) r}$
+        below 0 and as $e^{-(1 - a) r}$ above. Beyond a slope of 1 there is none: slopes are cut at
+        0.7, where the mean is 2.7."""
+        a = slope.clamp(-_STEEPEST, _STEEPEST)
+        below = (self.log_tail(-noise) - torch.log((1 - a) / 2)) / (1 + a)
+        above = (torch.log((1 + a) / 2) - self.log_tail(noise)) / (1 - a)
+        r = torch.where(below < 0, below, above)
+        return r, -a * r - torch.log1p(-a.square())
 
     def censored_mean(self, mu: Tensor, log_sigma: Tensor) -> Tensor:
         r"""Return $\mu' + \frac\sigma 2 (e^{-|\mu - l| / \sigma} - e^{-|\mu - u| / \sigma})$ with

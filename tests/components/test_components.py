@@ -262,3 +262,38 @@ def test_a_kernel_that_there_is_not_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"component kernel 'odd' is none of gaussian, laplace"):
         RNADE(3, 4, 2, Odd()).log_prob(torch.zeros(2, 3))
+
+
+@every_component
+@pytest.mark.parametrize("slope", [-0.6, 0.0, 0.3])
+def test_tilted_draws_have_the_density_that_they_are_weighed_by(
+    component: Component, slope: float
+) -> None:
+    """By quantiles, so that what is measured is exact but for the steps between them."""
+    p = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    noise = torch.from_numpy(stats.laplace.ppf(p.numpy()))
+    if component.name == "gaussian":
+        noise = torch.special.ndtri(p)
+    r, log_ratio = component.tilted(noise, torch.tensor(slope).double())
+    if not log_ratio.any():  # it draws as it always does
+        torch.testing.assert_close(r, noise)
+        return
+    log_density = component.log_standard(r) - log_ratio
+    steps = r.diff()
+    assert (steps > 0).all()
+    torch.testing.assert_close(  # of every interval, the part of the draws that lie in it
+        (0.5 * (log_density[1:].exp() + log_density[:-1].exp()) * steps)[2000:-2000],
+        torch.full_like(steps, 5e-6)[2000:-2000], rtol=1e-3, atol=0.0,
+    )  # fmt: skip
+    assert float(log_ratio.exp().mean()) == pytest.approx(1, abs=2e-3)
+    assert float((r * log_ratio.exp()).mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_too_steep_a_slope_is_cut() -> None:
+    laplace = make_component("laplace")
+    noise = torch.linspace(-9, 9, 7, dtype=torch.float64)
+    steep = torch.tensor(5.0).double()
+    for found, expected in zip(
+        laplace.tilted(noise, steep), laplace.tilted(noise, steep * 0.14), strict=True
+    ):
+        torch.testing.assert_close(found, expected)

@@ -38,15 +38,14 @@ def test_a_motion_follows_its_own_path_and_no_other(free: MocapDataModule, file:
     places = free.places(frames)[:, 0, ::2]
     np.testing.assert_allclose(way.path, places, atol=1e-3)
     other = frames.flip(0)
-    before = None
+    before = way.begun(2)
     for start in range(0, 60, 15):  # stretch by stretch, as it is drawn
         both = torch.stack((frames[start : start + 15], other[start : start + 15]))
         now, later, before = way.fit(both, start, before)
         assert now[0] == pytest.approx(0, abs=1e-6)
         assert now[1] < -0.1
-        assert np.isfinite(later).all()
-        np.testing.assert_allclose(before[0, 1:], places[start + 14], atol=1e-3)
-    assert later[0] == pytest.approx(0, abs=1e-6)  # there is nothing behind the end
+        assert not later.any()  # before it has learnt
+        np.testing.assert_allclose(before[0, 1:3], places[start + 14], atol=1e-3)
 
 
 def test_a_path_is_drawn_where_a_motion_begins_to_follow_it(
@@ -68,20 +67,52 @@ def test_a_path_is_drawn_where_a_motion_begins_to_follow_it(
     assert shown[1] is None
 
 
-def test_what_will_be_is_that_of_a_root_that_keeps_its_speed(free: MocapDataModule) -> None:
-    way = free.way("line", 300, 150)
-    speed = np.linalg.norm(np.diff(way.path, axis=0), axis=1)
-    np.testing.assert_allclose(speed, speed[0])
-    changes = np.tile([0.0, 0.0, speed[0]], (30, 1))
-    raw = np.asarray(free.score_input(next(iter(free._paths.values()))).raw)[:30].copy()
-    at = [free._fitted()[1].feature_names.index(name) for name in CHANGES]
-    raw[:, at] = changes
-    still = raw.copy()
-    still[:, at] = 0
-    frames = torch.stack([free.standardise(raw), free.standardise(still)])
-    now, later, _ = way.fit(frames, 0, None)
-    np.testing.assert_allclose([now[0], later[0]], 0, atol=1e-3)
-    assert later[1] < now[1] < 0
+def moved(free: MocapDataModule, changes: np.ndarray) -> torch.Tensor:
+    """Return standardised frames ``(N, T, D)`` whose root has these changes ``(N, T, 3)``."""
+    raw = np.asarray(free.score_input(next(iter(free._paths.values()))).raw)[:1]
+    raw = np.tile(raw, (*changes.shape[:2], 1))
+    raw[..., [free._fitted()[1].feature_names.index(name) for name in CHANGES]] = changes
+    return torch.stack([free.standardise(x) for x in raw])
+
+
+def test_a_run_up_leads_to_the_beginning_of_a_path(free: MocapDataModule) -> None:
+    way = free.way("circle", 300, 150).with_run_up()
+    n = way.n_before
+    assert n == pytest.approx(2 * free.frame_rate, abs=way.n_stretch)
+    assert n % way.n_stretch == 0
+    (first,) = way.begun(1)
+    heading, step = first[0], np.linalg.norm(way.path[1] - way.path[0])
+    frames = moved(free, np.tile([0, 0, step], (1, n, 1)))
+    now, _, known = way.fit(frames, -n, first[None])
+    assert now[0] == pytest.approx(0, abs=1e-2)
+    np.testing.assert_allclose(known[0, :3], [0, *way.path[0]])  # it starts anew
+    assert 0 < heading < 0.1
+    np.testing.assert_allclose(np.linalg.norm(first[1:3]), (n + 1) * step, rtol=1e-2)
+
+
+def test_who_is_late_is_led_ahead_and_who_is_aside_is_led_back(free: MocapDataModule) -> None:
+    rng, way = np.random.default_rng(0), free.way("line", 300, 150)
+    speed = np.linalg.norm(way.path[1] - way.path[0])
+    noise = rng.normal(size=(64, way.n_learnt, 3))
+    changes = np.array([0.0, 0.0, speed]) + np.array([0.05, 0.1 * speed, 0.2 * speed]) * noise
+    way = way.learnt(moved(free, changes), torch.from_numpy(noise))
+    n, error = way.n_stretch, way._error
+    roots = way.begun(4)
+    roots[:, 3:] = 0, 0, speed
+    roots[1, 2] -= 3 * error  # behind
+    roots[2, 1] -= 3 * error  # to the right
+    roots[3, 0] = -0.5  # looks to the right
+    slopes = way.slopes(1, roots)
+    np.testing.assert_allclose(slopes[0], 0, atol=0.1)
+    assert slopes[1, 2] > 0.2
+    assert slopes[2, 1] > 0.1
+    assert slopes[3, 0] > 0.1
+    frames = moved(free, np.tile([0.0, 0.0, speed], (1, n, 1)))
+    roots[0, 1:3] = way.path[149]
+    _, promised, known = way.fit(frames, 150, roots[:1])
+    assert promised[0] > -0.5
+    np.testing.assert_allclose(known[0, 3:], [0, 0, speed], atol=1e-4)
+    assert way.fit(frames, 300 - n, roots[:1])[1] == 0  # there is nothing behind the end
 
 
 def test_a_path_has_many_forms(free: MocapDataModule, file: Path, tmp_path: Path) -> None:
