@@ -98,7 +98,7 @@ def table_of(task: str, spec: Any) -> list[str]:
         cells[0] += " (before)" * any("files" not in r for r in runs)
         cells += [spread([numbers.get(key) for numbers in of], n) for key, _, n in columns]
         cells += pairs.get(name, ["", ""]) * paired
-        cells.append(spread([r["free"]["seconds"] for r in runs], 0))
+        cells.append(spread([r["free"].get("seconds") for r in runs], 0))
         spectra = [r["free"].get("spectral_distance_db") for r in runs]
         cells += [spread(spectra, 1)] * sound + [str(len(runs) or "")]
         rows.append((mean_of(of, columns[0][0]), cells))

@@ -108,7 +108,7 @@ def run(task: str, name: str, data: str | None, seed: int, commit: str | None) -
     metrics |= _made_of(made, latest(members[0]))
     metrics["val_blocks"] = validation_blocks(ckpt)
     if test:
-        metrics |= _tested(tested) | {"free": free_running(ckpt)}
+        metrics |= _tested(tested) | {"free": free_running(ckpt) if of.get("free", True) else {}}
     if commit is None:
         return metrics
     check_unchanged(commit, metrics["files"])
