@@ -96,6 +96,7 @@ def table_of(task: str, spec: Any) -> list[str]:
         runs = found.get(name, [])
         cells = [f"**{name}**" if name == leader and paired else name]
         cells[0] += " (before)" * any("files" not in r for r in runs)
+        cells[0] += " (told)" * (name in spec.get("told", {}))
         cells += [spread([numbers.get(key) for numbers in of], n) for key, _, n in columns]
         cells += pairs.get(name, ["", ""]) * paired
         cells.append(spread([r["free"].get("seconds") for r in runs], 0))
