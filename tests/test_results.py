@@ -244,6 +244,24 @@ def test_figures_of_samples_stand_on_the_page(
     assert "Samples of 10 s by Ours ([what they are](docs/audio.md" in "".join(lines)
 
 
+def test_fewer_bits_are_better_and_a_told_row_is_marked(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "stored", lambda task, name: [])
+    told = {"RNN-Experts": {"bits_per_sample": 7.5}, "FLAC": {"bits_per_sample": 8.4}}
+    spec = {
+        "title": "A, of B",
+        "columns": [["bits_per_sample", "bits", 3]],
+        "models": {"RNN-RNADE": {}},
+        "told": told | {"no bits": {"bits_per_sample": None}},
+    }
+    rows = results.table_of("any", spec)[2:]
+    assert [row.split(" |")[0] for row in rows] == ["| RNN-Experts (told)", "| FLAC (told)"]
+    monkeypatch.setattr(results, "experiments", lambda: {"any": spec, "b": spec | {"not_won": "x"}})
+    assert "7.500 | 8.400, FLAC | -0.900 | yes, without an error" in results.in_a_minute()[2]
+    assert results.not_won() == ["- [A, of B](#a-of-b): x"]
+
+
 def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
     rows: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
