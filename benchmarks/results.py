@@ -9,9 +9,9 @@ them if none is given. It refuses a checkout with changes; with ``--try`` it sto
 folders stay below ``runs/results/``.
 
 Conventions:
-    As in `rows`. Ours are the rows whose name begins with RNN-RNADE. A row is one whose runs say
-    which files they read (see `provenance`); others are marked as run before, are not compared in
-    pairs, and lead nothing.
+    As in `rows`. Ours are the rows whose name begins with RNN-RNADE or RNN-Experts. A row is one
+    whose runs say which files they read (see `provenance`); others are marked as run before, are
+    not compared in pairs, and lead nothing. Rows that are ``told`` come from elsewhere.
 """
 
 import argparse
@@ -20,19 +20,18 @@ import math
 import os
 import statistics
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any
 
 from benchmarks import control, waypoints
+from benchmarks.pairs import PAIRED, Blocks, in_pairs
 from benchmarks.provenance import PAGES, clean_commit
 from benchmarks.rows import HERE, STORE, Metrics, experiments, run, stored
 from benchmarks.search import of_row, ranked
 from rnade_lightning.callbacks.comparison_rows import PROCESS
-from rnade_lightning.scoring import ahead, error_of_blocks
 
 TRIED = STORE / "tried"
-OURS = "RNN-RNADE"
+ENDS = ("pit_low", "pit_high")
+OURS = ("RNN-RNADE", "RNN-Experts")
 MARK_START, MARK_END = "<!-- by python -m benchmarks.results -->", "<!-- end of it -->"
 
 
@@ -53,63 +52,6 @@ def spread(values: list[float | None], digits: int = 2) -> str:
     return text if len(known) == 1 else f"{text} ± {statistics.stdev(known):.{digits}f}"
 
 
-class Blocks(NamedTuple):
-    """Log p over blocks of test frames, the mean over seeds, and the frames of each, ``(M,)``."""
-
-    sums: torch.Tensor
-    frames: torch.Tensor
-
-    @classmethod
-    def of(cls, runs: list[Metrics], name: str | None = None) -> "Blocks | None":
-        """Return those of the model of some runs, or of a row beside it; None without any."""
-        found = [r["blocks"] for r in runs if "blocks" in r]
-        if not found or (name and name not in found[0]):
-            return None
-        own = [list(b.values())[1] if name is None else b[name] for b in found]
-        sums = torch.tensor(own, dtype=torch.float64).mean(0)
-        return cls(sums, torch.tensor(found[0]["frames"], dtype=torch.float64))
-
-    @classmethod
-    def of_validation(cls, run: Metrics) -> "Blocks":
-        """Return those of the validation part of a run."""
-        return cls(*(torch.tensor(run["val_blocks"][k], dtype=torch.float64)
-                     for k in ("log_p", "frames")))  # fmt: skip
-
-    def above(self, other: "Blocks") -> tuple[float, float]:
-        """Return by how much log p is above another's on the same frames, and the error of that.
-
-        Raises:
-            ValueError: the blocks are not of the same frames.
-        """
-        if not torch.equal(self.frames, other.frames):
-            raise ValueError("two runs of a task were tested on other frames: run both again")
-        sums = self.sums - other.sums
-        return float(sums.sum() / self.frames.sum()), error_of_blocks(sums, self.frames)
-
-
-def in_pairs(
-    blocks: dict[str, Blocks | None], digits: int = 2
-) -> tuple[dict[str, list[str]], str | None]:
-    """Return, by row, the standard error of log p and how far it is above the first row's, with the
-    error of that, and the row that is above every other by more than two errors, if one is."""
-    known = {name: b for name, b in blocks.items() if b is not None}
-    cells = {name: ["", ""] for name in blocks}
-    ours = next(iter(known.values()), None)
-    for name, b in known.items():
-        error = error_of_blocks(b.sums, b.frames)
-        cells[name][0] = "" if math.isnan(error) else f"{error:.{digits}f}"
-        if ours is not None and b is not ours:
-            above, error = b.above(ours)
-            cells[name][1] = f"{above:.{digits}f}" + (
-                "" if math.isnan(error) else f" ± {error:.{digits}f}"
-            )
-    models = {name: b for name, b in known.items() if name != PROCESS}  # which none can pass
-    for name, b in models.items():
-        if ahead(b.above(other) for other in models.values() if other is not b):
-            return cells, name
-    return cells, None
-
-
 def compared(task: str, spec: Any) -> dict[str, Blocks | None]:
     """Return the blocks of the rows of a task that can be compared in pairs, by name; of baselines
     those beside the model whose `numbers_of` they are."""
@@ -117,17 +59,28 @@ def compared(task: str, spec: Any) -> dict[str, Blocks | None]:
     blocks = {name: Blocks.of(runs) for name, runs in found.items() if runs}
     for runs in reversed(found.values()):
         blocks |= {name: Blocks.of(runs, name) for r in runs[:1] for name in r["baselines"]}
+    if spec["columns"][0][0] == "bits_per_sample":
+        n = next((of[0]["features"] for of in found.values() if of), 1)
+        blocks = {name: b and b.in_bits(n) for name, b in blocks.items()}
     return blocks
 
 
+def is_higher(spec: Any) -> bool:
+    """Return whether the first figure of a task is better where it is higher."""
+    return bool(spec["columns"][0][0] == "log_prob")
+
+
 def numbers_of(task: str, spec: Any) -> dict[str, list[dict[str, float | None]]]:
-    """Return the figures of the test part by row, a list over seeds: of the models, and of the
-    baselines beside the last model that has them, so that they are those of the first."""
+    """Return the figures of the test part by row, a list over seeds: of the models, of the
+    baselines beside the last model that has them, so that they are those of the first, and of those
+    that are told."""
     runs = {name: stored(task, name) for name in spec["models"]}
     rows = {name: [r["test"] for r in of] for name, of in runs.items() if of}
     for of in reversed(runs.values()):
         rows |= {name: [numbers] for r in of[:1] for name, numbers in r["baselines"].items()}
-    return rows
+    rows |= {name: [numbers] for name, numbers in spec.get("told", {}).items()}
+    first = spec["columns"][0][0]
+    return {n: of for n, of in rows.items() if n in runs or math.isfinite(mean_of(of, first))}
 
 
 def table_of(task: str, spec: Any) -> list[str]:
@@ -135,29 +88,32 @@ def table_of(task: str, spec: Any) -> list[str]:
     columns = [(key, heading, *(digits or [2])) for key, heading, *digits in spec["columns"]]
     found = {name: stored(task, name) for name in spec["models"]}
     sound = any("spectral_distance_db" in r["free"] for runs in found.values() for r in runs)
-    pairs, leader = in_pairs(compared(task, spec), columns[0][2])
-    paired = spec["columns"][0][0] == "log_prob" and any(any(cells) for cells in pairs.values())
+    higher = is_higher(spec)
+    pairs, leader = in_pairs(compared(task, spec), columns[0][2], higher)
+    paired = columns[0][0] in PAIRED and any(any(cells) for cells in pairs.values())
     rows = []
     for name, of in numbers_of(task, spec).items():
         runs = found.get(name, [])
         cells = [f"**{name}**" if name == leader and paired else name]
         cells[0] += " (before)" * any("files" not in r for r in runs)
+        cells[0] += " (told)" * (name in spec.get("told", {}))
         cells += [spread([numbers.get(key) for numbers in of], n) for key, _, n in columns]
         cells += pairs.get(name, ["", ""]) * paired
-        cells.append(spread([r["free"]["seconds"] for r in runs], 0))
+        cells.append(spread([r["free"].get("seconds") for r in runs], 0))
         spectra = [r["free"].get("spectral_distance_db") for r in runs]
         cells += [spread(spectra, 1)] * sound + [str(len(runs) or "")]
         rows.append((mean_of(of, columns[0][0]), cells))
-    rows.sort(key=lambda row: row[0], reverse=spec.get("higher", True))
+    better = 1 if higher else -1
+    rows.sort(key=lambda row: (math.isfinite(row[0]), better * row[0]), reverse=True)
     head = ["", *(heading for _, heading, _ in columns)]
     head += ["error", f"above {next(iter(spec['models']))}"] * paired
     return _markdown([*head, "free, s", *["spectrum, dB"] * sound, "seeds"], [r for _, r in rows])
 
 
 def mean_of(of: list[dict[str, float | None]], key: str) -> float:
-    """Return the mean of a figure over seeds; -inf without any."""
+    """Return the mean of a figure over seeds; nan without any."""
     known = [v for numbers in of if (v := numbers.get(key)) is not None]
-    return statistics.mean(known) if known else -math.inf
+    return statistics.mean(known) if known else math.nan
 
 
 def in_a_minute() -> list[str]:
@@ -166,7 +122,7 @@ def in_a_minute() -> list[str]:
     for task, spec in experiments().items():
         key, heading, digits = [*spec["columns"][0], 2][:3]
         found = {name: of for name, of in numbers_of(task, spec).items() if name != PROCESS}
-        higher = spec.get("higher", key == "log_prob")
+        higher = is_higher(spec)
 
         def best(
             ours: bool, key: str = key, of: Any = found, higher: bool = higher
@@ -180,10 +136,11 @@ def in_a_minute() -> list[str]:
         (name, own), (rival, other) = best(True), best(False)
         blocks, difference, won = compared(task, spec), "", ""
         pair = blocks.get(name), blocks.get(rival)
-        if pair[0] is not None and pair[1] is not None and key == "log_prob":
+        if pair[0] is not None and pair[1] is not None and key in PAIRED:
             above, error = pair[0].above(pair[1])
             difference = f"{above:.{digits}f} ± {error:.{digits}f}"
-            won = "yes" if above > 2 * error else "no" if above < -2 * error else "neither"
+            better = above if higher else -above
+            won = "yes" if better > 2 * error else "no" if better < -2 * error else "neither"
         elif rival:
             difference = f"{own - other:.{digits}f}"
             won = f"{'yes' if (own > other) == higher else 'no'}, without an error"
@@ -197,6 +154,15 @@ def in_a_minute() -> list[str]:
     head = ["task", "figure", "ours", "best other", "difference", "won",
             "error of samples, ours / best other", "of mean"]  # fmt: skip
     return _markdown(head, rows)
+
+
+def not_won() -> list[str]:
+    """Return what ours does not reach, a line a task."""
+    return [
+        f"- [{spec['title']}](#{anchor(spec['title'])}): {spec['not_won'].strip()}"
+        for spec in experiments().values()
+        if "not_won" in spec
+    ]
 
 
 def anchor(title: str) -> str:
@@ -224,6 +190,8 @@ def details_of(task: str, spec: Any) -> list[str]:
             spread([d.get("n_degenerate") for d in density], 0),
             spread([d.get("floor") for d in density][:1], 3),
             spread([d.get("ks") for d in density], 3),
+            " / ".join(spread([100 * d[key] for d in density], 1) for key in ENDS
+                       if all(key in d for d in density)),
             f"{of[0]['parameters']:,}",
             f"{of[0]['updates']:,}",
             spread([-v for v in _known_nll(of)]),
@@ -232,8 +200,9 @@ def details_of(task: str, spec: Any) -> list[str]:
             spread([r.get("peak_mib") for r in of], 0),
             f"{sum(trial.seconds for trial in trials) / 60:.1f}" if trials else "",
         ])  # fmt: skip
-    head = ["", "commit", "degenerate", "floor", "KS", "parameters", "updates", "validation log p",
-            "to the runner-up's, s", "minutes", "peak, MiB", "search, min"]  # fmt: skip
+    head = ["", "commit", "degenerate", "floor", "KS", "PIT ends, %", "parameters", "updates",
+            "validation log p", "to the runner-up's, s", "minutes", "peak, MiB",
+            "search, min"]  # fmt: skip
     summary = ["", "<details>", "<summary>commits, calibration and costs</summary>", ""]
     return [*summary, *_markdown(head, rows), "", "</details>"] if rows else []
 
@@ -324,7 +293,9 @@ def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
 def write_results() -> str:
     """Return the text of RESULTS.md."""
     head, rest = (HERE / "results.md.in").read_text().split("TABLE\n")
-    lines = [*head.splitlines(), *in_a_minute(), *rest.splitlines()]
+    before, after = rest.split("NOT WON\n")
+    lines = [*head.splitlines(), *in_a_minute(), *before.splitlines(), *not_won()]
+    lines += after.splitlines()
     for task, spec in experiments().items():
         lines += ["", f"## {spec['title']}", "", *spec["about"].strip().splitlines(), ""]
         lines += [*table_of(task, spec), "", *spec.get("remarks", "").strip().splitlines()]

@@ -108,7 +108,7 @@ def run(task: str, name: str, data: str | None, seed: int, commit: str | None) -
     metrics |= _made_of(made, latest(members[0]))
     metrics["val_blocks"] = validation_blocks(ckpt)
     if test:
-        metrics |= _tested(tested) | {"free": free_running(ckpt)}
+        metrics |= _tested(tested) | {"free": free_running(ckpt) if of.get("free", True) else {}}
     if commit is None:
         return metrics
     check_unchanged(commit, metrics["files"])
@@ -203,10 +203,12 @@ def _tested(path: Path) -> Metrics:
 
 
 def _calibration(path: Path) -> Metrics:
-    """Return the numbers of degenerate features, the floor and the KS distance on the test part."""
+    """Return the number of degenerate features, the floor, and the KS distance and the ends of the
+    PIT on the test part."""
     with open(path / "metrics.csv", newline="") as file:
         (row,) = [row for row in csv.DictReader(file) if row.get("test/n_degenerate")]
-    keys = [key for key in ("n_degenerate", "floor", "ks") if row.get(f"test/{key}")]
+    known = ("n_degenerate", "floor", "ks", "pit_low", "pit_high")
+    keys = [key for key in known if row.get(f"test/{key}")]
     return {"density": {key: round(float(row[f"test/{key}"]), 4) for key in keys}}
 
 

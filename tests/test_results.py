@@ -76,10 +76,16 @@ def test_what_is_compared_in_pairs_is_what_the_table_shows(results: ModuleType) 
     for task, spec in results.experiments().items():
         shown = results.numbers_of(task, spec)
         for name, blocks in results.compared(task, spec).items():
-            if blocks is not None and spec["columns"][0][0] == "log_prob":
+            key = spec["columns"][0][0]
+            if blocks is not None and key == "log_prob":
                 of_table = np.mean([figures["log_prob"] for figures in shown[name]])
                 of_blocks = float(blocks.sums.sum() / blocks.frames.sum())
                 assert of_blocks == pytest.approx(of_table, abs=2e-3), (task, name)
+            elif blocks is not None and key in results.PAIRED:  # a constant is left out
+                first = next(iter(spec["models"]))
+                of_table = [np.mean([of[key] for of in shown[row]]) for row in (name, first)]
+                above = blocks.above(results.compared(task, spec)[first])[0]
+                assert above == pytest.approx(of_table[0] - of_table[1], abs=2e-3), (task, name)
 
 
 def test_rows_of_a_task_were_made_by_the_same_code(
@@ -199,7 +205,7 @@ def test_a_row_runs_from_nothing(
         "ablations": {"tanh": {"options": f"{options} --model.cell=tanh"}},
     }  # fmt: skip
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump({"toy": spec}))
-    (tmp_path / "results.md.in").write_text("# Results\nTABLE\n")
+    (tmp_path / "results.md.in").write_text("# Results\nTABLE\nNOT WON\n")
     for module in (rows, results):
         monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(rows, "STORE", tmp_path / "store")
@@ -236,6 +242,24 @@ def test_figures_of_samples_stand_on_the_page(
     found["free"] = {"spectral_distance_db": 2.0}
     lines = results.figures_of("any", {"models": {"Ours": {}}})
     assert "Samples of 10 s by Ours ([what they are](docs/audio.md" in "".join(lines)
+
+
+def test_fewer_bits_are_better_and_a_told_row_is_marked(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "stored", lambda task, name: [])
+    told = {"RNN-Experts": {"bits_per_sample": 7.5}, "FLAC": {"bits_per_sample": 8.4}}
+    spec = {
+        "title": "A, of B",
+        "columns": [["bits_per_sample", "bits", 3]],
+        "models": {"RNN-RNADE": {}},
+        "told": told | {"no bits": {"bits_per_sample": None}},
+    }
+    rows = results.table_of("any", spec)[2:]
+    assert [row.split(" |")[0] for row in rows] == ["| RNN-Experts (told)", "| FLAC (told)"]
+    monkeypatch.setattr(results, "experiments", lambda: {"any": spec, "b": spec | {"not_won": "x"}})
+    assert "7.500 | 8.400, FLAC | -0.900 | yes, without an error" in results.in_a_minute()[2]
+    assert results.not_won() == ["- [A, of B](#a-of-b): x"]
 
 
 def test_what_stays_with_the_data_is_seen_and_what_leaves_it(
@@ -283,6 +307,12 @@ def test_rows_are_compared_in_pairs_and_the_leader_needs_two_errors(results: Mod
     assert float(cells["Ours"][0]) > 3 * error  # of log p alone
     wide = results.Blocks(blocks["Ours"].sums - 1 + 10 * noise, blocks["Ours"].frames)
     assert results.in_pairs({"Ours": blocks["Ours"], "Rival": wide})[1] is None
+    bits = {name: b and b.in_bits(20) for name, b in blocks.items()}
+    lower, best = results.in_pairs(bits, 5, higher=False)
+    assert best == "Ours"  # of whose bits there are fewer
+    assert float(lower["Rival"][1].split(" ± ")[0]) == pytest.approx(
+        -above / 20 / np.log(2), rel=0.01
+    )
     fewer = results.Blocks(ours[:39], torch.full((39,), 20.0))
     with pytest.raises(ValueError, match="on other frames"):
         fewer.above(blocks["Ours"])

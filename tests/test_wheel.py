@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from misfits import trained, walks
 
 from rnade_lightning.lightning_module import SequenceModule
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "rnade_lightning", "datamodules", "configs")
+
+
+def test_version_and_date_are_alike_wherever_they_stand() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    heading = f"## [{version}] - {citation['date-released']}"
+    latest = re.search(r"^## \[\d.*$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert citation["version"] == version
+    assert latest is not None
+    assert latest[0] == heading
 
 
 @pytest.fixture(scope="module")

@@ -149,11 +149,23 @@ def ks_distance(pit: Tensor) -> Tensor:
     return torch.maximum((steps[1:] - u).amax(0), (u - steps[:-1]).amax(0))
 
 
+def ends_of(pit: Tensor, end: float = 0.01) -> tuple[float, float]:
+    """Return the shares of ``pit (N, D)`` in the lowest and in the highest hundredth. A calibrated
+    model has 0.01 each; above it, tails are too light at that end, or all is too narrow.
+
+    >>> ends_of(torch.tensor([[0.001, 0.5], [0.4, 0.6]]))
+    (0.25, 0.0)
+    """
+    low, high = (pit < end).double().mean(), (pit > 1 - end).double().mean()
+    return low.item(), high.item()
+
+
 class Likelihood(pl.Callback):
     """Logs the likelihood, and writes tables and pictures of it. At every validation it logs
     ``val/nll_raw`` (nats per frame in the data's own units) and, for integer sound,
     ``val/bits_per_sample``. At every fifth validation it looks at some frames and logs: the KS
-    distance of the PIT (``val/ks``), the number of degenerate features (``val/n_degenerate``, with
+    distance of the PIT (``val/ks``) and its shares in the outermost hundredths (``val/pit_low``,
+    ``val/pit_high``), the number of degenerate features (``val/n_degenerate``, with
     one warning that names them), the floor in use, and log p of a few sequences by name
     (``val/log_p/<sequence>``). It also logs, as flat lines, the nats of copying the last frame and
     of a vector autoregression, VAR (``val/nll_copy_last``, ``val/nll_var``).
@@ -308,7 +320,8 @@ class Likelihood(pl.Callback):
         log_media(trainer, "likelihood", [picture])
 
     def _numbers(self, found: Figures, data: FrameDataModule) -> dict[str, float]:
-        """Return KS distance, degenerate features and floor; warn of the features, once."""
+        """Return KS distance, ends of the PIT, degenerate features and floor; warn of the features,
+        once."""
         collapsed = [
             n for n, d in zip(data.feature_names, found.degenerate.tolist(), strict=True) if d
         ]
@@ -324,6 +337,7 @@ class Likelihood(pl.Callback):
         numbers = {"n_degenerate": float(len(collapsed)), "floor": found.floor}
         if found.pit is not None:
             numbers["ks"] = ks_distance(found.pit.flatten()).item()
+            numbers["pit_low"], numbers["pit_high"] = ends_of(found.pit)
         return numbers
 
     def _reached(

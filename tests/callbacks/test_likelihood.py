@@ -18,7 +18,7 @@ from toy import (
 
 from rnade_lightning import RNNRNADE
 from rnade_lightning.callbacks.fitted_baselines import FittedBaselines
-from rnade_lightning.callbacks.likelihood import Likelihood, figures_of, ks_distance
+from rnade_lightning.callbacks.likelihood import Likelihood, ends_of, figures_of, ks_distance
 from rnade_lightning.checkpoints import load_checkpoint, load_model
 from rnade_lightning.datamodules import FrameSequence
 
@@ -46,6 +46,15 @@ def test_ks_distance_equals_scipys() -> None:
         assert found == pytest.approx(stats.kstest(column_.numpy(), "uniform").statistic)
 
 
+def test_the_ends_of_the_pit_tell_tails_that_are_too_light_at_that_end() -> None:
+    """Values twice as wide as a Gaussian density says, above its mean alone."""
+    z = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0)).double()
+    assert ends_of(torch.special.ndtr(z)) == pytest.approx((0.01, 0.01), abs=0.002)
+    wide = torch.where(z > 0, 2 * z, z)
+    expected = 1 - torch.special.ndtr(torch.special.ndtri(torch.tensor(0.99).double()) / 2)
+    assert ends_of(torch.special.ndtr(wide)) == pytest.approx((0.01, float(expected)), abs=0.01)
+
+
 def sequence(frames: torch.Tensor, name: str = "a") -> FrameSequence:
     return FrameSequence(name, frames, torch.zeros(len(frames)))
 
@@ -66,6 +75,7 @@ def test_a_feature_that_collapses_is_counted_and_named_once(floor: float) -> Non
         warnings.simplefilter("error")  # as it starts, every scale is 1
         numbers = callback._numbers(figures_of(model, [sequence(frames)], 3), Collapsed())
     assert numbers["n_degenerate"] == 0
+    assert {"ks", "pit_low", "pit_high"} < set(numbers)
     with torch.no_grad():
         model.rnade.b_sigma[1] = -20
         for mean in (model.rnade.b_mu, model.rnade.V_mu, model.W_mu):
