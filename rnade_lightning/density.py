@@ -67,7 +67,13 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 def full_float32() -> None:
     """Let cuDNN compute recurrent nets in float32 as they stand. Unless told otherwise it rounds
-    the factors of their products to 10 bits (TF32), which log p and its gradient show."""
+    the factors of their products to 10 bits (TF32), which log p and its gradient show.
+
+    torch keeps this choice for the process, and looks at it once more in the backward pass, after
+    any call of a model is over. So no model makes it, but who runs the process: a module with its
+    trainer, and the commands that load a checkpoint. Before a model is used on a GPU without
+    either, call this.
+    """
     torch.backends.cudnn.allow_tf32 = False
 
 
