@@ -42,6 +42,12 @@ def transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
 
+def inherits(model: object, whole: type, *methods: str) -> bool:
+    """Return whether the class of a model has these methods from the class ``whole``, which
+    compiled code stands in for, and none of its own."""
+    return all(getattr(type(model), name) is getattr(whole, name) for name in methods)
+
+
 def readable(x: Tensor) -> Tensor:
     """Return frames as units and linear paths read them: the same, but where numbers are so large
     that sums of their products would overflow, as inf - inf, to nan."""

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import reference
 import torch
-from kernel_pairs import compare, gradients, randn, rnade
+from kernel_pairs import compare, gradients, randn, rnade, seed
 from reference import SUBSETS, every_option, parameters, supplement
 from torch import Tensor
 
 from rnade_lightning import RNADE
+from rnade_lightning.components.gaussian import Gaussian
 from rnade_lightning.kernels import blocks, cpu
 from rnade_lightning.parameters import StateParams
 
@@ -88,6 +89,35 @@ def test_float32_keeps_its_digits(kernel: Any, options: dict[str, Any], largest:
     )
     np.testing.assert_allclose(fast.log_prob(x.float()).detach().numpy(), expected, rtol=1e-5)
     compare(model, x, [], tolerance=1e-4, dtype=torch.float32)
+
+
+class Wide(Gaussian):
+    """A Gaussian of twice the deviation, which is not what the code of a Gaussian computes."""
+
+    def log_standard(self, r: Tensor) -> Tensor:
+        return super().log_standard(r / 2) - np.log(2)
+
+    def slope(self, r: Tensor) -> Tensor:
+        return super().slope(r / 2) / 2
+
+
+class Shifted(RNADE):
+    """RNADE whose means are 1 larger."""
+
+    def mixtures(self, *given: Any) -> tuple[Tensor, ...]:
+        log_weights, means, log_scales = super().mixtures(*given)
+        return log_weights, means + 1, log_scales
+
+
+def test_what_a_subclass_changes_is_computed() -> None:
+    compare(rnade(3, 4, 2, component=Wide()), randn(5, 3), [])
+    plain, shifted = (kind(3, 4, 2).double() for kind in (RNADE, Shifted))
+    shifted.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        plain.b_mu += 1
+    x, (one, two) = randn(5, 3), (m.sample((4,), generator=seed()) for m in (plain, shifted))
+    torch.testing.assert_close(shifted.log_prob(x), plain.log_prob(x))
+    torch.testing.assert_close(two, one)
 
 
 def test_a_fault_is_seen(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
