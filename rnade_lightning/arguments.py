@@ -160,10 +160,13 @@ def context_of_frame(model: Sequences, context: Any, batch_size: int) -> Any:
     return context.expand(batch_size, -1)
 
 
-def context_of_frames(model: Sequences, context: Any, n_frames: int) -> Tensor | None:
-    """Return the context of frames ``(B, T, C)``, or None for a model without any; see
-    `context_of_frame`."""
-    return _context(model, context, _state(model), ("B", n_frames))
+def ahead(model: Sequences, u: Tensor, context: Any, n_frames: int) -> tuple[Tensor, Tensor | None]:
+    """Return states ``(B, S)``, and the context ``(B, T, C)`` of the frames after them, or None for
+    a model without any."""
+    context = _context(model, context, _state(model), ("B", n_frames))
+    u_, context = _one_batch(u=u, context=context)
+    assert u_ is not None
+    return u_, context
 
 
 def state(model: Sequences, u: Any) -> Tensor:

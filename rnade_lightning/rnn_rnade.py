@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell
-from rnade_lightning.density import copied_to_cpu
+from rnade_lightning.density import copied_to_cpu, inherits
 from rnade_lightning.frame_scales import FrameScales
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
@@ -151,20 +151,14 @@ class RNNRNADE(RecurrentModel):
         context: Tensor | None,
     ) -> Tensor:
         """All frames in one call of compiled code, unless a class draws them in its own way."""
-        kind, whole = type(self), RNNRNADE
-        its_own = (kind.stream, kind.next_frames) != (whole.stream, whole.next_frames)
-        lacks = self.n_context > 0 and context is None  # what is refused is refused in one place
-        batches = {len(u), len(u) if context is None else len(context)}
-        misfit = lacks or len(batches - {1}) > 1
-        if its_own or misfit or not n_frames or not self._drawn_by_kernel:
+        by_frame = not inherits(self, RNNRNADE, "stream", "next_frames")
+        if by_frame or not n_frames or not self._drawn_by_kernel:
             return super()._drawn(n_frames, n_samples, u, generator, temperature, context)
-        context = arguments.context_of_frames(self, context, n_frames)
-        B = max(batches)
-        u = u.expand(B, -1).repeat_interleave(n_samples, 0)
+        each = u.repeat_interleave(n_samples, 0)
         if context is not None:
-            context = context.expand(B, -1, -1).repeat_interleave(n_samples, 0)
-        frames = self._frames_ahead(n_frames, u, generator, temperature, context)[0]
-        return frames.unflatten(0, (B, n_samples))
+            context = context.repeat_interleave(n_samples, 0)
+        frames = self._frames_ahead(n_frames, each, generator, temperature, context)[0]
+        return frames.unflatten(0, (len(u), n_samples))
 
     @property
     def _drawn_by_kernel(self) -> bool:
@@ -176,6 +170,7 @@ class RNNRNADE(RecurrentModel):
             and None not in kernels
             and not noisy
             and not self.context_by_feature
+            and inherits(self, RNNRNADE, "step", "history", "sample_given", "frame_params", "shift")
         )
 
     def _frames_ahead(

@@ -239,6 +239,8 @@ class SequenceDensity(nn.Module, ABC):
                     f"context has {n_given + context.shape[1]} frames, expected "
                     f"{n_given + n_frames}: those of the prefix and of what is drawn"
                 )
+        if n_frames or context is not None:
+            u, context = arguments.ahead(self, u, context, n_frames)
         return self._drawn(n_frames, n_samples, u, generator, temperature, context)
 
     def _drawn(
@@ -250,7 +252,7 @@ class SequenceDensity(nn.Module, ABC):
         temperature: float,
         context: Tensor | None,
     ) -> Tensor:
-        """The frames of `sample` from states ``u (B, S)`` on."""
+        """The frames of `sample` from states ``u (B, S)`` on, with context ``(B, T, C)``."""
         frames = list(self.stream(n_frames, n_samples, None, u, generator, temperature, context))
         if not frames:
             return u.new_empty(len(u), n_samples, 0, self.n_features)
