@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, LowRankMultivariateNormal
 
 from rnade_lightning import arguments
-from rnade_lightning.density import FrameDensity, finite, full_precision, readable
+from rnade_lightning.density import FrameDensity, finite, full_precision, log_mixed, readable
 from rnade_lightning.parameters import Params
 from rnade_lightning.recurrent_model import RecurrentModel
 
@@ -230,7 +230,7 @@ class GaussianMixture(_Parametric):
         by_component = _log_normal(x[..., None, :], mu, self._scale(z_sigma))  # (..., K, D)
         start = torch.log_softmax(z_alpha, -1)[..., None]
         joint = torch.cat((start.expand(*by_component.shape[:-1], 1), by_component), -1)
-        of_prefix = torch.logsumexp(joint.cumsum(-1), -2)
+        of_prefix = log_mixed(joint.cumsum(-1), -2)
         lost = of_prefix == -math.inf  # from a feature on that no component reaches
         return of_prefix.masked_fill(lost, 0.0).diff(dim=-1).masked_fill(lost[..., 1:], -math.inf)
 

@@ -62,6 +62,14 @@ def finite(x: Tensor) -> Tensor:
     return x.masked_fill(x.isinf(), 0.0)
 
 
+def log_mixed(log_p: Tensor, dim: int = -1) -> Tensor:
+    """Return the log of the sum of densities along a dimension: -inf, with gradient 0, where none
+    of them reaches."""
+    lowest = torch.finfo(log_p.dtype).min  # below it, logsumexp has no gradient
+    total = torch.logsumexp(log_p.clamp(min=lowest), dim)
+    return total.masked_fill(total <= lowest, -torch.inf)
+
+
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Turn autocast off on the device of ``x``, so that a density stays in its parameters'
     dtype."""

@@ -33,6 +33,7 @@ from rnade_lightning.density import (
     finite,
     full_precision,
     inherits,
+    log_mixed,
     on_cpu,
     readable,
     transformed,
@@ -235,9 +236,7 @@ class RNADE(FrameDensity):
         with full_precision(x):
             x = self.censor(x.to(means.dtype))
             log_phi = self.component.log_prob(finite(x)[..., None], means, log_scales)
-            lowest = torch.finfo(x.dtype).min  # below it, logsumexp has no gradient
-            terms = torch.logsumexp((log_weights + log_phi).clamp(min=lowest), -1)
-            return terms.masked_fill((terms <= lowest) | x.isinf(), -math.inf)
+            return log_mixed(log_weights + log_phi).masked_fill(x.isinf(), -math.inf)
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
         r"""Return the distribution function of each feature given those before it, ``(..., d)``,
