@@ -61,6 +61,17 @@ def tensor(name: str, value: Any, like: Tensor, *shape: Size) -> Tensor:
     return value.to(like.dtype)
 
 
+def tensors(**given: Any) -> None:
+    """Check that what is given, where it is, are strided tensors.
+
+    Raises:
+        TypeError: one is none.
+    """
+    for name, value in given.items():
+        if value is not None:
+            _strided(name, value)
+
+
 def mask_of(mask: Any, like: Tensor, n_frames: int) -> Tensor:
     """Return a mask ``(B, T)`` of valid frames.
 
@@ -213,10 +224,12 @@ def draws(
         **at_least: numbers by name, each with the smallest that it may be.
 
     Raises:
-        TypeError: the source is none.
+        TypeError: the source is none, or a number is not whole.
         ValueError: it is on another device; a number is out of its range.
     """
     for name, (n, least) in at_least.items():
+        if not hasattr(n, "__index__"):
+            raise TypeError(f"{name} must be a whole number, got {n!r}")
         if n < least:
             raise ValueError(f"{name} must be at least {least}, got {n}")
     if not temperature > 0:

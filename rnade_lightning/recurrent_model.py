@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,8 @@ class RecurrentModel(SequenceDensity):
         self.context_in_net = not context_by_feature and (context_to is None or "net" in context_to)
         if min(n_layers, n_recurrent) < 1 or not input_noise >= 0:
             raise ValueError("n_layers and n_recurrent must be at least 1, input_noise at least 0")
+        if backend not in get_args(Backend):
+            raise ValueError(f"{backend!r} is none of {', '.join(get_args(Backend))}")
         kind = cell_class(cell)
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
         self.n_past, self.dropout, self.backend = n_past, dropout, backend

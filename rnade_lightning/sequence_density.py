@@ -229,6 +229,7 @@ class SequenceDensity(nn.Module, ABC):
         Returns:
             ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix, u nor context.
         """
+        arguments.tensors(prefix=prefix, context=context)
         n_given = 0 if prefix is None else prefix.shape[1]
         before = None if context is None else context[:, :n_given]
         u = self._start(n_samples, prefix, u, generator, temperature, n_frames, before)
@@ -275,6 +276,7 @@ class SequenceDensity(nn.Module, ABC):
         from it, so that a model can be steered while it runs. It ends the stream where it ends, and
         needs a state rather than a prefix.
         """
+        arguments.tensors(prefix=prefix)
         last = 0 if n_frames is None else n_frames
         before, contexts = None, None
         if isinstance(context, Tensor):

@@ -159,6 +159,23 @@ def test_wrong_arguments() -> None:
         Gaussian(3, floor=-1.0)
     with pytest.raises(ValueError, match="cannot continue a frame"):
         RNNDensity(Gaussian(3), 4).density.sample(given=torch.zeros(1))
+    with pytest.raises(ValueError, match="'fast' is none of compiled, torch"):
+        RNNDensity(Gaussian(3), 4, backend="fast")
+    for density in (Gaussian(3), LowRankGaussian(3)):
+        with pytest.raises(TypeError, match="x is of type list, not a tensor"):
+            density.log_prob([0.0] * 3)  # type: ignore[arg-type]
+
+
+@closed_form
+def test_autocast_changes_no_number(kind: str) -> None:
+    model, frames = spread(RNNDensity(make(kind, 3).float(), 4)), randn(2, 5, 3).float()
+    entries = [model.log_prob, model.feature_log_prob]
+    if kind == "gaussian":
+        entries.append(model.feature_cdf)
+    for entry in entries:
+        expected = entry(frames)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(entry(frames), expected)
 
 
 def a_model(kind: str, backend: Any) -> SequenceDensity:

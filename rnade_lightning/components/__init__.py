@@ -248,6 +248,8 @@ def make_component(component: str | dict[str, Any] | Component, **arguments: Any
         ValueError: there is no such component, or it does not take these arguments.
     """
     if isinstance(component, Component):
+        if arguments:
+            raise ValueError(f"give {', '.join(arguments)} to the component {component} itself")
         return component
     path = component if isinstance(component, str) else component["class_path"]
     given = {} if isinstance(component, str) else dict(component.get("init_args") or {})
