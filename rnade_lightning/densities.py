@@ -160,7 +160,7 @@ class LowRankGaussian(_Parametric):
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         """Return the log density by `torch.distributions`, whose decompositions are of ``rank``
         columns instead of D; `feature_log_prob` has the same by feature."""
-        with full_precision(self.b_mu):
+        with full_precision(self.static_params()[0]):
             x, (mu, F, z_sigma) = self._checked(x, params)
             scale, x = self._scale(z_sigma), readable(x.masked_fill(infinite := x.isinf(), 0.0))
             far = infinite.any(-1) | ((x - mu) / scale).square().sum(-1).isinf()
