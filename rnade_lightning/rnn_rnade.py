@@ -170,6 +170,7 @@ class RNNRNADE(RecurrentModel):
             and None not in kernels
             and not noisy
             and not self.context_by_feature
+            and self.conditioned_on_state
             and inherits(self, RNNRNADE, "step", "history", "sample_given", "frame_params", "shift")
         )
 

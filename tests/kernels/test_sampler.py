@@ -107,6 +107,17 @@ def test_what_is_drawn_at_once_is_what_is_drawn_frame_by_frame(
                        ).shape[2:] == (0, 3)  # fmt: skip
 
 
+@pytest.mark.parametrize("n_scales", [1, 2])
+def test_while_rnade_is_trained_alone_no_state_is_sampled_with(n_scales: int) -> None:
+    both = pair(supplement, 3, 4, 5, 2, cell="gru", n_scales=n_scales)
+    drawn, with_state = [], both[0].sample(5, 2, generator=seed())
+    for model in both:
+        model.conditioned_on_state = False
+        drawn.append(model.sample(5, 2, generator=seed()))
+    torch.testing.assert_close(*drawn)
+    assert not torch.allclose(drawn[0], with_state)
+
+
 def halved(name: str) -> type[RNNRNADE]:
     """Return a class that draws half of what `RNNRNADE` does, by a method of its own."""
 
