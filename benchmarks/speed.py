@@ -116,29 +116,20 @@ def density() -> str:
                 "product": product,
             }
         )
-        share = 6 * N * D * H * (3 * K + 1) / ms["ours"] / (operations / ms["product"])
+        ours, rate = ms["ours"], operations / ms["product"]
+        share = 6 * N * D * H * (3 * K + 1) / ours / rate
         rows.append(
             [
-                size_of((N, D, H, K)),
-                f"{ms['ours']:.0f}",
-                f"{ms['ours'] / ms['nflows']:.2f}",
-                f"{ms['loop'] / ms['ours']:.1f}",
-                f"{ms['plain'] / ms['ours']:.1f}",
-                f"{ms['zuko'] / ms['ours']:.1f}",
-                f"{100 * share:.0f} %",
-                f"{operations / ms['product'] / 1e6:.0f}",
+                size_of((N, D, H, K)), f"{ours:.0f}", f"{ours / ms['nflows']:.2f}",
+                *(f"{ms[other] / ours:.1f}" for other in ("loop", "plain", "zuko")),
+                f"{100 * share:.0f} %", f"{rate / 1e6:.0f}",
             ]
-        )
+        )  # fmt: skip
     head = [
-        "N, D, H, K",
-        "ours, ms",
-        "ours / nflows MADEMoG",
-        "autograd loop over d / ours",
-        "autograd, all d / ours",
-        "zuko MAF / ours",
-        "share of the product's rate",
+        "N, D, H, K", "ours, ms", "ours / nflows MADEMoG", "autograd loop over d / ours",
+        "autograd, all d / ours", "zuko MAF / ours", "share of the product's rate",
         "product, GFLOP/s",
-    ]
+    ]  # fmt: skip
     return (
         "## log p and its gradient\n\nForward and backward of N frames, float32. MADEMoG does the"
         " same arithmetic in the products (one block, no context); MAF has three transforms of two"
@@ -148,24 +139,20 @@ def density() -> str:
 
 
 def growth() -> str:
-    rows: Table = []
     N, D, H, K = 2000, 48, 96, 8
-    for name, doubled in {
-        "N": (2 * N, D, H, K), "D": (N, 2 * D, H, K), "H": (N, D, 2 * H, K), "K": (N, D, H, 2 * K),
-    }.items():  # fmt: skip
-        actions = {}
-        for key, (n, d, h, k) in {"one": (N, D, H, K), "two": doubled}.items():
-            model, x = RNADE(d, h, k), torch.randn(n, d)
-            actions[key] = step_of(model.log_prob, model, x)
-        ms = in_turns(actions)
-        rows.append([name, f"{ms['one']:.1f}", f"{ms['two']:.1f}", f"{ms['two'] / ms['one']:.2f}"])
-    model = RNNRNADE(D, H, 128, K, "gru")
-    actions = {
-        key: step_of(model.log_prob, model, torch.randn(16, T, D))
-        for key, T in {"one": 128, "two": 256}.items()
+    before: tuple[RNADE | RNNRNADE, Tensor] = RNADE(D, H, K), torch.randn(N, D)
+    net = RNNRNADE(D, H, 128, K, "gru")
+    pairs = {
+        "N": (before, (before[0], torch.randn(2 * N, D))),
+        "D": (before, (RNADE(2 * D, H, K), torch.randn(N, 2 * D))),
+        "H": (before, (RNADE(D, 2 * H, K), before[1])),
+        "K": (before, (RNADE(D, H, 2 * K), before[1])),
+        "T": tuple((net, torch.randn(16, T, D)) for T in (128, 256)),
     }
-    ms = in_turns(actions)
-    rows.append(["T", f"{ms['one']:.1f}", f"{ms['two']:.1f}", f"{ms['two'] / ms['one']:.2f}"])
+    rows: Table = []
+    for name, (one, two) in pairs.items():
+        ms = in_turns({k: step_of(m.log_prob, m, x) for k, (m, x) in {"1": one, "2": two}.items()})
+        rows.append([name, f"{ms['1']:.1f}", f"{ms['2']:.1f}", f"{ms['2'] / ms['1']:.2f}"])
     return (
         "## Growth\n\nForward and backward when one size doubles, from (N, D, H, K) ="
         f" ({N}, {D}, {H}, {K}); T from 128 frames of 16 sequences (GRU, R 128).\n\n"

@@ -37,7 +37,7 @@ from rnade_lightning.command_parser import (
     with_files,
 )
 from rnade_lightning.datamodules import DataError, FrameDataModule
-from rnade_lightning.front_page import answered, program
+from rnade_lightning.front_page import SHELLS, answered, program
 from rnade_lightning.functions import FUNCTIONS, call
 from rnade_lightning.help_pages import FROM_DATA, explained
 from rnade_lightning.hyperparameters import accepted
@@ -305,6 +305,8 @@ def _run(argv: list[str]) -> None:
         return
     if explained(argv):
         sys.exit(0)
+    if argv and argv[0] == "--print_completion":
+        return _print_completion(argv[1:])
     known = [*CLI.subcommands(), *FUNCTIONS]
     if argv and not argv[0].startswith("-") and argv[0] not in known:
         refuse(f"{argv[0]}: no such command among {listed(known)}{near(argv[0], known)}")
@@ -315,6 +317,17 @@ def _run(argv: list[str]) -> None:
     else:
         _lightning(argv)
         _finish_wandb()
+
+
+def _print_completion(shell: list[str]) -> None:
+    if len(shell) != 1 or shell[0] not in SHELLS:
+        refuse(f"--print_completion takes one of {', '.join(SHELLS)}")
+    try:
+        from rnade_lightning.completion import script
+    except ModuleNotFoundError as error:
+        need = f"{error.name} is not installed: pip install 'rnade-lightning[completion]'"
+        sys.exit(f"error: {need}")
+    print(script(shell[0]))
 
 
 def _end_by(error: Exception) -> NoReturn:

@@ -61,6 +61,17 @@ def tensor(name: str, value: Any, like: Tensor, *shape: Size) -> Tensor:
     return value.to(like.dtype)
 
 
+def tensors(**given: Any) -> None:
+    """Check that what is given, where it is, are strided tensors.
+
+    Raises:
+        TypeError: one is none.
+    """
+    for name, value in given.items():
+        if value is not None:
+            _strided(name, value)
+
+
 def mask_of(mask: Any, like: Tensor, n_frames: int) -> Tensor:
     """Return a mask ``(B, T)`` of valid frames.
 
@@ -160,10 +171,13 @@ def context_of_frame(model: Sequences, context: Any, batch_size: int) -> Any:
     return context.expand(batch_size, -1)
 
 
-def context_of_frames(model: Sequences, context: Any, n_frames: int) -> Tensor | None:
-    """Return the context of frames ``(B, T, C)``, or None for a model without any; see
-    `context_of_frame`."""
-    return _context(model, context, _state(model), ("B", n_frames))
+def ahead(model: Sequences, u: Tensor, context: Any, n_frames: int) -> tuple[Tensor, Tensor | None]:
+    """Return states ``(B, S)``, and the context ``(B, T, C)`` of the frames after them, or None for
+    a model without any."""
+    context = _context(model, context, _state(model), ("B", n_frames))
+    u_, context = _one_batch(u=u, context=context)
+    assert u_ is not None
+    return u_, context
 
 
 def state(model: Sequences, u: Any) -> Tensor:
@@ -210,10 +224,12 @@ def draws(
         **at_least: numbers by name, each with the smallest that it may be.
 
     Raises:
-        TypeError: the source is none.
+        TypeError: the source is none, or a number is not whole.
         ValueError: it is on another device; a number is out of its range.
     """
     for name, (n, least) in at_least.items():
+        if not hasattr(n, "__index__"):
+            raise TypeError(f"{name} must be a whole number, got {n!r}")
         if n < least:
             raise ValueError(f"{name} must be at least {least}, got {n}")
     if not temperature > 0:

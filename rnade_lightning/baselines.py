@@ -99,7 +99,7 @@ class VAR:
         ridge leaves what it draws to. ``n_given`` is C, numbers of the context.
 
         Raises:
-            ValueError: no sequence is longer than the n_lags.
+            ValueError: no sequence is longer than the n_lags, or df is not above 2.
         """
         options = Options(n_lags, ridge, towards_copying, shrinkage, factor, df)
         return _Regression(sequences, n_lags, n_given).fit(options)
@@ -200,6 +200,11 @@ class _Regression:
         self.of_past, self.of_both, self.of_now = past.T @ past, past.T @ now, now.T @ now
 
     def fit(self, options: Options) -> VAR:
+        if not options.df > 2:
+            raise ValueError(
+                f"df {options.df:g}: the residuals have a covariance, which Student errors have"
+                " above 2 degrees of freedom"
+            )
         P, D = self.of_both.shape
         A = torch.zeros(D, P, dtype=torch.float64)
         if options.towards_copying:

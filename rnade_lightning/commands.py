@@ -59,8 +59,8 @@ def sample(
             of them, one of each label; without it samples take the classes in turn.
         control: what steers a model with controls: a file of its kind, a .csv of the controls or,
             for motion, ``circle``, ``line``, ``stop``, or a .csv of waypoints (seconds, x, z) or
-            velocities (seconds, turn, ahead); without it, a continuation takes the controls of the
-            rest of its file. Motion whose root is modelled is drawn toward that path.
+            velocities (seconds, turn, left, ahead); without it, a continuation takes the controls
+            of the rest of its file. Motion whose root is modelled is drawn toward that path.
         vocoder: checkpoint of ``configs/vocoder.yaml`` that turns mel frames which the model draws
             into sound, in place of a fit from noise.
         seed: seed of the draws.

@@ -9,10 +9,10 @@ import argparse
 import inspect
 from typing import Any
 
+import pytorch_lightning as pl
 import shtab
 
 from rnade_lightning import datamodules, lightning_module
-from rnade_lightning.__main__ import Trainer
 from rnade_lightning.command_parser import Parser
 from rnade_lightning.front_page import COMMANDS, SHELLS
 from rnade_lightning.functions import FUNCTIONS, function_of
@@ -74,7 +74,7 @@ def _experiment() -> list[argparse.ArgumentParser]:
         chosen.add_argument(f"--{key}", choices=[kind.__name__ for kind in kinds])
         pages.append(chosen)
     page = Parser(add_help=False, conflict_handler="resolve")
-    page.add_class_arguments(Trainer, "trainer")
+    page.add_class_arguments(pl.Trainer, "trainer")
     for name in RUN_OPTIONS:
         page.add_argument(f"--{name}")
     return [*pages, page]

@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from rnade_lightning.front_page import SHELLS, answered
+from rnade_lightning.front_page import answered
 from rnade_lightning.functions import FUNCTIONS, call
 
 
 def run() -> None:
     """Run the command of this process."""
     match sys.argv[1:]:
-        case ["--print_completion", shell] if shell in SHELLS:
-            try:
-                from rnade_lightning.completion import script
-            except ModuleNotFoundError as error:
-                need = f"{error.name} is not installed: pip install 'rnade-lightning[completion]'"
-                sys.exit(f"error: {need}")
-            print(script(shell))
-        case ["--print_completion", *_]:
-            print(f"error: --print_completion takes one of {', '.join(SHELLS)}", file=sys.stderr)
-            sys.exit(2)
         case [command, "-h" | "--help"] if command in FUNCTIONS:
             call(command, ["--help"])
         case argv if not answered(argv) and not _explained(argv):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, LowRankMultivariateNormal
 
 from rnade_lightning import arguments
-from rnade_lightning.density import FrameDensity, finite, full_precision, readable
+from rnade_lightning.density import FrameDensity, finite, full_precision, log_mixed, readable
 from rnade_lightning.parameters import Params
 from rnade_lightning.recurrent_model import RecurrentModel
 
@@ -45,7 +45,7 @@ class _Parametric(FrameDensity):
         return self.feature_log_prob(x, params).sum(-1)
 
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        with full_precision(x):
+        with full_precision(self.static_params()[0]):
             x, params = self._checked(x, params)
             return self._terms(finite(x), params).masked_fill(x.isinf(), -math.inf)
 
@@ -128,8 +128,9 @@ class Gaussian(_Parametric):
         return _log_normal(x, params[0], self._scale(params[1]))
 
     def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
-        x, (mu, z_sigma) = self._checked(x, params)
-        return torch.special.ndtr((x - mu) / self._scale(z_sigma))
+        with full_precision(self.static_params()[0]):
+            x, (mu, z_sigma) = self._checked(x, params)
+            return torch.special.ndtr((x - mu) / self._scale(z_sigma))
 
     def _draw(
         self, params: list[Tensor], generator: torch.Generator | None, temperature: float
@@ -159,7 +160,7 @@ class LowRankGaussian(_Parametric):
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         """Return the log density by `torch.distributions`, whose decompositions are of ``rank``
         columns instead of D; `feature_log_prob` has the same by feature."""
-        with full_precision(x):
+        with full_precision(self.static_params()[0]):
             x, (mu, F, z_sigma) = self._checked(x, params)
             scale, x = self._scale(z_sigma), readable(x.masked_fill(infinite := x.isinf(), 0.0))
             far = infinite.any(-1) | ((x - mu) / scale).square().sum(-1).isinf()
@@ -230,7 +231,7 @@ class GaussianMixture(_Parametric):
         by_component = _log_normal(x[..., None, :], mu, self._scale(z_sigma))  # (..., K, D)
         start = torch.log_softmax(z_alpha, -1)[..., None]
         joint = torch.cat((start.expand(*by_component.shape[:-1], 1), by_component), -1)
-        of_prefix = torch.logsumexp(joint.cumsum(-1), -2)
+        of_prefix = log_mixed(joint.cumsum(-1), -2)
         lost = of_prefix == -math.inf  # from a feature on that no component reaches
         return of_prefix.masked_fill(lost, 0.0).diff(dim=-1).masked_fill(lost[..., 1:], -math.inf)
 
@@ -276,7 +277,7 @@ class Flow(FrameDensity):
         )
 
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
-        with full_precision(x):
+        with full_precision(self.b_context):
             (context,) = self.given(params)
             x = arguments.tensor("x", x, context, ..., self.n_features)
             arguments.batch(x=x.shape[:-1], context=context.shape[:-1])

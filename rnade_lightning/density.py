@@ -42,6 +42,12 @@ def transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
 
+def inherits(model: object, whole: type, *methods: str) -> bool:
+    """Return whether the class of a model has these methods from the class ``whole``, which
+    compiled code stands in for, and none of its own."""
+    return all(getattr(type(model), name) is getattr(whole, name) for name in methods)
+
+
 def readable(x: Tensor) -> Tensor:
     """Return frames as units and linear paths read them: the same, but where numbers are so large
     that sums of their products would overflow, as inf - inf, to nan."""
@@ -56,6 +62,14 @@ def finite(x: Tensor) -> Tensor:
     return x.masked_fill(x.isinf(), 0.0)
 
 
+def log_mixed(log_p: Tensor, dim: int = -1) -> Tensor:
+    """Return the log of the sum of densities along a dimension: -inf, with gradient 0, where none
+    of them reaches."""
+    lowest = torch.finfo(log_p.dtype).min  # below it, logsumexp has no gradient
+    total = torch.logsumexp(log_p.clamp(min=lowest), dim)
+    return total.masked_fill(total <= lowest, -torch.inf)
+
+
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Turn autocast off on the device of ``x``, so that a density stays in its parameters'
     dtype."""
@@ -67,7 +81,13 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 def full_float32() -> None:
     """Let cuDNN compute recurrent nets in float32 as they stand. Unless told otherwise it rounds
-    the factors of their products to 10 bits (TF32), which log p and its gradient show."""
+    the factors of their products to 10 bits (TF32), which log p and its gradient show.
+
+    torch keeps this choice for the process, and looks at it once more in the backward pass, after
+    any call of a model is over. So no model makes it, but who runs the process: a module with its
+    trainer, and the commands that load a checkpoint. Before a model is used on a GPU without
+    either, call this.
+    """
     torch.backends.cudnn.allow_tf32 = False
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning import arguments
+from rnade_lightning.density import log_mixed
 from rnade_lightning.sequence_density import SequenceDensity
 
 
@@ -106,7 +107,7 @@ class Ensemble(SequenceDensity):
     def log_prob_given(self, history: Tensor, frames: Tensor) -> Tensor:
         history, frames = arguments.after_history(self, history, frames)
         each = torch.stack(self._each(lambda m, own: m.log_prob_given(own, frames), history))
-        return torch.logsumexp(each, 0) - math.log(len(each))
+        return log_mixed(each, 0) - math.log(len(each))
 
     def sample_given(
         self,

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from rnade_lightning import arguments
-from rnade_lightning.density import FrameDensity, full_precision
+from rnade_lightning.density import FrameDensity, full_precision, log_mixed
 from rnade_lightning.parameters import Params, StateParams
 from rnade_lightning.rnade import RNADE
 
@@ -94,11 +94,11 @@ class FrameScales(FrameDensity):
     def log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         given = self.given(params)
         each = [self.rnade.log_prob(x, p) for p in self._each(given)]
-        return torch.logsumexp(torch.stack(each, -1) + self.log_weights(given.state), -1)
+        return log_mixed(torch.stack(each, -1) + self.log_weights(given.state))
 
     def feature_log_prob(self, x: Tensor, params: Params | None = None) -> Tensor:
         terms, before = self._terms(x, self.given(params))
-        return torch.logsumexp(torch.log_softmax(before, -1) + terms, -1)
+        return log_mixed(torch.log_softmax(before, -1) + terms)
 
     def feature_cdf(self, x: Tensor, params: Params | None = None) -> Tensor:
         given = self.given(params)
@@ -176,5 +176,6 @@ class FrameScales(FrameDensity):
         of the factors given the features before it, both ``(..., D, J)``."""
         each = [self.rnade.feature_log_prob(x, p) for p in self._each(params)]
         terms = torch.stack(each, -1)
-        before = terms.cumsum(-2) - terms
+        before = torch.cat((torch.zeros_like(terms[..., :1, :]), terms.cumsum(-2)[..., :-1, :]), -2)
+        before = before.clamp(min=torch.finfo(terms.dtype).min)  # none more likely where none is
         return terms, before + self.log_weights(params.state)[..., None, :]

@@ -154,7 +154,9 @@ def whitened(x: Tensor, root: Tensor | None) -> Tensor:
     if torch.compiler.is_exporting():  # ONNX has no triangular solution
         return solved(root, x.to(root.dtype))
     one = torch.eye(len(root), dtype=root.dtype, device=root.device)
-    return x.to(root.dtype) @ torch.linalg.solve_triangular(root, one, upper=False).mT
+    x = x.to(root.dtype)
+    white = x.masked_fill(x.isinf(), 0.0) @ torch.linalg.solve_triangular(root, one, upper=False).mT
+    return white.where(~x.isinf(), x)  # 0 times inf is nan
 
 
 def log_units(root: Tensor | None) -> Tensor:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,8 @@ class RecurrentModel(SequenceDensity):
         self.context_in_net = not context_by_feature and (context_to is None or "net" in context_to)
         if min(n_layers, n_recurrent) < 1 or not input_noise >= 0:
             raise ValueError("n_layers and n_recurrent must be at least 1, input_noise at least 0")
+        if backend not in get_args(Backend):
+            raise ValueError(f"{backend!r} is none of {', '.join(get_args(Backend))}")
         kind = cell_class(cell)
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
         self.n_past, self.dropout, self.backend = n_past, dropout, backend
@@ -309,15 +311,15 @@ class RecurrentModel(SequenceDensity):
     def weights_of(self, name: str) -> Tensor:
         """Return what a parameter that the state sets is multiplied by, ``(prod(shape), R + C)``:
         of the units, and of the context."""
-        W = cast(Tensor, self._parameters[f"W_{name}"])
+        W = cast(Tensor, getattr(self, f"W_{name}"))
         if not self.n_context or self.context_by_feature:
             return W
-        C = self._parameters.get(f"C_{name}")
+        C = getattr(self, f"C_{name}", None)
         return torch.cat((W, W.new_zeros(len(W), self.n_context) if C is None else C), 1)
 
     def _by_feature(self, name: str, history: Tensor) -> Tensor | None:
         """Return what a context by feature adds to a parameter, ``(..., D, K)``."""
-        own = self._parameters.get(f"C_{name}")
+        own = getattr(self, f"C_{name}", None)
         if own is None or not self.context_by_feature:
             return None
         c = history[..., self.n_history :].to(own.dtype).unflatten(-1, (self.n_features, -1))
@@ -333,7 +335,8 @@ class RecurrentModel(SequenceDensity):
 
     def past_weights(self) -> Tensor:
         """Return what the linear path multiplies past frames by, A_1 .. A_p, ``(p, D, D)``."""
-        A = path_weights(self._parameters, self.kappa)
+        own = {name: getattr(self, name, None) for name in ("A", "B", "kappa_logit")}
+        A = path_weights(own, self.kappa)
         return self.u_0.new_empty(0, self.n_features, self.n_features) if A is None else A
 
     def _explained(self, history: Tensor) -> Tensor:

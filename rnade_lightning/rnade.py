@@ -32,6 +32,8 @@ from rnade_lightning.density import (
     FrameDensity,
     finite,
     full_precision,
+    inherits,
+    log_mixed,
     on_cpu,
     readable,
     transformed,
@@ -98,7 +100,9 @@ class RNADE(FrameDensity):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
         self.activation, self.floor = activation, arguments.smallest_scale(floor)
-        self.backend, self.scale_mean_gradient = backend, scale_mean_gradient
+        whole = inherits(self, RNADE, "mixtures", "of_features", "conditionals", "feature_log_prob")
+        self.backend = backend if whole else "torch"  # a subclass computes what it changes
+        self.scale_mean_gradient = scale_mean_gradient
         bounds = {} if censor_at is None else {"censor_at": censor_at}
         self.component = make_component(component, **bounds)
         self.shift_means = bool(self.component.atoms)
@@ -164,9 +168,7 @@ class RNADE(FrameDensity):
     @property
     def gradient_options(self) -> dict[str, Any]:
         """Return the arguments that Algorithm 1 needs beside the parameters."""
-        return {
-            "component": self.component, "activation": self.activation, "floor": self.floor,
-        }  # fmt: skip
+        return {name: getattr(self, name) for name in ("component", "activation", "floor")}
 
     def extra_repr(self) -> str:
         return (
@@ -234,9 +236,7 @@ class RNADE(FrameDensity):
         with full_precision(x):
             x = self.censor(x.to(means.dtype))
             log_phi = self.component.log_prob(finite(x)[..., None], means, log_scales)
-            lowest = torch.finfo(x.dtype).min  # below it, logsumexp has no gradient
-            terms = torch.logsumexp((log_weights + log_phi).clamp(min=lowest), -1)
-            return terms.masked_fill((terms <= lowest) | x.isinf(), -math.inf)
+            return log_mixed(log_weights + log_phi).masked_fill(x.isinf(), -math.inf)
 
     def feature_cdf(self, x: Tensor, biases: Params | None = None) -> Tensor:
         r"""Return the distribution function of each feature given those before it, ``(..., d)``,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell
-from rnade_lightning.density import copied_to_cpu
+from rnade_lightning.density import copied_to_cpu, inherits
 from rnade_lightning.frame_scales import FrameScales
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
@@ -154,10 +154,9 @@ class RNNRNADE(RecurrentModel):
     ) -> tuple[Tensor, ...]:
         if self._its_own or not n_frames or not self._drawn_by_kernel:
             return super().tilted(n_frames, u, features, slopes, generator, temperature, context)
-        u = arguments.state(self, u)
+        u, context = arguments.ahead(self, arguments.state(self, u), context, n_frames)
         slopes = arguments.tensor("slopes", slopes, self.u_0, u.shape[0], len(features))
         arguments.draws(self.u_0, generator, temperature, n_frames=(n_frames, 1))
-        context = arguments.context_of_frames(self, context, n_frames)
         with torch.no_grad():
             noise = self._noise(len(u), n_frames, generator)
             order = self._inverse_order
@@ -178,25 +177,19 @@ class RNNRNADE(RecurrentModel):
         context: Tensor | None,
     ) -> Tensor:
         """All frames in one call of compiled code, unless a class draws them in its own way."""
-        lacks = self.n_context > 0 and context is None  # what is refused is refused in one place
-        batches = {len(u), len(u) if context is None else len(context)}
-        misfit = lacks or len(batches - {1}) > 1
-        if self._its_own or misfit or not n_frames or not self._drawn_by_kernel:
+        if self._its_own or not n_frames or not self._drawn_by_kernel:
             return super()._drawn(n_frames, n_samples, u, generator, temperature, context)
-        context = arguments.context_of_frames(self, context, n_frames)
-        B = max(batches)
-        u = u.expand(B, -1).repeat_interleave(n_samples, 0)
+        each = u.repeat_interleave(n_samples, 0)
         if context is not None:
-            context = context.expand(B, -1, -1).repeat_interleave(n_samples, 0)
-        noise = self._noise(len(u), n_frames, generator)
-        frames = self._frames_ahead(noise, u, temperature, context)[0]
-        return frames.unflatten(0, (B, n_samples))
+            context = context.repeat_interleave(n_samples, 0)
+        noise = self._noise(len(each), n_frames, generator)
+        frames = self._frames_ahead(noise, each, temperature, context)[0]
+        return frames.unflatten(0, (len(u), n_samples))
 
     @property
     def _its_own(self) -> bool:
         """Whether a class draws frames in its own way."""
-        kind, whole = type(self), RNNRNADE
-        return (kind.stream, kind.next_frames) != (whole.stream, whole.next_frames)
+        return not inherits(self, RNNRNADE, "stream", "next_frames")
 
     @property
     def _drawn_by_kernel(self) -> bool:
@@ -208,6 +201,8 @@ class RNNRNADE(RecurrentModel):
             and None not in kernels
             and not noisy
             and not self.context_by_feature
+            and self.conditioned_on_state
+            and inherits(self, RNNRNADE, "step", "history", "sample_given", "frame_params", "shift")
         )
 
     def _noise(self, N: int, n_frames: int, generator: torch.Generator | None) -> list[Tensor]:

@@ -229,6 +229,7 @@ class SequenceDensity(nn.Module, ABC):
         Returns:
             ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix, u nor context.
         """
+        arguments.tensors(prefix=prefix, context=context)
         n_given = 0 if prefix is None else prefix.shape[1]
         before = None if context is None else context[:, :n_given]
         u = self._start(n_samples, prefix, u, generator, temperature, n_frames, before)
@@ -239,6 +240,8 @@ class SequenceDensity(nn.Module, ABC):
                     f"context has {n_given + context.shape[1]} frames, expected "
                     f"{n_given + n_frames}: those of the prefix and of what is drawn"
                 )
+        if n_frames or context is not None:
+            u, context = arguments.ahead(self, u, context, n_frames)
         return self._drawn(n_frames, n_samples, u, generator, temperature, context)
 
     def _drawn(
@@ -250,7 +253,7 @@ class SequenceDensity(nn.Module, ABC):
         temperature: float,
         context: Tensor | None,
     ) -> Tensor:
-        """The frames of `sample` from states ``u (B, S)`` on."""
+        """The frames of `sample` from states ``u (B, S)`` on, with context ``(B, T, C)``."""
         frames = list(self.stream(n_frames, n_samples, None, u, generator, temperature, context))
         if not frames:
             return u.new_empty(len(u), n_samples, 0, self.n_features)
@@ -273,6 +276,7 @@ class SequenceDensity(nn.Module, ABC):
         from it, so that a model can be steered while it runs. It ends the stream where it ends, and
         needs a state rather than a prefix.
         """
+        arguments.tensors(prefix=prefix)
         last = 0 if n_frames is None else n_frames
         before, contexts = None, None
         if isinstance(context, Tensor):

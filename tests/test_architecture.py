@@ -50,9 +50,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["commands.py", "dashboard.py", "starting.py", "front_page.py"],
     ["functions.py", "help_pages.py"],
     ["command_parser.py"],
-    ["runs.py"],
+    ["runs.py", "completion.py"],
     ["__main__.py"],
-    ["completion.py"],
     ["console.py"],
 ]
 MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]

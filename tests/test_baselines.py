@@ -77,6 +77,12 @@ def test_no_frame_to_fit_on_is_refused() -> None:
         VAR.fit([torch.zeros(3, 2)], n_lags=3)
 
 
+@pytest.mark.parametrize("df", [2.0, -1.0, math.nan])
+def test_errors_without_a_covariance_are_refused(sequences: list[Tensor], df: float) -> None:
+    with pytest.raises(ValueError, match="above 2 degrees of freedom"):
+        VAR.fit(sequences, df=df)
+
+
 def heavy(n: int, df: float, seed: int = 0) -> Tensor:
     """Return independent frames of a Student t with correlated features, ``(n, 3)``."""
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
@@ -30,17 +31,21 @@ def test_commands_are_those_of_the_command_line(
     assert "fitt: no such command" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("program", [console.run, __main__.main])
 def test_completion_is_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: Any
 ) -> None:
     pytest.importorskip("shtab")
-    ran(monkeypatch, "--print_completion", "bash")
+    monkeypatch.setattr(sys, "argv", ["rnade", "--print_completion", "bash"])
+    program()
     assert "gradcheck" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("program", [console.run, __main__.main])
 def test_an_unknown_shell_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: Any
 ) -> None:
+    monkeypatch.setattr(sys, "argv", ["rnade", "--print_completion", "fish"])
     with pytest.raises(SystemExit, match="2"):
-        ran(monkeypatch, "--print_completion", "fish")
+        program()
     assert "bash, zsh, tcsh" in capsys.readouterr().err

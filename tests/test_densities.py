@@ -12,8 +12,9 @@ from reference import relative_error, spread
 from scipy import stats
 from torch import Tensor, distributions
 
-from rnade_lightning import densities
+from rnade_lightning import RNNRNADE, SequenceDensity, densities
 from rnade_lightning.densities import Flow, Gaussian, GaussianMixture, LowRankGaussian, RNNDensity
+from rnade_lightning.ensemble import Ensemble
 from rnade_lightning.lightning_module import RNNDensityModule
 
 has_zuko = importlib.util.find_spec("zuko") is not None
@@ -158,3 +159,57 @@ def test_wrong_arguments() -> None:
         Gaussian(3, floor=-1.0)
     with pytest.raises(ValueError, match="cannot continue a frame"):
         RNNDensity(Gaussian(3), 4).density.sample(given=torch.zeros(1))
+    with pytest.raises(ValueError, match="'fast' is none of compiled, torch"):
+        RNNDensity(Gaussian(3), 4, backend="fast")
+    for density in (Gaussian(3), LowRankGaussian(3)):
+        with pytest.raises(TypeError, match="x is of type list, not a tensor"):
+            density.log_prob([0.0] * 3)  # type: ignore[arg-type]
+
+
+@closed_form
+def test_autocast_changes_no_number(kind: str) -> None:
+    model, frames = spread(RNNDensity(make(kind, 3).float(), 4)), randn(2, 5, 3).float()
+    entries = [model.log_prob, model.feature_log_prob]
+    if kind == "gaussian":
+        entries.append(model.feature_cdf)
+    for entry in entries:
+        expected = entry(frames)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(entry(frames), expected)
+
+
+def a_model(kind: str, backend: Any) -> SequenceDensity:
+    """Return a model of three features."""
+    if kind == "ensemble":
+        return Ensemble([RNNRNADE(3, 4, 5, 2, component="gaussian", backend=backend)])
+    if kind in ("gaussian", "low_rank", "mixture"):
+        return RNNDensity(make(kind, 3), 4, backend=backend)
+    options: dict[str, Any] = {"scales": {"n_scales": 3}, "white": {"whiten": True}}.get(kind, {})
+    model = RNNRNADE(3, 4, 5, 2, component="gaussian", backend=backend, **options)
+    if model.root is not None:
+        model.root.copy_(torch.randn(3, 3, generator=seed()).tril() + 3 * torch.eye(3))
+    return model
+
+
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "scales", "white", "ensemble", "gaussian", "low_rank", "mixture"]
+)
+def test_frames_out_of_reach_have_density_0_and_no_gradient(kind: str, backend: Any) -> None:
+    """Infinite ones, and those whose square is too large a number."""
+    model, frames = spread(a_model(kind, backend).double()), randn(3, 4, 3)
+    finite = frames[:, :3].clone()
+    expected = torch.autograd.grad(model.log_prob(finite).sum(), list(model.parameters()))
+    frames[0, 3, 0], frames[1, 3, 1], frames[2, 3, 2] = torch.inf, -torch.inf, 1e200
+    frames.requires_grad_()
+    log_p = model.log_prob(frames)
+    assert log_p[:, 3].isneginf().all()
+    if kind != "ensemble":
+        terms = model.feature_log_prob(frames)
+        assert not terms.isnan().any()
+        torch.testing.assert_close(terms.sum(-1), log_p)
+    inputs = [*model.parameters(), frames]
+    *found, d_frames = torch.autograd.grad(log_p[log_p.isfinite()].sum(), inputs)
+    assert not d_frames[:, 3].any()
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)

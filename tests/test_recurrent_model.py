@@ -9,6 +9,8 @@ import torch
 from reference import relative_error, spread
 from test_rnn_rnade import CELLS, lengths, randn, rnn_rnade, seed
 from torch import Tensor
+from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 from rnade_lightning import RNNRNADE, Ensemble
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
@@ -225,3 +227,38 @@ def test_the_linear_start_reads_the_context(past: str) -> None:
     joined = torch.cat((torch.stack(x), c), 1)
     fit_path(model._parameters, 2, 0.5, [joined], 1e-6, 1e-6)
     torch.testing.assert_close(model.E, E, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("past", ["free", "reverting"])
+@both_backends
+def test_a_weight_may_be_a_function_of_parameters(backend: str, past: str) -> None:
+    """As `torch.nn.utils.parametrize` makes them: every number is that of the weight's value."""
+    options = {"n_past": 2, "past": past, "learn_kappa": past == "reverting", "n_context": 2}
+    plain, other = (rnn_rnade("gru", backend=backend, linear=True, **options) for _ in range(2))
+    for name, parameter in list(plain.named_parameters()):
+        if not name.startswith("layers"):  # those of torch's cells are torch's
+            owner, _, own = name.rpartition(".")
+            parametrize.register_parametrization(other.get_submodule(owner), own, Doubled())
+            parameter.data *= 2
+    frames, context = randn(2, 6, 3), given()
+    one, two = (m.log_prob(frames, context=context) for m in (plain, other))
+    torch.testing.assert_close(two, one)
+    one, two = (m.sample(6, 2, generator=seed(), context=context) for m in (plain, other))
+    torch.testing.assert_close(two, one)
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@both_backends
+@pytest.mark.parametrize("cell", ["gru", "minimal_gated"])
+def test_what_a_gradient_needs_may_be_computed_again(cell: str, backend: str) -> None:
+    model, found = rnn_rnade(cell, backend=backend, linear=True, n_past=1), []
+    for log_prob in (model.log_prob, lambda x: checkpoint(model.log_prob, x, use_reentrant=False)):
+        frames = randn(2, 6, 3).requires_grad_()
+        log_p = log_prob(frames).sum()
+        found.append(torch.autograd.grad(log_p, [frames, *model.parameters()]))
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)

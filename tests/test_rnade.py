@@ -14,6 +14,7 @@ from scipy import stats
 from torch import distributions as D
 
 from rnade_lightning import RNADE
+from rnade_lightning.components.laplace import Laplace
 
 both_components = pytest.mark.parametrize("component", ["gaussian", "laplace"])
 with_and_without_linear_path = pytest.mark.parametrize("linear", [False, True], ids=["", "linear"])
@@ -345,6 +346,7 @@ def test_the_meta_test_sees_a_cpu_operand() -> None:
         ({"censor_at": (0, 1)}, "the component gaussian cannot be censored"),
         ({"censor_at": (1, 1), "component": "laplace"}, "censor_at must be two finite numbers"),
         ({"censor_at": (0, float("inf")), "component": "laplace"}, "two finite numbers in order"),
+        ({"censor_at": (0, 1), "component": Laplace()}, r"give censor_at to .* Laplace\(\) itself"),
         ({"censor_at": [0], "component": "laplace"}, "two finite numbers in order"),
     ],
 )

@@ -191,8 +191,8 @@ class SteeredDataModule(MeasuredDataModule, ABC):
     """Frames of a body, which can be told where to go."""
 
     control_hint = (
-        f"{', '.join(SHAPES)}, a file of motion, or a .csv with seconds, and x and z, or turn and"
-        " ahead"
+        f"{', '.join(SHAPES)}, a file of motion, or a .csv with seconds, and x and z, or any of"
+        " turn, left and ahead"
     )
 
     wanted: Array | None = None

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,18 @@ class Cell(nn.Module, ABC):
     n_states: ClassVar[int] = 1
     """Vectors of R numbers that the state consists of."""
     kernel: ClassVar[str | None] = None
-    """Name of the compiled code for it; None runs it on torch operations."""
+    """Name of the compiled code for it; None runs it on torch operations. A subclass that changes
+    nothing the code computes may name it again; it is not inherited."""
     kernel_weights: ClassVar[tuple[str, ...]] = ()
     """Names of the parameters that compiled code takes: weights of the gates on what is read and on
     the state, ``(G, N)`` and ``(G, R)``, and the biases of both, ``(G,)``."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kernel" not in vars(cls):
+            cls.kernel = None
+        if "step" in vars(cls) and "forward" not in vars(cls):  # no fused operation of another step
+            cls.forward = Cell.forward  # type: ignore[method-assign]
 
     @abstractmethod
     def step(self, x: Tensor, u: Tensor) -> Tensor:

@@ -54,9 +54,15 @@ class Component(ABC):
     """
 
     kernel: ClassVar[str | None] = None
-    """Name of the compiled code for it; None runs it on torch operations."""
+    """Name of the compiled code for it; None runs it on torch operations. A subclass that changes
+    nothing the code computes may name it again; it is not inherited."""
     further: ClassVar[tuple[str, ...]] = ()
     """Names of parameters beside mean and log scale; their derivatives follow those two."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kernel" not in vars(cls):
+            cls.kernel = None
 
     def __init__(self, censor_at: Sequence[float] | None = None) -> None:
         if censor_at is not None:
@@ -253,6 +259,8 @@ def make_component(component: str | dict[str, Any] | Component, **arguments: Any
         ValueError: there is no such component, or it does not take these arguments.
     """
     if isinstance(component, Component):
+        if arguments:
+            raise ValueError(f"give {', '.join(arguments)} to the component {component} itself")
         return component
     path = component if isinstance(component, str) else component["class_path"]
     given = {} if isinstance(component, str) else dict(component.get("init_args") or {})

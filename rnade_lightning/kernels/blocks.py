@@ -105,9 +105,9 @@ def _add_gradients(p: Problem, weight: Tensor, part: slice, total: list[Tensor])
     (D, H), K, w = p.W.shape, p.K, weight[:, None]
     found = _mixtures(p, part)
     log_q = found.log_alpha + _log_phi(p, found)
-    lost = log_q == -math.inf  # what is out of reach has gradient 0, but may lie at infinity
-    pi = torch.softmax(log_q, -1)
-    pi = (w * pi).masked_fill(lost, 0.0)  # responsibility times weight
+    pi = w * torch.softmax(log_q, -1)  # responsibility times weight
+    pi = pi.masked_fill(log_q == -math.inf, 0.0)
+    lost = pi == 0  # what is out of reach has gradient 0, but may lie at infinity
     given = found.value, found.mu, found.log_sigma
     slope, spread, *_ = p.options.component.log_prob_slopes(*given)
     d_alpha = torch.addcmul(pi, found.log_alpha.exp(), pi.sum(-1, keepdim=True), value=-1)

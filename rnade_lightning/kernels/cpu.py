@@ -333,7 +333,7 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, weight):  # type: ignore[no-untyped-def]
-        packed, inputs = ctx.saved_tensors[:9], ctx.saved_tensors[9:]
+        packed, inputs = (saved := ctx.saved_tensors)[:9], saved[9:]  # unpacked once
         if differentiated_again(weight):
             K, _, _, options = ctx.sizes
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from rnade_lightning.components import Component
@@ -59,23 +58,12 @@ class Gradients(NamedTuple):
 def counted_gradients(
     gradients: Callable[[Problem, Tensor], Sequence[Tensor]], problem: Problem, weight: Tensor
 ) -> Gradients:
-    """Return what a kernel's ``gradients`` gives. Frames of weight 0, as infinite ones have, add
-    nothing, also where numbers on the way are nan."""
-    by_frame = {n: t for n in ("x", "y", "u", "biases") if len(t := getattr(problem, n))}
-    if weight.device.type != "cpu":  # the host would wait for what it looks at
-        nothing = weight == 0
-        kept: dict[str, Any] = {
-            name: t.masked_fill(nothing.view(-1, *[1] * (t.dim() - 1)), 0.0)
-            for name, t in by_frame.items()
-        }
-        return Gradients(*gradients(problem._replace(**kept), weight))
-    found = Gradients(*gradients(problem, weight))
-    if weight.all() or not found.b.isnan().any():
-        return found
-    counts = weight != 0
-    some = problem._replace(**{name: t[counts] for name, t in by_frame.items()})
-    found = Gradients(*gradients(some, weight[counts]))
-    whole = {name: torch.zeros_like(t) for name, t in by_frame.items()}
-    for name, t in whole.items():
-        t[counts] = getattr(found, name)
-    return found._replace(**whole)
+    """Return what a kernel's ``gradients`` gives. Frames of weight 0, as infinite ones have, go
+    through it as zeros: they add nothing, whatever they hold."""
+    nothing = weight == 0
+
+    def counted(t: Tensor) -> Tensor:
+        return t.masked_fill(nothing.view(-1, *[1] * (t.dim() - 1)), 0.0) if len(t) else t
+
+    x, y, u, biases = map(counted, (problem.x, problem.y, problem.u, problem.biases))
+    return Gradients(*gradients(problem._replace(x=x, y=y, u=u, biases=biases), weight))

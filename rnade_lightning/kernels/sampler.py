@@ -337,7 +337,7 @@ def next_frames(
     static = [as_array(b) for b in rnade.static_params()]
     nothing = np.empty((0, 0), out.dtype)
     paths = [as_array(model.weights_of(n)) if n in model.conditioned else nothing for n in names]
-    E = model._parameters.get("E")
+    E = getattr(model, "E", None)
     linear = as_array(model.past_weights()), nothing if E is None else as_array(E)
     order = np.arange(out.shape[2]) if model.feature_order is None else model.feature_order
     weights, options = _weights(rnade), _options(rnade, temperature)
@@ -367,9 +367,8 @@ def _layers(layers: Any) -> tuple[Any, ...]:
 
 
 def _weights(rnade: Any) -> list[np.ndarray]:
-    p = rnade._parameters  # a module looks for its attributes in several places
-    L = p["W"].new_empty(0, 0) if p.get("L") is None else p["L"]
-    own = (p["W"], p["c"], p["rho"], p["V_alpha"], p["V_mu"], p["V_sigma"], L)
+    L = rnade.W.new_empty(0, 0) if rnade.L is None else rnade.L
+    own = (rnade.W, rnade.c, rnade.rho, rnade.V_alpha, rnade.V_mu, rnade.V_sigma, L)
     return [as_array(t) for t in own]
 
 

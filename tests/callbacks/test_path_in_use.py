@@ -13,7 +13,10 @@ from reference import spread
 from rnade_lightning import RNNRNADE
 from rnade_lightning.callbacks import path_in_use
 from rnade_lightning.callbacks.path_in_use import LOG_P, gradients, measure
+from rnade_lightning.commands import SHIPPED
 from rnade_lightning.density import full_float32
+from rnade_lightning.drawing import load
+from rnade_lightning.lightning_module import RNNRNADEModule
 
 
 def measured(dtype: torch.dtype, seed: int = 0, **options: Any) -> Any:
@@ -63,5 +66,20 @@ def test_a_gpu_that_may_shorten_the_factors_of_products_rounds_to_them() -> None
             assert path_in_use.roundoff(dtype, device) == torch.finfo(dtype).eps / 2
         full_float32()
         assert path_in_use.roundoff(torch.float32, "cuda") == 2**-24
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_trainer_and_the_commands_choose_full_float32_and_no_model_does() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    module = RNNRNADEModule(3, 4, 5, 2)
+    try:
+        torch.backends.cudnn.allow_tf32 = True
+        RNNRNADE(3, 4, 5, 2).log_prob(torch.zeros(1, 2, 3)).sum().backward()
+        assert torch.backends.cudnn.allow_tf32
+        for choose in (lambda: module.setup("fit"), lambda: load(str(SHIPPED), "cpu", ())):
+            torch.backends.cudnn.allow_tf32 = True
+            choose()
+            assert not torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
 from rnade_lightning.cells import Cell, cell_class, cell_names
+from rnade_lightning.cells.gru import GRU
 
 every_cell = pytest.mark.parametrize("name", cell_names())
 
@@ -105,6 +106,23 @@ def test_a_wrong_step_is_seen() -> None:
 def test_what_is_none_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"is none of the cells gru|is not a subclass of"):
         supplement(3, 4, 5, 2, name)
+
+
+class Fading(GRU):
+    """A step of its own, where GRU has a fused operation and compiled code."""
+
+    def step(self, x: Tensor, u: Tensor) -> Tensor:
+        return 0.9 * super().step(x, u)
+
+
+def test_a_subclass_runs_the_step_that_it_writes_down() -> None:
+    model = spread(supplement(3, 4, 5, 2, cell=f"{__name__}.Fading").double())
+    frames, u = randn(2, 6, 3), model.initial_state(2)
+    history, last = model.states(frames)
+    for t in range(6):
+        torch.testing.assert_close(history[:, t], u)
+        u = model.layers[0].step(frames[:, t], u)
+    torch.testing.assert_close(last, u)
 
 
 def test_a_kernel_that_there_is_not_is_refused() -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import reference
 import torch
-from kernel_pairs import compare, gradients, randn, rnade
+from kernel_pairs import compare, gradients, randn, rnade, seed
 from reference import SUBSETS, every_option, parameters, supplement
 from torch import Tensor
 
 from rnade_lightning import RNADE
+from rnade_lightning.components.gaussian import Gaussian
 from rnade_lightning.kernels import blocks, cpu
+from rnade_lightning.parameters import StateParams
 
 
 @pytest.fixture(params=["cpu", "blocks"])
@@ -89,6 +91,35 @@ def test_float32_keeps_its_digits(kernel: Any, options: dict[str, Any], largest:
     compare(model, x, [], tolerance=1e-4, dtype=torch.float32)
 
 
+class Wide(Gaussian):
+    """A Gaussian of twice the deviation, which is not what the code of a Gaussian computes."""
+
+    def log_standard(self, r: Tensor) -> Tensor:
+        return super().log_standard(r / 2) - np.log(2)
+
+    def slope(self, r: Tensor) -> Tensor:
+        return super().slope(r / 2) / 2
+
+
+class Shifted(RNADE):
+    """RNADE whose means are 1 larger."""
+
+    def mixtures(self, *given: Any) -> tuple[Tensor, ...]:
+        log_weights, means, log_scales = super().mixtures(*given)
+        return log_weights, means + 1, log_scales
+
+
+def test_what_a_subclass_changes_is_computed() -> None:
+    compare(rnade(3, 4, 2, component=Wide()), randn(5, 3), [])
+    plain, shifted = (kind(3, 4, 2).double() for kind in (RNADE, Shifted))
+    shifted.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        plain.b_mu += 1
+    x, (one, two) = randn(5, 3), (m.sample((4,), generator=seed()) for m in (plain, shifted))
+    torch.testing.assert_close(shifted.log_prob(x), plain.log_prob(x))
+    torch.testing.assert_close(two, one)
+
+
 def test_a_fault_is_seen(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     right = kernel.gradients
 
@@ -135,6 +166,58 @@ def test_nan_is_not_lost(kernel: Any) -> None:
     with torch.no_grad():
         model.V_mu[3, 2] = torch.nan
     assert model.log_prob(randn(6, 4)).isnan().all()
+
+
+@pytest.mark.parametrize("log_scale", [0.0, -60.0, 60.0])
+@every_option
+def test_frames_of_weight_0_change_nothing(
+    kernel: Any, options: dict[str, Any], log_scale: float
+) -> None:
+    model = rnade(5, 4, 2, **options)
+    model.backend = "compiled"
+    with torch.no_grad():
+        model.b_sigma += log_scale
+    weights = [randn(10, 3, n=i) / 2 for i in range(3)]
+
+    def found(x: Tensor, state: Tensor, mu: Tensor, weight: Tensor) -> list[Tensor]:
+        """The gradients of every parameter, frame, state and mean."""
+        x, state, mu = (t.clone().requires_grad_() for t in (x, state, mu))
+        static = model.static_params()
+        log_p = model.log_prob(x, StateParams(static, weights, state))
+        log_p = log_p + model.log_prob(x, (static[0], mu, static[2]))
+        return gradients(model, [x, state, mu], log_p, weight)
+
+    counts = torch.arange(8) % 3 != 1
+    by_frame = randn(8, 5), randn(8, 3, n=2), randn(8, 5, 2, n=3)
+    expected = found(*(t[counts] for t in by_frame), torch.ones(5).double())
+    for held in (torch.nan, torch.inf, -torch.inf, 1e300, -1e30):
+        for t in by_frame:
+            t[~counts] = held
+        *of_all, d_x, d_state, d_mu = found(*by_frame, counts.double())
+        for d in (d_x, d_state, d_mu):
+            assert not d[~counts].any()
+            of_all.append(d[counts])
+        for one, other in zip(of_all, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_0_times_an_infinite_slope_is_0(kernel: Any) -> None:
+    model = rnade(3, 4, 1, component="gaussian", floor=0.0)
+    model.backend = "compiled"
+    with torch.no_grad():
+        for V in (model.V_alpha, model.V_mu, model.V_sigma):
+            V.zero_()
+        model.b_mu.fill_(0.06)
+        model.b_sigma.fill_(-357.0)  # a frame of 0 is 7e153 scales away, its slope 7e308
+    x = torch.tensor([0.06, 0.0, 0.3, 0.06], dtype=torch.float64)[:, None].repeat(1, 3)
+    log_p = model.log_prob(x.requires_grad_())
+    assert log_p.isfinite().tolist() == [True, True, False, True]
+    for of_lost in (0.0, 1.0):
+        weight = torch.tensor([1.0, 0.0, of_lost, 1.0]).double()
+        *_, d_mu, d_sigma, d_x = gradients(model, [x], model.log_prob(x), weight)
+        assert not d_mu.any()
+        assert not d_x.any()
+        assert torch.equal(d_sigma, torch.full((3, 1), -2.0).double())
 
 
 def test_backward_keeps_no_activation_of_a_sequence() -> None:

@@ -107,16 +107,57 @@ def test_what_is_drawn_at_once_is_what_is_drawn_frame_by_frame(
                        ).shape[2:] == (0, 3)  # fmt: skip
 
 
-def test_a_model_that_streams_in_its_own_way_is_sampled_so() -> None:
-    class Quiet(RNNRNADE):
-        def stream(self, *args: Any, **kwargs: Any) -> Iterator[torch.Tensor]:
-            for frame in super().stream(*args, **kwargs):
-                yield 0.5 * frame
+@pytest.mark.parametrize("n_scales", [1, 2])
+def test_while_rnade_is_trained_alone_no_state_is_sampled_with(n_scales: int) -> None:
+    both = pair(supplement, 3, 4, 5, 2, cell="gru", n_scales=n_scales)
+    drawn, with_state = [], both[0].sample(5, 2, generator=seed())
+    for model in both:
+        model.conditioned_on_state = False
+        drawn.append(model.sample(5, 2, generator=seed()))
+    torch.testing.assert_close(*drawn)
+    assert not torch.allclose(drawn[0], with_state)
 
-    loud, quiet = (kind(3, 4, 5, 2, backend="compiled") for kind in (RNNRNADE, Quiet))
-    quiet.load_state_dict(loud.state_dict())
-    one, two = (m.sample(5, generator=seed()) for m in (loud, quiet))
-    assert torch.equal(two[:, :, 0], 0.5 * one[:, :, 0])
+
+def halved(name: str) -> type[RNNRNADE]:
+    """Return a class that draws half of what `RNNRNADE` does, by a method of its own."""
+
+    def own(self: RNNRNADE, *args: Any, **kwargs: Any) -> Any:
+        found = getattr(RNNRNADE, name)(self, *args, **kwargs)
+        if name == "stream":
+            return (0.5 * frame for frame in found)
+        return (0.5 * found[0], found[1]) if name == "next_frames" else 0.5 * found
+
+    return type("Halved", (RNNRNADE,), {name: own})
+
+
+@pytest.mark.parametrize("name", ["stream", "next_frames", "sample_given", "step", "shift"])
+def test_a_class_that_draws_in_its_own_way_is_sampled_so(name: str) -> None:
+    plain, fast = (halved(name)(3, 4, 5, 2, backend=kind) for kind in ("torch", "compiled"))
+    fast.load_state_dict(plain.state_dict())
+    other = RNNRNADE(3, 4, 5, 2)
+    other.load_state_dict(plain.state_dict())
+    one, two, three = (m.sample(5, 2, generator=seed()) for m in (plain, fast, other))
+    torch.testing.assert_close(two, one)
+    assert not torch.allclose(three, two)
+    torch.testing.assert_close(torch.stack([*fast.stream(5, 2, generator=seed())], 2), two)
+    if name in ("stream", "next_frames"):
+        assert torch.equal(two[:, :, 0], 0.5 * three[:, :, 0])
+
+
+def test_a_context_is_checked_before_anything_is_drawn() -> None:
+    model = supplement(3, 4, 5, 2, cell="gru", n_context=2)
+    u = model.initial_state(2)
+    state = torch.get_rng_state()
+    for context, message in (
+        (None, "the model is given a context of 2 numbers"),
+        (torch.zeros(3, 4, 2), r"the batches do not broadcast: u \(2,\), context \(3,\)"),
+        (torch.zeros(2, 3, 2), "context has 3 frames, expected 4"),
+        (torch.full((2, 4, 2), torch.inf), "infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.sample(4, 2, u=u, context=context)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.sample(0, 2, u=u).shape == (2, 2, 0, 3)
 
 
 def test_a_fault_of_the_sampler_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
