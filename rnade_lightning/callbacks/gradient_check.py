@@ -186,7 +186,7 @@ class GradientCheck(pl.Callback):
 
     def __init__(
         self,
-        every_n_steps: int = 500,
+        every_n_steps: int = 1000,
         n_sequences: int = 2,
         n_frames: int = 4,
         algorithm_tolerance: float = 1e-9,
