@@ -39,7 +39,7 @@ def bits_of(columns: np.ndarray, weights: experts.Weights) -> np.ndarray:
         state = front_end.start(given), experts.start(weights), weights
         other = np.ascontiguousarray(columns[:, 0]) if given else np.zeros(0)
         x = np.ascontiguousarray(columns[:, c])
-        _, low, high, _, n_plain = cells.ends(*state, x, other)
+        _, low, high, _, n_plain = cells.ends(*state, x, other, np.zeros(0))
         found[:, c] = n_plain - np.log2(np.maximum(high - low, 2.0**-24)).sum(1)
     return found
 

@@ -6,9 +6,10 @@ Conventions:
     Coded channels, also ``(n, C)``, are what a coder gets.
 
 Zero bits. Where the last s bits of all samples of a channel are 0 (8-bit sound in a 16-bit file has
-s = 8), the channel is divided by $2^s$. The two channels of stereo share one s.
+s = 8), the channel is divided by $2^s$.
 
-Stereo. In place of left and right, L and R, the coded channels are their mean and difference,
+Stereo. Where both channels have the same s and neither stands still, the coded channels are not
+left and right, L and R, but their mean and difference,
 
 $$m = \lfloor (L + R) / 2 \rfloor, \quad d = L - R.$$
 
@@ -17,7 +18,7 @@ L - R is L:
 
 $$L = (2m + (d \bmod 2) + d) / 2, \quad R = L - d.$$
 
-More channels than two are coded as they are.
+Other stereo, and more channels than two, are coded *apart*, as they are.
 """
 
 from __future__ import annotations
@@ -64,10 +65,11 @@ class Signal(NamedTuple):
         rate: Samples per second.
         bits: Bits of a sample.
         n_samples: Samples of each channel.
-        checksum: 16 bytes; see `Checksum`.
+        checksum: 8 bytes; see `Checksum`.
         lows: Smallest value of each coded channel.
         highs: Largest value of each coded channel.
         shifts: Zero bits at the end of all samples of each channel.
+        apart: Left and right are coded as they are, not as mean and difference.
     """
 
     container: str
@@ -78,6 +80,7 @@ class Signal(NamedTuple):
     lows: tuple[int, ...]
     highs: tuple[int, ...]
     shifts: tuple[int, ...]
+    apart: bool = True
 
     @property
     def n_channels(self) -> int:
@@ -107,22 +110,24 @@ class Signal(NamedTuple):
             return f"{self.n_bytes} bytes, more than a WAV file holds"
         if not all(0 <= shift < self.bits for shift in self.shifts):
             return f"shifts by {max(self.shifts)} bits"
-        stereo, full = self.n_channels == 2, 1 << (self.bits - 1)
-        if stereo and self.shifts[0] != self.shifts[1]:
+        full = 1 << (self.bits - 1)
+        if not self.apart and self.n_channels != 2:
+            return f"mean and difference of {self.n_channels} channels"
+        if not self.apart and self.shifts[0] != self.shifts[1]:
             return "other shifts on the left than on the right"
         for i, (low, high) in enumerate(zip(self.lows, self.highs, strict=True)):
-            most = 2 * full if stereo and i == 1 else full
+            most = full if self.apart or i == 0 else 2 * full
             if not -most <= low <= high < most:
                 return f"values from {low} to {high} in channel {i}"
         return None
 
 
 class Checksum:
-    """BLAKE2b, in 16 bytes, of samples as 64-bit integers, the lowest byte first, channels side by
+    """BLAKE2b, in 8 bytes, of samples as 64-bit integers, the lowest byte first, channels side by
     side."""
 
     def __init__(self) -> None:
-        self._sum = hashlib.blake2b(digest_size=16)
+        self._sum = hashlib.blake2b(digest_size=8)
 
     def add(self, samples: Integers) -> None:
         self._sum.update(np.ascontiguousarray(samples, "<i8").tobytes())
@@ -140,21 +145,22 @@ def measure(path: Path) -> Signal:
     file = _opened(path)
     checksum, n_samples = Checksum(), 0
     used = np.zeros(file.n_channels, np.int64)
-    lows, highs = np.full((2, file.n_channels), [[np.iinfo(np.int64).max], [-1 << 63]])
+    ends = {way: np.full((2, file.n_channels), [[1 << 62], [-1 << 62]]) for way in (True, False)}
     for samples in _integers(file):
         checksum.add(samples)
         n_samples += len(samples)
         used |= np.bitwise_or.reduce(samples)
-        coded = to_coded(samples, [0] * file.n_channels)
-        lows, highs = np.minimum(lows, coded.min(0)), np.maximum(highs, coded.max(0))
-    if n_samples == 0:
-        lows, highs = np.zeros((2, file.n_channels), np.int64)
-    if file.n_channels == 2:
-        used[:] = np.bitwise_or.reduce(used)
+        for apart, (lows, highs) in ends.items():
+            coded = to_coded(samples, [0] * file.n_channels, apart)
+            np.minimum(lows, coded.min(0), out=lows)
+            np.maximum(highs, coded.max(0), out=highs)
     shifts = [max((x & -x).bit_length() - 1, 0) for x in used.tolist()]
+    still = (ends[True][0] >= ends[True][1]).any()
+    apart = bool(file.n_channels != 2 or shifts[0] != shifts[1] or still)
+    lows, highs = ends[apart] if n_samples else np.zeros((2, file.n_channels), np.int64)
     signal = Signal(
         file.container, file.rate, file.bits or 0, n_samples, checksum.digest(),
-        tuple((lows >> shifts).tolist()), tuple((highs >> shifts).tolist()), tuple(shifts),
+        tuple((lows >> shifts).tolist()), tuple((highs >> shifts).tolist()), tuple(shifts), apart,
     )  # fmt: skip
     if fault := signal.fault():
         raise DataError(f"{path}: has {fault}: it cannot be coded; leave it out")
@@ -238,25 +244,25 @@ class Writer:
         return MachineError(f"{self.path}: cannot be written ({reason}): make room")
 
 
-def to_coded(samples: Integers, shifts: Sequence[int]) -> Integers:
+def to_coded(samples: Integers, shifts: Sequence[int], apart: bool) -> Integers:
     """Return the coded channels of samples.
 
-    >>> to_coded(np.array([[5, -2], [-4, -4]]), [0, 0]).tolist()
+    >>> to_coded(np.array([[5, -2], [-4, -4]]), [0, 0], apart=False).tolist()
     [[1, 7], [-4, 0]]
     """
-    if samples.shape[1] == 2:
+    if not apart and samples.shape[1] == 2:
         left, right = samples.T
         samples = np.stack(((left + right) >> 1, left - right), axis=1)
     return np.asarray(samples >> np.asarray(shifts))
 
 
-def to_samples(coded: Integers, shifts: Sequence[int]) -> Integers:
+def to_samples(coded: Integers, shifts: Sequence[int], apart: bool) -> Integers:
     """Return the samples of coded channels; the inverse of `to_coded`.
 
-    >>> to_samples(np.array([[1, 7], [-4, 0]]), [0, 0]).tolist()
+    >>> to_samples(np.array([[1, 7], [-4, 0]]), [0, 0], apart=False).tolist()
     [[5, -2], [-4, -4]]
     """
-    if coded.shape[1] == 2:
+    if not apart and coded.shape[1] == 2:
         mean, difference = coded.T
         left = (2 * mean + (difference & 1) + difference) >> 1
         coded = np.stack((left, left - difference), axis=1)
