@@ -8,8 +8,7 @@ Conventions:
 Zero bits. Where the last s bits of all samples of a channel are 0 (8-bit sound in a 16-bit file has
 s = 8), the channel is divided by $2^s$.
 
-Stereo. Where both channels have the same s and neither stands still, the coded channels are not
-left and right, L and R, but their mean and difference,
+Stereo. In place of left and right, L and R, the coded channels are their mean and difference,
 
 $$m = \lfloor (L + R) / 2 \rfloor, \quad d = L - R.$$
 
@@ -18,7 +17,9 @@ L - R is L:
 
 $$L = (2m + (d \bmod 2) + d) / 2, \quad R = L - d.$$
 
-Other stereo, and more channels than two, are coded *apart*, as they are.
+Left and right are coded *apart*, as they are, where they have other s, or where fewer bits would be
+left of them so by fixed predictors, which is how FLAC decides: of channels that have nothing in
+common, say. More channels than two are always coded apart.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ MAX_CHANNELS = 64
 MAX_RATE = 1 << 24
 MAX_SAMPLES = 1 << 44  # of each channel; more is damage
 
+_PIECE = 4096  # samples for which one predictor is best
 _SUBTYPES = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24"}
 _WAV_BYTES = (1 << 32) - 4096  # what the 32-bit lengths of WAV leave for samples
 _FLAC_CHANNELS, _FLAC_RATE = 8, 655_350
@@ -146,6 +148,7 @@ def measure(path: Path) -> Signal:
     checksum, n_samples = Checksum(), 0
     used = np.zeros(file.n_channels, np.int64)
     ends = {way: np.full((2, file.n_channels), [[1 << 62], [-1 << 62]]) for way in (True, False)}
+    left = dict.fromkeys(ends, 0.0)
     for samples in _integers(file):
         checksum.add(samples)
         n_samples += len(samples)
@@ -154,9 +157,9 @@ def measure(path: Path) -> Signal:
             coded = to_coded(samples, [0] * file.n_channels, apart)
             np.minimum(lows, coded.min(0), out=lows)
             np.maximum(highs, coded.max(0), out=highs)
+            left[apart] += _left(coded) if file.n_channels == 2 else 0.0
     shifts = [max((x & -x).bit_length() - 1, 0) for x in used.tolist()]
-    still = (ends[True][0] >= ends[True][1]).any()
-    apart = bool(file.n_channels != 2 or shifts[0] != shifts[1] or still)
+    apart = file.n_channels != 2 or shifts[0] != shifts[1] or left[True] < left[False]
     lows, highs = ends[apart] if n_samples else np.zeros((2, file.n_channels), np.int64)
     signal = Signal(
         file.container, file.rate, file.bits or 0, n_samples, checksum.digest(),
@@ -277,6 +280,19 @@ def within(samples: Integers, bits: int) -> bool:
     """
     full = 1 << (bits - 1)
     return bool((samples >= -full).all() and (samples < full).all())
+
+
+def _left(coded: Integers) -> float:
+    """Return about how many bits coded channels take by themselves: Laplace noise about the best of
+    the fixed predictors, or all values alike."""
+    bits = 0.0
+    for at in range(0, len(coded), _PIECE):
+        piece = coded[at : at + _PIECE]
+        residuals = [np.diff(piece, order, axis=0) for order in range(min(4, len(piece)))]
+        size = np.min([np.abs(residual).mean(0) for residual in residuals], axis=0)
+        each = np.minimum(np.log2(1.0 + 2.0 * np.e * size), np.log2(1.0 + np.ptp(piece, axis=0)))
+        bits += len(piece) * float(each.sum())
+    return bits
 
 
 def _opened(path: Path) -> SoundFile:

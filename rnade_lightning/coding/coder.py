@@ -90,7 +90,10 @@ class Coder:
         self, model: Model, lows: Sequence[int], highs: Sequence[int], sample_rate: int
     ) -> None:
         n = len(lows)
-        self._channels = [_Channel(model.weights, n == 2 and i == 1) for i in range(n)]
+        self._channels = [
+            _Channel(model.weights, n == 2 and i == 1, float(lows[i]), float(highs[i]))
+            for i in range(n)
+        ]
 
     def encode(self, samples: np.ndarray) -> bytes:
         """Return the bits of the next samples ``(n, C)``, int64."""
@@ -133,9 +136,9 @@ def _apart(data: bytes) -> tuple[bytes, bytes]:
 class _Channel:
     """Codes one channel, given another or not."""
 
-    def __init__(self, weights: Weights, given: bool) -> None:
+    def __init__(self, weights: Weights, given: bool, low: float, high: float) -> None:
         self._stream, self._given = constriction.stream, given
-        self._state = front_end.start(given), kernel.start(weights), weights
+        self._state = front_end.start(given), kernel.start(weights, low, high), weights
         net, K = self._state[1], int(weights.sizes[3])
         self._mixture = net.cells, net.weight, net.mean, net.inverse, net.table, K
         self._model = constriction.stream.model.CustomModel(
@@ -148,7 +151,7 @@ class _Channel:
     def encode(self, samples: Array, other: Array) -> bytes:
         other = other if self._given else np.zeros(0)
         zeros = zero_bits(samples)
-        found = cells.ends(*self._state, samples, other, _steps(zeros, len(samples)))
+        found = cells.ends(*self._state, samples, other, steps_of(zeros, len(samples)))
         told = ~np.isnan(found[0])
         symbols, low, high = found[0][told].astype(np.int32), found[1][told], found[2][told]
         family = self._stream.model.CustomModel(
@@ -176,7 +179,7 @@ class _Channel:
         words = np.frombuffer(coded, "<u4").astype(np.uint32)
         decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(plain_bits)
         found, at, taken = np.empty(n), self._state[1].cells, np.zeros(1)
-        steps, other = _steps(zeros, n), other if self._given else np.zeros(n)
+        steps, other = steps_of(zeros, n), other if self._given else np.zeros(n)
         for t in cells.each(*self._state, taken, other, steps):
             cell = decoder.decode(self._model)
             if not -cells.CELLS < cell < cells.CELLS - 1:
@@ -203,7 +206,7 @@ def zero_bits(samples: Array) -> npt.NDArray[np.uint8]:
     return np.array([max((x & -x).bit_length() - 1, 0) for x in used.tolist()], np.uint8)
 
 
-def _steps(zeros: npt.NDArray[np.uint8], n: int) -> Array:
+def steps_of(zeros: npt.NDArray[np.uint8], n: int) -> Array:
     """Return the steps of n samples, of which each part has so many zero bits."""
     return np.repeat(2.0 ** zeros.astype(np.float64), PART)[:n]
 

@@ -3,12 +3,12 @@ r"""A bank of components that learns what comes next from one sound alone, in co
 Most components lie at the front end's prediction, with scales from far below to far above its own.
 Others are for sound that the front end follows badly: at the expert that was best lately; at the
 polynomial through the last samples that was best lately; at the last sample; and one is even over
-all samples so far. Their weights follow from how likely each made the samples so far: the EM
-algorithm, a step a sample (Cappe and Moulines 2009), with a small share for each component, so that
-none is forgotten (Herbster and Warmuth 1998).
+all values that a sound has. Their weights follow from how likely each made the samples so far: the
+EM algorithm, a step a sample (Cappe and Moulines 2009), with a small share for each component, so
+that none is forgotten (Herbster and Warmuth 1998).
 
-The polynomials are those of FLAC's fixed predictors: of degree 0 to 3, through as many samples as
-it takes. Lines are exact where a sound is straight in pieces, as sawtooth waves are, and its jumps
+The polynomials are FLAC's fixed predictors: 0, and those of degree 0 to 3 through the last 1 to 4
+samples. Lines are exact where a sound is straight in pieces, as sawtooth waves are, and its jumps
 throw least squares off. Their errors count up to a few times the mean, so that jumps do not.
 
 Sound whose last bits are 0 for a while lies on multiples of a *step*, which a decoder is told.
@@ -34,7 +34,7 @@ AHEAD = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
 """Scales of the components at the prediction, in scales of the front end."""
 BEST = (0.1, 0.4, 1.0)
 """Scales of components at the expert that was best lately, in its mean absolute errors."""
-POLYNOMIALS = ((1, 0, 0, 0), (2, -1, 0, 0), (3, -3, 1, 0), (4, -6, 4, -1))
+POLYNOMIALS = ((0, 0, 0, 0), (1, 0, 0, 0), (2, -1, 0, 0), (3, -3, 1, 0), (4, -6, 4, -1))
 """Weights of the last samples, the last first."""
 STRAIGHT = (0.2, 0.7)
 """Scales of components at the polynomial that was best lately, in its mean absolute errors."""
@@ -53,17 +53,17 @@ class Bank(NamedTuple):
     """What the bank knows of a sound."""
 
     inside: np.ndarray  # mass that each gave the last sample, with its weight (J,)
-    span: np.ndarray  # smallest and largest sample so far
+    span: np.ndarray  # smallest and largest sample: what was said, and so far
     straight: np.ndarray  # what the polynomials predict
     error: np.ndarray  # their mean absolute errors
     step: np.ndarray  # of which samples are multiples now
     n: np.ndarray  # samples so far
 
 
-def start() -> Bank:
-    """Return what is known at the beginning of a sound."""
+def start(low: float, high: float) -> Bank:
+    """Return what is known at the beginning of a sound, whose samples are said to lie between."""
     n, zeros = len(POLYNOMIALS), np.zeros
-    return Bank(zeros(SIZE), zeros(2), zeros(n), zeros(n), np.ones(1), zeros(1))
+    return Bank(zeros(SIZE), np.array([low, high]), zeros(n), zeros(n), np.ones(1), zeros(1))
 
 
 @compiled
@@ -110,12 +110,13 @@ def learn(
         B.inside[k - K] = weight[k] * (mass + 1e-9)
         total += B.inside[k - K]
     B.n[0] += 1.0
-    rate = max(_RATE, 1.0 / (B.n[0] + 20.0))
+    rate = max(_RATE, 1.0 / (B.n[0] + 2.0))
     for k in range(K, n):
         own = (1.0 - rate) * weight[k] + rate * B.inside[k - K] / total
         weight[k] = (1.0 - _SHARE) * own + _SHARE / SIZE
     B.span[0], B.span[1] = min(B.span[0], x), max(B.span[1], x)
+    rate = max(_SLOWNESS, 1.0 / B.n[0])
     for i in range(len(POLYNOMIALS)):
         error = min(abs(x - B.straight[i]), _LARGEST * B.error[i] + 1.0)
-        B.error[i] += _SLOWNESS * (error - B.error[i])
+        B.error[i] += rate * (error - B.error[i])
     return total

@@ -86,8 +86,8 @@ class Net(NamedTuple):
     cells: np.ndarray  # in which it is coded; see `coding.cells`
 
 
-def start(W: Weights) -> Net:
-    """Return what is known at the beginning of a sound."""
+def start(W: Weights, low: float = 0.0, high: float = 0.0) -> Net:
+    """Return what is known at the beginning of a sound, whose samples are said to lie between."""
     D, R, H, K, L = (int(n) for n in W.sizes)
     J = bank.SIZE
     zeros = np.zeros
@@ -96,7 +96,7 @@ def start(W: Weights) -> Net:
         frame=zeros(D + N_SIDE, np.float32), residuals=zeros(L), read=zeros(L + N_SIDE, np.float32),
         first=zeros(H, np.float32), second=zeros(H, np.float32),
         out=zeros(K * (3 + N_EXPERTS), np.float32), gates=zeros((2, 3 * R), np.float32),
-        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), bank=bank.start(),
+        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), bank=bank.start(low, high),
         evidence=zeros(2), table=logistic.table(), cells=zeros(6),
     )  # fmt: skip
     net.weight[K:] = 1 / J
