@@ -6,7 +6,7 @@ Conventions:
     Coded channels, also ``(n, C)``, are what a coder gets.
 
 Zero bits. Where the last s bits of all samples of a channel are 0 (8-bit sound in a 16-bit file has
-s = 8), the channel is divided by $2^s$.
+s = 8), the channel is divided by $2^s$. The two channels of stereo share one s.
 
 Stereo. In place of left and right, L and R, the coded channels are their mean and difference,
 
@@ -17,9 +17,9 @@ L - R is L:
 
 $$L = (2m + (d \bmod 2) + d) / 2, \quad R = L - d.$$
 
-Left and right are coded *apart*, as they are, where they have other s, or where fewer bits would be
-left of them so by fixed predictors, which is how FLAC decides: of channels that have nothing in
-common, say. More channels than two are always coded apart.
+Left and right are coded *apart*, as they are, where they have not the same zero bits, or where
+fewer bits would be left of them so by fixed predictors, which is how FLAC decides: of channels that
+have nothing in common, say. More channels than two are always coded apart.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Signal(NamedTuple):
         full = 1 << (self.bits - 1)
         if not self.apart and self.n_channels != 2:
             return f"mean and difference of {self.n_channels} channels"
-        if not self.apart and self.shifts[0] != self.shifts[1]:
+        if self.n_channels == 2 and self.shifts[0] != self.shifts[1]:
             return "other shifts on the left than on the right"
         for i, (low, high) in enumerate(zip(self.lows, self.highs, strict=True)):
             most = full if self.apart or i == 0 else 2 * full
@@ -158,8 +158,9 @@ def measure(path: Path) -> Signal:
             np.minimum(lows, coded.min(0), out=lows)
             np.maximum(highs, coded.max(0), out=highs)
             left[apart] += _left(coded) if file.n_channels == 2 else 0.0
-    shifts = [max((x & -x).bit_length() - 1, 0) for x in used.tolist()]
-    apart = file.n_channels != 2 or shifts[0] != shifts[1] or left[True] < left[False]
+    stereo, zeros = file.n_channels == 2, [_zero_bits(x) for x in used.tolist()]
+    shifts = [_zero_bits(int(used[0] | used[1]))] * 2 if stereo else zeros
+    apart = not stereo or zeros[0] != zeros[1] or left[True] < left[False]
     lows, highs = ends[apart] if n_samples else np.zeros((2, file.n_channels), np.int64)
     signal = Signal(
         file.container, file.rate, file.bits or 0, n_samples, checksum.digest(),
@@ -280,6 +281,11 @@ def within(samples: Integers, bits: int) -> bool:
     """
     full = 1 << (bits - 1)
     return bool((samples >= -full).all() and (samples < full).all())
+
+
+def _zero_bits(x: int) -> int:
+    """Return how many bits at the end of a number are 0; 0 for 0."""
+    return max((x & -x).bit_length() - 1, 0)
 
 
 def _left(coded: Integers) -> float:
