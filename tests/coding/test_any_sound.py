@@ -51,7 +51,7 @@ SOUNDS = {
     "right alone": (np.stack([0 * T, NOISE_24], 1), 24),
     "against each other": (np.stack([NOISE_16, -NOISE_16], 1), 16),
     "nothing in common": (np.stack([integers(0.4 * SAW, 16), NOISE_16], 1), 16),
-    "other zero bits": (np.stack([NOISE_16 << 8, NOISE_24[::-1]], 1), 24),
+    "other zero bits": (np.stack([NOISE_16 << 8, integers(0.5 * SAW, 24)], 1), 24),
 }
 for n in (1, 5, 50, 500):
     SOUNDS[f"{n} samples of a sawtooth"] = integers(0.5 * SAW[:n], 24), 24
