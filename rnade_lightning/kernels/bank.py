@@ -50,7 +50,7 @@ _LARGEST = 4.0  # error that counts, in mean errors
 
 
 class Bank(NamedTuple):
-    """What the bank knows of a sound."""
+    """All that the bank knows of a sound."""
 
     inside: np.ndarray  # mass that each gave the last sample, with its weight (J,)
     span: np.ndarray  # smallest and largest sample: what was said, and so far
