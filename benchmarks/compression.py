@@ -36,10 +36,11 @@ def bits_of(columns: np.ndarray, weights: experts.Weights) -> np.ndarray:
     found = np.empty(columns.shape)
     for c in range(columns.shape[1]):
         given = columns.shape[1] == 2 and c == 1
-        state = front_end.start(given), experts.start(weights), weights
         other = np.ascontiguousarray(columns[:, 0]) if given else np.zeros(0)
         x = np.ascontiguousarray(columns[:, c])
-        _, low, high, _, n_plain = cells.ends(*state, x, other)
+        state = front_end.start(given), experts.start(weights, x.min(), x.max()), weights
+        steps = coder.steps_of(coder.zero_bits(x), len(x))
+        _, low, high, _, n_plain = cells.ends(*state, x, other, steps)
         found[:, c] = n_plain - np.log2(np.maximum(high - low, 2.0**-24)).sum(1)
     return found
 
@@ -47,7 +48,11 @@ def bits_of(columns: np.ndarray, weights: experts.Weights) -> np.ndarray:
 def coded_samples(path: Path) -> np.ndarray:
     """Return the integers that are coded ``(N, C)``, float64."""
     signal = channels.measure(path)
-    return np.concatenate(list(channels.read(path, signal, 2**20))).astype(np.float64)
+    pieces = [
+        channels.to_coded(samples, signal.shifts, signal.apart)
+        for samples in channels.read(path, signal, 2**20)
+    ]
+    return np.concatenate(pieces).astype(np.float64)
 
 
 def flac_bits(path: Path, n: int) -> float | None:

@@ -39,4 +39,4 @@ class StandIn:
         return samples
 
 
-CODEC = Codec(StandIn, b"stand-in coder 1")
+CODEC = Codec(StandIn, b"stand-in")

@@ -17,7 +17,9 @@ L - R is L:
 
 $$L = (2m + (d \bmod 2) + d) / 2, \quad R = L - d.$$
 
-More channels than two are coded as they are.
+Left and right are coded *apart*, as they are, where they have not the same zero bits, or where
+fewer bits would be left of them so by fixed predictors, which is how FLAC decides: of channels that
+have nothing in common, say. More channels than two are always coded apart.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ MAX_CHANNELS = 64
 MAX_RATE = 1 << 24
 MAX_SAMPLES = 1 << 44  # of each channel; more is damage
 
+_PIECE = 4096  # samples for which one predictor is best
 _SUBTYPES = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24"}
 _WAV_BYTES = (1 << 32) - 4096  # what the 32-bit lengths of WAV leave for samples
 _FLAC_CHANNELS, _FLAC_RATE = 8, 655_350
@@ -64,10 +67,11 @@ class Signal(NamedTuple):
         rate: Samples per second.
         bits: Bits of a sample.
         n_samples: Samples of each channel.
-        checksum: 16 bytes; see `Checksum`.
+        checksum: 8 bytes; see `Checksum`.
         lows: Smallest value of each coded channel.
         highs: Largest value of each coded channel.
         shifts: Zero bits at the end of all samples of each channel.
+        apart: Left and right are coded as they are, not as mean and difference.
     """
 
     container: str
@@ -78,6 +82,7 @@ class Signal(NamedTuple):
     lows: tuple[int, ...]
     highs: tuple[int, ...]
     shifts: tuple[int, ...]
+    apart: bool = True
 
     @property
     def n_channels(self) -> int:
@@ -107,22 +112,24 @@ class Signal(NamedTuple):
             return f"{self.n_bytes} bytes, more than a WAV file holds"
         if not all(0 <= shift < self.bits for shift in self.shifts):
             return f"shifts by {max(self.shifts)} bits"
-        stereo, full = self.n_channels == 2, 1 << (self.bits - 1)
-        if stereo and self.shifts[0] != self.shifts[1]:
+        full = 1 << (self.bits - 1)
+        if not self.apart and self.n_channels != 2:
+            return f"mean and difference of {self.n_channels} channels"
+        if self.n_channels == 2 and self.shifts[0] != self.shifts[1]:
             return "other shifts on the left than on the right"
         for i, (low, high) in enumerate(zip(self.lows, self.highs, strict=True)):
-            most = 2 * full if stereo and i == 1 else full
+            most = full if self.apart or i == 0 else 2 * full
             if not -most <= low <= high < most:
                 return f"values from {low} to {high} in channel {i}"
         return None
 
 
 class Checksum:
-    """BLAKE2b, in 16 bytes, of samples as 64-bit integers, the lowest byte first, channels side by
+    """BLAKE2b, in 8 bytes, of samples as 64-bit integers, the lowest byte first, channels side by
     side."""
 
     def __init__(self) -> None:
-        self._sum = hashlib.blake2b(digest_size=16)
+        self._sum = hashlib.blake2b(digest_size=8)
 
     def add(self, samples: Integers) -> None:
         self._sum.update(np.ascontiguousarray(samples, "<i8").tobytes())
@@ -140,21 +147,24 @@ def measure(path: Path) -> Signal:
     file = _opened(path)
     checksum, n_samples = Checksum(), 0
     used = np.zeros(file.n_channels, np.int64)
-    lows, highs = np.full((2, file.n_channels), [[np.iinfo(np.int64).max], [-1 << 63]])
+    ends = {way: np.full((2, file.n_channels), [[1 << 62], [-1 << 62]]) for way in (True, False)}
+    left = dict.fromkeys(ends, 0.0)
     for samples in _integers(file):
         checksum.add(samples)
         n_samples += len(samples)
         used |= np.bitwise_or.reduce(samples)
-        coded = to_coded(samples, [0] * file.n_channels)
-        lows, highs = np.minimum(lows, coded.min(0)), np.maximum(highs, coded.max(0))
-    if n_samples == 0:
-        lows, highs = np.zeros((2, file.n_channels), np.int64)
-    if file.n_channels == 2:
-        used[:] = np.bitwise_or.reduce(used)
-    shifts = [max((x & -x).bit_length() - 1, 0) for x in used.tolist()]
+        for apart, (lows, highs) in ends.items():
+            coded = to_coded(samples, [0] * file.n_channels, apart)
+            np.minimum(lows, coded.min(0), out=lows)
+            np.maximum(highs, coded.max(0), out=highs)
+            left[apart] += _left(coded) if file.n_channels == 2 else 0.0
+    stereo, zeros = file.n_channels == 2, [_zero_bits(x) for x in used.tolist()]
+    shifts = [_zero_bits(int(used[0] | used[1]))] * 2 if stereo else zeros
+    apart = not stereo or zeros[0] != zeros[1] or left[True] < left[False]
+    lows, highs = ends[apart] if n_samples else np.zeros((2, file.n_channels), np.int64)
     signal = Signal(
         file.container, file.rate, file.bits or 0, n_samples, checksum.digest(),
-        tuple((lows >> shifts).tolist()), tuple((highs >> shifts).tolist()), tuple(shifts),
+        tuple((lows >> shifts).tolist()), tuple((highs >> shifts).tolist()), tuple(shifts), apart,
     )  # fmt: skip
     if fault := signal.fault():
         raise DataError(f"{path}: has {fault}: it cannot be coded; leave it out")
@@ -238,25 +248,25 @@ class Writer:
         return MachineError(f"{self.path}: cannot be written ({reason}): make room")
 
 
-def to_coded(samples: Integers, shifts: Sequence[int]) -> Integers:
+def to_coded(samples: Integers, shifts: Sequence[int], apart: bool) -> Integers:
     """Return the coded channels of samples.
 
-    >>> to_coded(np.array([[5, -2], [-4, -4]]), [0, 0]).tolist()
+    >>> to_coded(np.array([[5, -2], [-4, -4]]), [0, 0], apart=False).tolist()
     [[1, 7], [-4, 0]]
     """
-    if samples.shape[1] == 2:
+    if not apart and samples.shape[1] == 2:
         left, right = samples.T
         samples = np.stack(((left + right) >> 1, left - right), axis=1)
     return np.asarray(samples >> np.asarray(shifts))
 
 
-def to_samples(coded: Integers, shifts: Sequence[int]) -> Integers:
+def to_samples(coded: Integers, shifts: Sequence[int], apart: bool) -> Integers:
     """Return the samples of coded channels; the inverse of `to_coded`.
 
-    >>> to_samples(np.array([[1, 7], [-4, 0]]), [0, 0]).tolist()
+    >>> to_samples(np.array([[1, 7], [-4, 0]]), [0, 0], apart=False).tolist()
     [[5, -2], [-4, -4]]
     """
-    if coded.shape[1] == 2:
+    if not apart and coded.shape[1] == 2:
         mean, difference = coded.T
         left = (2 * mean + (difference & 1) + difference) >> 1
         coded = np.stack((left, left - difference), axis=1)
@@ -271,6 +281,24 @@ def within(samples: Integers, bits: int) -> bool:
     """
     full = 1 << (bits - 1)
     return bool((samples >= -full).all() and (samples < full).all())
+
+
+def _zero_bits(x: int) -> int:
+    """Return how many bits at the end of a number are 0; 0 for 0."""
+    return max((x & -x).bit_length() - 1, 0)
+
+
+def _left(coded: Integers) -> float:
+    """Return about how many bits coded channels take by themselves: Laplace noise about the best of
+    the fixed predictors, or all values alike."""
+    bits = 0.0
+    for at in range(0, len(coded), _PIECE):
+        piece = coded[at : at + _PIECE]
+        residuals = [np.diff(piece, order, axis=0) for order in range(min(4, len(piece)))]
+        size = np.min([np.abs(residual).mean(0) for residual in residuals], axis=0)
+        each = np.minimum(np.log2(1.0 + 2.0 * np.e * size), np.log2(1.0 + np.ptp(piece, axis=0)))
+        bits += len(piece) * float(each.sum())
+    return bits
 
 
 def _opened(path: Path) -> SoundFile:

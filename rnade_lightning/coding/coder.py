@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import constriction
 import numpy as np
+import numpy.typing as npt
 
 from rnade_lightning.checkpoint_files import load_checkpoint
 from rnade_lightning.checkpoints import load_model
@@ -24,15 +25,17 @@ from rnade_lightning.kernels import experts as kernel
 from rnade_lightning.kernels.experts import Weights, weights_of
 from rnade_lightning.rnn_experts import RNNExperts
 
-VERSION = 1
+VERSION = 2
 """Of the recursion: raised with every change of a number in it."""
+PART = 1024
+"""Samples of a channel whose zero bits are told together."""
 SHIPPED = Path(__file__).parents[1] / "models" / "speech"
 """The model that comes with this package, of one voice at 16 kHz; see ``docs/compression.md``."""
 
 
 def digest_of(weights: Weights) -> bytes:
-    """Return 16 bytes that tell weights and the version of the recursion from any other."""
-    found = hashlib.blake2b(VERSION.to_bytes(4, "little"), digest_size=16)
+    """Return 8 bytes that tell weights and the version of the recursion from any other."""
+    found = hashlib.blake2b(VERSION.to_bytes(4, "little"), digest_size=8)
     for part in weights:
         found.update(np.ascontiguousarray(part).astype(part.dtype.newbyteorder("<")).tobytes())
     return found.digest()
@@ -43,7 +46,7 @@ class Model(NamedTuple):
 
     Attributes:
         weights: Of the net.
-        digest: 16 bytes that tell them, and the version of the recursion, from any other.
+        digest: 8 bytes that tell them, and the version of the recursion, from any other.
     """
 
     weights: Weights
@@ -87,7 +90,10 @@ class Coder:
         self, model: Model, lows: Sequence[int], highs: Sequence[int], sample_rate: int
     ) -> None:
         n = len(lows)
-        self._channels = [_Channel(model.weights, n == 2 and i == 1) for i in range(n)]
+        self._channels = [
+            _Channel(model.weights, n == 2 and i == 1, float(lows[i]), float(highs[i]))
+            for i in range(n)
+        ]
 
     def encode(self, samples: np.ndarray) -> bytes:
         """Return the bits of the next samples ``(n, C)``, int64."""
@@ -130,9 +136,9 @@ def _apart(data: bytes) -> tuple[bytes, bytes]:
 class _Channel:
     """Codes one channel, given another or not."""
 
-    def __init__(self, weights: Weights, given: bool) -> None:
+    def __init__(self, weights: Weights, given: bool, low: float, high: float) -> None:
         self._stream, self._given = constriction.stream, given
-        self._state = front_end.start(given), kernel.start(weights), weights
+        self._state = front_end.start(given), kernel.start(weights, low, high), weights
         net, K = self._state[1], int(weights.sizes[3])
         self._mixture = net.cells, net.weight, net.mean, net.inverse, net.table, K
         self._model = constriction.stream.model.CustomModel(
@@ -144,7 +150,8 @@ class _Channel:
 
     def encode(self, samples: Array, other: Array) -> bytes:
         other = other if self._given else np.zeros(0)
-        found = cells.ends(*self._state, samples, other)
+        zeros = zero_bits(samples)
+        found = cells.ends(*self._state, samples, other, steps_of(zeros, len(samples)))
         told = ~np.isnan(found[0])
         symbols, low, high = found[0][told].astype(np.int32), found[1][told], found[2][told]
         family = self._stream.model.CustomModel(
@@ -157,30 +164,51 @@ class _Channel:
         encoder.encode(symbols, family, np.arange(len(symbols), dtype=np.float64))
         words = encoder.get_compressed().astype("<u4").tobytes()
         plain, n_plain = found[3:]
-        if not n_plain.any():
-            return b"\0" + words
-        return b"\1" + _sized(words) + _written(plain, n_plain)
+        kind = n_plain.any() + 2 * zeros.any()
+        head = bytes([kind]) + (zeros.tobytes() if kind & 2 else b"")
+        return head + (_sized(words) + _written(plain, n_plain) if kind & 1 else words)
 
     def decode(self, data: bytes, n: int, other: Array) -> Array:
-        kind, data = data[:1], data[1:]
-        coded, plain_bits = _apart(data) if kind == b"\1" else (data, b"")
-        if kind not in (b"\0", b"\1") or len(coded) % 4:
-            raise ValueError("a block has no whole number of words")
+        kind, data = data[0] if data else 4, data[1:]
+        zeros = np.zeros(-(-n // PART), np.uint8)
+        if kind & 2:
+            zeros, data = np.frombuffer(data[: len(zeros)], np.uint8), data[len(zeros) :]
+        coded, plain_bits = _apart(data) if kind & 1 else (data, b"")
+        if kind > 3 or len(coded) % 4 or len(zeros) * PART < n or (zeros > 30).any():
+            raise ValueError("a block has no whole number of words, or no steps")
         words = np.frombuffer(coded, "<u4").astype(np.uint32)
         decoder, plain = self._stream.queue.RangeDecoder(words), _Plain(plain_bits)
         found, at, taken = np.empty(n), self._state[1].cells, np.zeros(1)
-        for t in cells.each(*self._state, taken, other if self._given else np.zeros(n)):
+        steps, other = steps_of(zeros, n), other if self._given else np.zeros(n)
+        for t in cells.each(*self._state, taken, other, steps):
             cell = decoder.decode(self._model)
             if not -cells.CELLS < cell < cells.CELLS - 1:
                 x = float(plain.take(cells.PLAIN) - 2 ** (cells.PLAIN - 1))
-            elif at[1] == 1.0:
-                x = float(at[0] + cell + 0.5)
+            elif at[1] == at[5]:
+                x = float(at[0] + (cell + 0.5) * at[5])
             else:
                 cells.enter(float(cell), *self._mixture)
-                width, cell = int(at[1]), decoder.decode(self._model)
-                x = float(at[0] + cell * width + 0.5 + plain.take(width.bit_length() - 1))
+                width, cell = int(at[1] / at[5]), decoder.decode(self._model)
+                place = plain.take(width.bit_length() - 1) + 0.5
+                x = float(at[0] + cell * at[1] + place * at[5])
             taken[0] = found[t] = x
         return found
+
+
+def zero_bits(samples: Array) -> npt.NDArray[np.uint8]:
+    """Return how many bits at the end of all samples are 0, for each part of `PART` samples.
+
+    >>> zero_bits(np.array([4.0, -8.0, 0.0])).tolist(), zero_bits(np.zeros(3)).tolist()
+    ([2], [0])
+    """
+    starts = np.arange(0, len(samples), PART)
+    used = np.bitwise_or.reduceat(samples.astype(np.int64), starts) if len(starts) else starts
+    return np.array([max((x & -x).bit_length() - 1, 0) for x in used.tolist()], np.uint8)
+
+
+def steps_of(zeros: npt.NDArray[np.uint8], n: int) -> Array:
+    """Return the steps of n samples, of which each part has so many zero bits."""
+    return np.repeat(2.0 ** zeros.astype(np.float64), PART)[:n]
 
 
 def _written(plain: Array, n_plain: Array) -> bytes:

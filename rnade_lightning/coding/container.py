@@ -1,19 +1,19 @@
 """Store coded sound as a stream of blocks, each with its checks: the format ``.rnade``.
 
-All numbers have their lowest byte first. The header takes 65 bytes in mono, 74 in stereo:
+All numbers have their lowest byte first. *Short* ones take a byte for each 7 bits, whose highest
+bit tells that more follow; n is stored as 2 n, or -2 n - 1 if it is below 0. The header takes some
+40 bytes in mono and 50 in stereo:
 
 | bytes | holds |
 |---|---|
 | 6 | ``rnade`` and the byte 26 |
-| 1 | version of the format, 1 |
-| 16 | digest of the model and of the coder's version |
-| 4 | sample rate |
-| 1 | channels, C |
+| 1 | version of the format, 2 |
+| 8 | digest of the model and of the coder's version |
 | 1 | bits of a sample |
-| 1 | format of the file: 0 WAV, 1 FLAC, 2 WAVEX |
-| 6 | samples of each channel |
-| 16 | checksum of all samples, see `channels.Checksum` |
-| 9 C | of each coded channel: smallest value (4), largest (4), zero bits shifted out (1) |
+| 1 | format of the file: 0 WAV, 1 FLAC, 2 WAVEX; 4 more for mean and difference in stereo |
+| 8 | checksum of all samples, see `channels.Checksum` |
+| short | sample rate; channels, C; samples of each channel |
+| short, 3 C | of each coded channel: smallest value, largest, zero bits shifted out |
 | 4 | CRC-32 of all of the header before it |
 
 A block follows for every `BLOCK` samples of each channel; the last has the rest:
@@ -55,15 +55,16 @@ from rnade_lightning.coding.channels import (
 from rnade_lightning.datamodules import DataError
 
 EXTENSION = ".rnade"
-MAGIC, VERSION = b"rnade\x1a", 1
+MAGIC, VERSION = b"rnade\x1a", 2
 BLOCK = 1 << 14
 """Samples of each channel in a block: about a second of speech, and the most that a cut loses
 before it."""
 
-_HEAD = struct.Struct("<6sB16sIBBB6s16s")
-_CHANNEL = struct.Struct("<iiB")
+_HEAD = struct.Struct("<6sB8sBB8s")
 _CRC = struct.Struct("<I")
 _BLOCK = struct.Struct("<IH")
+_TOGETHER = 4  # added to the format of stereo that is coded as mean and difference
+_MOST_BITS = 63  # of a short number
 
 CUT, DAMAGED = "is cut", "is damaged"
 OTHERWISE = "decodes to other samples here than those that were coded"
@@ -91,7 +92,7 @@ class Codec(NamedTuple):
 
     Attributes:
         make: Takes the lows, the highs and the sample rate of a `Signal`, and returns a new coder.
-        digest: 16 bytes, of the model and of the coder's version.
+        digest: 8 bytes, of the model and of the coder's version.
     """
 
     make: Callable[[list[int], list[int], int], Coder]
@@ -107,18 +108,16 @@ def write(file: BinaryIO, signal: Signal, blocks: Iterable[Integers], codec: Cod
         blocks: All samples, in pieces of `BLOCK`.
         codec: How they are coded.
     """
-    header = _HEAD.pack(
-        MAGIC, VERSION, codec.digest, signal.rate, signal.n_channels, signal.bits,
-        CONTAINERS.index(signal.container), signal.n_samples.to_bytes(6, "little"),
-        signal.checksum,
-    )  # fmt: skip
+    kind = CONTAINERS.index(signal.container) + (0 if signal.apart else _TOGETHER)
+    header = _HEAD.pack(MAGIC, VERSION, codec.digest, signal.bits, kind, signal.checksum)
+    header += _short(signal.rate, signal.n_channels, signal.n_samples)
     for channel in zip(signal.lows, signal.highs, signal.shifts, strict=True):
-        header += _CHANNEL.pack(*channel)
+        header += _short(*channel)
     crc = zlib.crc32(header)
     file.write(header + _CRC.pack(crc))
     coder = codec.make([*signal.lows], [*signal.highs], signal.rate)
     for samples in blocks:
-        coded = to_coded(samples, signal.shifts)
+        coded = to_coded(samples, signal.shifts, signal.apart)
         payload = coder.encode(coded)
         if len(payload) > (most := _longest(coded.size)):
             raise ValueError(f"a block of {len(payload)} bytes is above the {most} of the format")
@@ -184,7 +183,7 @@ class Stream:
             if coded.shape != (n, signal.n_channels) or _check(coded) != check:
                 self.fault = OTHERWISE
                 return
-            samples = to_samples(coded, signal.shifts)
+            samples = to_samples(coded, signal.shifts, signal.apart)
             if not within(samples, signal.bits):
                 self.fault = OTHERWISE
                 return
@@ -218,30 +217,70 @@ class Stream:
 
 def _header(file: BinaryIO, path: Path) -> tuple[bytes, Signal, int]:
     """Read a header: the digest of the model, the signal and the CRC-32."""
+    start = file.tell()
     head = file.read(_HEAD.size)
     if not head or head[: len(MAGIC)] != MAGIC[: len(head)]:
         raise DataError(f"{path}: not a stream of {EXTENSION}: give files that compress wrote")
     if len(head) > len(MAGIC) and (version := head[len(MAGIC)]) != VERSION:
+        remedy = "update it" if version > VERSION else "decompress it with the one that made it"
         raise DataError(
             f"{path}: of version {version} of the format, or damaged; this package reads version"
-            f" {VERSION}: update it, or get the file again"
+            f" {VERSION}: {remedy}, or get the file again"
         )
     damaged = DataError(f"{path}: its header is cut or damaged, nothing can be saved: get it again")
     if len(head) < _HEAD.size:
         raise damaged
-    _, _, digest, rate, n_channels, bits, container, length, checksum = _HEAD.unpack(head)
-    if not (1 <= n_channels <= MAX_CHANNELS and container < len(CONTAINERS)):
+    _, _, digest, bits, kind, checksum = _HEAD.unpack(head)
+    together, container = divmod(kind, _TOGETHER)
+    try:
+        rate, n_channels, n_samples = _shorts(file, 3)
+        if together > 1 or container >= len(CONTAINERS) or not 1 <= n_channels <= MAX_CHANNELS:
+            raise damaged
+        channels = _shorts(file, 3 * n_channels)
+    except ValueError:
+        raise damaged from None
+    n_bytes = file.tell() - start
+    file.seek(start)
+    crc = zlib.crc32(file.read(n_bytes))
+    if file.read(_CRC.size) != _CRC.pack(crc):
         raise damaged
-    ranges, stored = file.read(n_channels * _CHANNEL.size), file.read(_CRC.size)
-    crc = zlib.crc32(head + ranges)
-    if stored != _CRC.pack(crc):
-        raise damaged
-    lows, highs, shifts = zip(*_CHANNEL.iter_unpack(ranges), strict=True)
-    n_samples = int.from_bytes(length, "little")
-    signal = Signal(CONTAINERS[container], rate, bits, n_samples, checksum, lows, highs, shifts)
+    lows, highs, shifts = (tuple(channels[i::3]) for i in range(3))
+    signal = Signal(
+        CONTAINERS[container], rate, bits, n_samples, checksum, lows, highs, shifts, not together
+    )
     if fault := signal.fault():
         raise DataError(f"{path}: its header tells of {fault}: get it again")
     return digest, signal, crc
+
+
+def _short(*numbers: int) -> bytes:
+    """Return whole numbers in few bytes."""
+    found = bytearray()
+    for number in numbers:
+        n = 2 * number if number >= 0 else -2 * number - 1
+        while n > 127:
+            found.append(n & 127 | 128)
+            n >>= 7
+        found.append(n)
+    return bytes(found)
+
+
+def _shorts(file: BinaryIO, n: int) -> list[int]:
+    """Read numbers that `_short` wrote."""
+    found = []
+    for _ in range(n):
+        number = 0
+        for shift in range(0, _MOST_BITS, 7):
+            byte = file.read(1)
+            if not byte:
+                raise ValueError("a number is cut")
+            number |= (byte[0] & 127) << shift
+            if byte[0] < 128:
+                break
+        else:
+            raise ValueError("a number has no end")
+        found.append(-(number + 1) // 2 if number & 1 else number // 2)
+    return found
 
 
 def _longest(n_values: int) -> int:

@@ -6,15 +6,12 @@ this sound alone say what comes, and all take in what came. What comes is a mixt
 
     F(x) = v F_net(x) + (1 - v) F_bank(x)
 
-of logistic distributions. Most of the bank's components lie at the prediction, with scales from
-far below to far above its own; their weights, and v, follow from how likely each made the samples
-so far: the bank's by the EM algorithm, a step a sample (Cappe and Moulines 2009), and v by Bayes'
-rule with forgetting.
+of logistic distributions; `bank` has the second part. v follows from how likely each made the
+samples so far, by Bayes' rule with forgetting.
 
 A decoder must compute what the encoder computed, to the bit. All sums have one written order, no
-multiplication is fused with an addition, exp, log and the logistic function are our own, and the
-last is a table with straight lines between whose values are multiples of 2^-40, so that F never
-falls where x rises, whatever is rounded.
+multiplication is fused with an addition, and exp, log and the logistic function are our own; see
+`logistic`.
 
 Conventions:
     Samples are integers in float64; x of F is half an integer. The net's weights are float32.
@@ -37,20 +34,16 @@ from rnade_lightning.datamodules.sound.panel import (
     PER_LEVEL,
     SMALLEST,
 )  # fmt: skip
+from rnade_lightning.kernels import bank, logistic
+from rnade_lightning.kernels.bank import Bank
+from rnade_lightning.kernels.logistic import below, between
 
-compiled = compiler(exact.__file__, panel.__file__, front_end.__file__, __file__)
+compiled = compiler(
+    exact.__file__, panel.__file__, front_end.__file__, logistic.__file__, bank.__file__, __file__
+)
 
-BANK = (0.02, 0.08, 0.2, 0.35, 0.6, 0.9, 1.4, 2.5, 6.0, 30.0)
-"""Scales of the bank's components, in scales of the front end."""
-BEST = (0.1, 0.4, 1.0)
-"""Scales of components at the expert that was best lately, in its mean absolute errors."""
-NARROW = 0.03
-"""Scale, in steps, of two more: at the prediction, for sound that is predicted exactly, and at the
-last sample, for sound that stands still. And one is even over all samples so far."""
-_RATE = 0.015  # of the bank's weights
 _TRUST = 0.998  # of the evidence between net and bank that is kept from sample to sample
 _FIRST_EXPERT = EXPERTS.start
-_REACH, _PER_UNIT = 24, 256  # of the table of the logistic function
 
 
 class Weights(NamedTuple):
@@ -74,7 +67,7 @@ class Weights(NamedTuple):
 class Net(NamedTuple):
     """All that the net and the bank know of a sound, and the mixture of the next sample."""
 
-    at: np.ndarray  # place in the frame, and samples so far
+    at: np.ndarray  # place in the frame
     u: np.ndarray  # units (R,)
     u_bias: np.ndarray  # what they add to the first layer (H,)
     frame: np.ndarray  # what the GRU reads (D + C,)
@@ -87,25 +80,24 @@ class Net(NamedTuple):
     weight: np.ndarray  # of the mixture, those of the net and of the bank each of sum 1
     mean: np.ndarray
     inverse: np.ndarray  # one over the scales
-    inside: np.ndarray  # mass that each of the bank gave the last sample
-    span: np.ndarray  # smallest and largest sample so far
+    bank: Bank
     evidence: np.ndarray  # log odds of the net against the bank, and the share that follows
     table: np.ndarray  # of the logistic function
     cells: np.ndarray  # in which it is coded; see `coding.cells`
 
 
-def start(W: Weights) -> Net:
-    """Return what is known at the beginning of a sound."""
+def start(W: Weights, low: float = 0.0, high: float = 0.0) -> Net:
+    """Return what is known at the beginning of a sound, whose samples are said to lie between."""
     D, R, H, K, L = (int(n) for n in W.sizes)
-    J = len(BANK) + len(BEST) + 3
+    J = bank.SIZE
     zeros = np.zeros
     net = Net(
-        at=zeros(2, np.int64), u=W.start.copy(), u_bias=zeros(H, np.float32),
+        at=zeros(1, np.int64), u=W.start.copy(), u_bias=zeros(H, np.float32),
         frame=zeros(D + N_SIDE, np.float32), residuals=zeros(L), read=zeros(L + N_SIDE, np.float32),
         first=zeros(H, np.float32), second=zeros(H, np.float32),
         out=zeros(K * (3 + N_EXPERTS), np.float32), gates=zeros((2, 3 * R), np.float32),
-        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), inside=zeros(J),
-        span=zeros(2), evidence=zeros(2), table=_logistic_table(), cells=zeros(5),
+        weight=zeros(K + J), mean=zeros(K + J), inverse=zeros(K + J), bank=bank.start(low, high),
+        evidence=zeros(2), table=logistic.table(), cells=zeros(6),
     )  # fmt: skip
     net.weight[K:] = 1 / J
     if K:
@@ -120,18 +112,6 @@ NO_NET = Weights(
     _MATRIX, _VECTOR, np.zeros(5, np.int64),
 )  # fmt: skip
 """In place of weights, for the bank alone."""
-
-
-@compiled
-def _logistic_table() -> np.ndarray:
-    """Return 1 / (1 + e^-r) at r = -24, .., 24, rounded to multiples of 2^-40."""
-    n = 2 * _REACH * _PER_UNIT
-    found = np.empty(n + 1)
-    for i in range(n + 1):
-        p = 1.0 / (1.0 + exp(-(i / _PER_UNIT - _REACH)))
-        found[i] = np.floor(p * 1099511627776.0 + 0.5) / 1099511627776.0
-    found[0], found[n] = 0.0, 1.0
-    return found
 
 
 @compiled
@@ -205,31 +185,7 @@ def predict(S: State, N: Net, W: Weights, other: float) -> None:
         for k in range(K):
             N.weight[k] /= total
     N.evidence[1] = 1.0 / (1.0 + exp(-N.evidence[0])) if K else 0.0
-    for j in range(len(BANK)):
-        N.mean[K + j] = m
-        N.inverse[K + j] = 1.0 / (s * BANK[j])
-    best = np.argmin(S.expert_error)
-    j = K + len(BANK)
-    for i in range(len(BEST)):
-        N.mean[j] = S.experts[best]
-        N.inverse[j] = 1.0 / (BEST[i] * (S.expert_error[best] + 0.1))
-        j += 1
-    N.mean[j], N.mean[j + 1] = np.floor(m + 0.5), S.x[S.at[0] - 1]
-    N.inverse[j], N.inverse[j + 1] = 1.0 / NARROW, 1.0 / NARROW
-    N.mean[j + 2] = N.span[0] - 0.5
-    N.inverse[j + 2] = 1.0 / (N.span[1] - N.span[0] + 1.0)
-
-
-@compiled
-def _logistic(r: float, table: np.ndarray) -> float:
-    """Return 1 / (1 + e^-r), from the table."""
-    at = (r + _REACH) * _PER_UNIT
-    if not at > 0.0:
-        return 0.0
-    if at >= len(table) - 1:
-        return 1.0
-    i = int(at)
-    return table[i] + (at - i) * (table[i + 1] - table[i])
+    bank.predict(S, N.bank, N.mean, N.inverse, K)
 
 
 @compiled
@@ -239,12 +195,12 @@ def mixture(
 ) -> float:  # fmt: skip
     """Return F(x) of a net's first K components, whose share is given, and a bank's others."""
     net, n = 0.0, len(weight) - 1
-    bank = weight[n] * min(max((x - mean[n]) * inverse[n], 0.0), 1.0)
+    of_bank = weight[n] * min(max((x - mean[n]) * inverse[n], 0.0), 1.0)
     for k in range(K):
-        net += weight[k] * _logistic((x - mean[k]) * inverse[k], table)
+        net += weight[k] * below((x - mean[k]) * inverse[k], table)
     for k in range(K, n):
-        bank += weight[k] * _logistic((x - mean[k]) * inverse[k], table)
-    return share * net + (1.0 - share) * bank
+        of_bank += weight[k] * below((x - mean[k]) * inverse[k], table)
+    return share * net + (1.0 - share) * of_bank
 
 
 @compiled
@@ -257,29 +213,14 @@ def cdf(N: Net, x: float, K: int) -> float:
 def learn(S: State, N: Net, W: Weights, x: float) -> None:
     """Take in the sample that `predict` predicted."""
     D, R, K, L = W.sizes[0], W.sizes[1], W.sizes[3], W.sizes[4]
-    net = bank = 1e-300
-    n = len(N.weight)
-    for k in range(n):
-        scaled = N.inverse[k]
-        if k < n - 1:
-            mass = _logistic((x + 0.5 - N.mean[k]) * scaled, N.table) - _logistic(
-                (x - 0.5 - N.mean[k]) * scaled, N.table
-            )
-        else:
-            mass = scaled if N.span[0] <= x <= N.span[1] else 0.0
-        if k < K:
-            net += N.weight[k] * mass
-        else:
-            N.inside[k - K] = N.weight[k] * (mass + 1e-9)
-            bank += N.inside[k - K]
+    net, half = 1e-300, 0.5 * N.bank.step[0]
+    for k in range(K):
+        low, high = (x - half - N.mean[k]) * N.inverse[k], (x + half - N.mean[k]) * N.inverse[k]
+        net += N.weight[k] * between(low, high, N.table)
+    of_bank = bank.learn(N.bank, N.weight, N.mean, N.inverse, N.table, K, x)
     N.evidence[0] = min(
-        max(_TRUST * N.evidence[0] + log(net + 1e-12) - log(bank + 1e-12), -12.0), 12.0
+        max(_TRUST * N.evidence[0] + log(net + 1e-12) - log(of_bank + 1e-12), -12.0), 12.0
     )
-    N.span[0], N.span[1] = min(N.span[0], x), max(N.span[1], x)
-    N.at[1] += 1
-    rate = max(_RATE, 1.0 / (N.at[1] + 20.0))
-    for k in range(K, n):
-        N.weight[k] = (1.0 - rate) * N.weight[k] + rate * N.inside[k - K] / bank
     if K:
         residual = x - S.m[0]
         for j in range(L - 1):

@@ -76,10 +76,10 @@ def test_stereo_is_reversible_at_the_ends_of_the_range(bits: int) -> None:
     full = 1 << (bits - 1)
     ends = [-full, -full + 1, -2, -1, 0, 1, 2, full - 2, full - 1]
     samples = np.array([(left, right) for left in ends for right in ends])
-    coded = to_coded(samples, [0, 0])
+    coded = to_coded(samples, [0, 0], apart=False)
     assert coded[:, 0].tolist() == [(left + right) // 2 for left, right in samples.tolist()]
     assert coded[:, 1].tolist() == [left - right for left, right in samples.tolist()]
-    np.testing.assert_array_equal(to_samples(coded, [0, 0]), samples)
+    np.testing.assert_array_equal(to_samples(coded, [0, 0], apart=False), samples)
 
 
 @pytest.mark.parametrize(("n_channels", "shift"), [(1, 8), (2, 8), (3, 3), (2, 1)])
@@ -87,9 +87,10 @@ def test_zero_bits_are_shifted_out(n_channels: int, shift: int, tmp_path: Path) 
     samples = drawn(500, n_channels, 16 - shift) << shift
     signal = rewritten(saved(tmp_path / "a.wav", samples, 16), tmp_path / "part")
     assert signal.shifts == (shift,) * n_channels
-    coded = to_coded(samples, signal.shifts)
+    assert signal.apart == (n_channels != 2)
+    coded = to_coded(samples, signal.shifts, signal.apart)
     assert (coded.min(0).tolist(), coded.max(0).tolist()) == ([*signal.lows], [*signal.highs])
-    np.testing.assert_array_equal(to_samples(coded, signal.shifts), samples)
+    np.testing.assert_array_equal(to_samples(coded, signal.shifts, signal.apart), samples)
 
 
 def test_channels_have_shifts_of_their_own_but_not_in_stereo(tmp_path: Path) -> None:
@@ -98,6 +99,23 @@ def test_channels_have_shifts_of_their_own_but_not_in_stereo(tmp_path: Path) -> 
     assert measure(saved(tmp_path / "a.wav", samples, 16)).shifts[:2] == (2, 0)
     stereo = np.stack((samples[:, 0], np.zeros(500, np.int64)), axis=1)
     assert measure(saved(tmp_path / "b.wav", stereo, 16)).shifts == (2, 2)
+
+
+@pytest.mark.parametrize("right", [7, None])
+def test_stereo_is_coded_apart_where_a_mean_would_cost_more(
+    right: int | None, tmp_path: Path
+) -> None:
+    """One channel stands still, or has more zero bits."""
+    samples = drawn(500, 2, 12) << [4, 0]
+    samples[:, 1] |= 1
+    if right is not None:
+        samples[:, 1] = right
+    signal = rewritten(saved(tmp_path / "a.wav", samples, 16), tmp_path / "part")
+    assert signal.apart
+    assert signal.shifts == (0, 0)
+    coded = to_coded(samples, signal.shifts, signal.apart)
+    assert coded.tolist() == samples.tolist()
+    assert (coded.min(0).tolist(), coded.max(0).tolist()) == ([*signal.lows], [*signal.highs])
 
 
 def test_silence_has_no_range(tmp_path: Path) -> None:
@@ -155,8 +173,9 @@ def test_a_file_that_changes_is_seen(n: int, tmp_path: Path) -> None:
 
 
 def test_what_no_file_can_be_is_told() -> None:
-    good = Signal("WAV", 8000, 16, 9, bytes(16), (-5, -9), (5, 9), (0, 0))
+    good = Signal("WAV", 8000, 16, 9, bytes(8), (-5, -9), (5, 9), (0, 0), apart=False)
     assert good.fault() is None
+    assert good._replace(apart=True).fault() is None
     for wrong in (
         {"rate": 0}, {"rate": 1 << 30}, {"bits": 12}, {"bits": 0}, {"n_samples": 1 << 45},
         {"n_samples": 1 << 31}, {"shifts": (16, 16)}, {"shifts": (1, 0)}, {"lows": (6, 0)},
@@ -164,6 +183,8 @@ def test_what_no_file_can_be_is_told() -> None:
         {"container": "FLAC", "n_samples": 0}, {"container": "FLAC", "rate": 700_000},
         {"lows": (0,) * 65, "highs": (0,) * 65, "shifts": (0,) * 65},
         {"lows": (), "highs": (), "shifts": ()},
+        {"lows": (0,), "highs": (0,), "shifts": (0,)},
+        {"lows": (-5, -(1 << 15) - 1), "apart": True},
     ):  # fmt: skip
         assert good._replace(**wrong).fault(), wrong  # type: ignore[arg-type]
 
