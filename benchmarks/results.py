@@ -9,9 +9,8 @@ them if none is given. It refuses a checkout with changes; with ``--try`` it sto
 folders stay below ``runs/results/``.
 
 Conventions:
-    As in `rows`. Ours are the rows whose name begins with RNN-RNADE or RNN-Experts. A row is one
-    whose runs say which files they read (see `provenance`); others are marked as run before, are
-    not compared in pairs, and lead nothing. Rows that are ``told`` come from elsewhere.
+    As in `rows`. Ours are the rows whose name begins with RNN-RNADE or RNN-Experts. Runs say which
+    files they read (see `provenance`). Rows that are ``told`` come from elsewhere.
 """
 
 import argparse
@@ -55,7 +54,7 @@ def spread(values: list[float | None], digits: int = 2) -> str:
 def compared(task: str, spec: Any) -> dict[str, Blocks | None]:
     """Return the blocks of the rows of a task that can be compared in pairs, by name; of baselines
     those beside the model whose `numbers_of` they are."""
-    found = {name: [r for r in stored(task, name) if "files" in r] for name in spec["models"]}
+    found = {name: stored(task, name) for name in spec["models"]}
     blocks = {name: Blocks.of(runs) for name, runs in found.items() if runs}
     for runs in reversed(found.values()):
         blocks |= {name: Blocks.of(runs, name) for r in runs[:1] for name in r["baselines"]}
@@ -95,7 +94,6 @@ def table_of(task: str, spec: Any) -> list[str]:
     for name, of in numbers_of(task, spec).items():
         runs = found.get(name, [])
         cells = [f"**{name}**" if name == leader and paired else name]
-        cells[0] += " (before)" * any("files" not in r for r in runs)
         cells[0] += " (told)" * (name in spec.get("told", {}))
         cells += [spread([numbers.get(key) for numbers in of], n) for key, _, n in columns]
         cells += pairs.get(name, ["", ""]) * paired
