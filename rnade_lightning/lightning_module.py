@@ -259,6 +259,15 @@ class RNNRNADEModule(SequenceModule):
     def on_train_epoch_start(self) -> None:
         self.model.conditioned_on_state = self.current_epoch >= self.pretrain_epochs
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the state out if the checkpoint is of an epoch without it."""
+        super().on_load_checkpoint(checkpoint)
+        self.model.conditioned_on_state = checkpoint.get("conditioned_on_state") is not False
+
+    def _describe(self, checkpoint: dict[str, Any]) -> None:
+        super()._describe(checkpoint)
+        checkpoint["conditioned_on_state"] = self.model.conditioned_on_state
+
 
 class RNNDensityModule(SequenceModule):
     """A rival of RNN-RNADE: the same recurrent net with another density of a frame.

@@ -125,6 +125,9 @@ def test_pretraining_trains_rnade_alone(tmp_path: Path) -> None:
     torch.testing.assert_close(log_p, module.model.rnade.log_prob(frames))
     log_p.sum().backward()
     assert module.model.W_mu.grad.abs().max() == 0  # type: ignore[union-attr]
+    module.save_pretrained(tmp_path)  # a stop in these epochs
+    loaded = RNNRNADEModule.from_pretrained(tmp_path).double()
+    torch.testing.assert_close(loaded.model.log_prob(frames), loaded.model.rnade.log_prob(frames))
     module.pretrain_epochs = 0
     module.on_train_epoch_start()
     assert not torch.allclose(module.model.log_prob(frames), log_p)
