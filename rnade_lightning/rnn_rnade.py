@@ -188,7 +188,7 @@ class RNNRNADE(RecurrentModel):
 
     @property
     def _its_own(self) -> bool:
-        """Whether a class draws frames in its own way."""
+        """Return whether a class draws frames in its own way."""
         return not inherits(self, RNNRNADE, "stream", "next_frames")
 
     @property

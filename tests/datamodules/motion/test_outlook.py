@@ -1,4 +1,4 @@
-"""Where a root will be is what a linear model of its motion says."""
+"""A linear model of its motion says where a root will be."""
 
 from __future__ import annotations
 
