@@ -39,7 +39,7 @@ def bits_of(columns: np.ndarray, weights: experts.Weights) -> np.ndarray:
         other = np.ascontiguousarray(columns[:, 0]) if given else np.zeros(0)
         x = np.ascontiguousarray(columns[:, c])
         state = front_end.start(given), experts.start(weights, x.min(), x.max()), weights
-        steps = coder.steps_of(coder.zero_bits(x), len(x))
+        steps = coder.steps_of(coder.zeros_of_parts(x), len(x))
         _, low, high, _, n_plain = cells.ends(*state, x, other, steps)
         found[:, c] = n_plain - np.log2(np.maximum(high - low, 2.0**-24)).sum(1)
     return found

@@ -142,30 +142,21 @@ class RNNRNADE(RecurrentModel):
         frames, u = self._frames_ahead(noise, u, temperature, context)
         return frames[:, 0], u
 
-    def tilted(
-        self,
-        n_frames: int,
-        u: Tensor,
-        features: Sequence[int],
-        slopes: Tensor,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
-        context: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        if self._its_own or not n_frames or not self._drawn_by_kernel:
-            return super().tilted(n_frames, u, features, slopes, generator, temperature, context)
-        u, context = arguments.ahead(self, arguments.state(self, u), context, n_frames)
-        slopes = arguments.tensor("slopes", slopes, self.u_0, u.shape[0], len(features))
-        arguments.draws(self.u_0, generator, temperature, n_frames=(n_frames, 1))
-        with torch.no_grad():
-            noise = self._noise(len(u), n_frames, generator)
-            order = self._inverse_order
-            at = [d if order is None else order[d] for d in features]
-            of_features = noise[1][..., at]  # (N, T, k)
-            of_features, ratio = self.rnade.component.tilted(of_features, slopes[:, None])
-            noise[1][..., at] = of_features
-            frames, u = self._frames_ahead(noise, u, temperature, context)
-            return frames, u, of_features, ratio.sum((1, 2))
+    @torch.no_grad()
+    def _tilted(
+        self, n_frames: int, u: Tensor, features: Sequence[int], slopes: Tensor,
+        how: tuple[torch.Generator | None, float], context: Tensor | None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        if self._its_own or not self._drawn_by_kernel:
+            return super()._tilted(n_frames, u, features, slopes, how, context)
+        generator, temperature = how
+        noise = self._noise(len(u), n_frames, generator)
+        order = self._inverse_order
+        at = [d if order is None else order[d] for d in features]
+        of_features, ratio = self.rnade.component.tilted(noise[1][..., at], slopes[:, None])
+        noise[1][..., at] = of_features  # (N, T, k)
+        frames, u = self._frames_ahead(noise, u, temperature, context)
+        return frames, u, of_features, ratio.sum((1, 2))
 
     def _drawn(
         self,

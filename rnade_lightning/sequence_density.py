@@ -343,35 +343,37 @@ class SequenceDensity(nn.Module, ABC):
         return x, self.step(x, u, *(() if context is None else (context,)))
 
     def tilted(
-        self,
-        n_frames: int,
-        u: Tensor,
-        features: Sequence[int],
-        slopes: Tensor,
-        generator: torch.Generator | None = None,
-        temperature: float = 1.0,
+        self, n_frames: int, u: Tensor, features: Sequence[int], slopes: Tensor,
+        generator: torch.Generator | None = None, temperature: float = 1.0,
         context: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Draw frames in states ``u (N, S)``, the random numbers of some features tilted; see
-        `Component.tilted`. A density may go without: it draws as it always does.
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Draw frames with the random numbers of some features tilted; see `Component.tilted`. A
+        density may go without: it draws as it always does.
 
         Args:
-            n_frames: T.
-            u: states ``(N, S)``.
+            n_frames, u: T, 1 or more, and states ``(N, S)``.
             features: of the frame, k of them.
             slopes: ``(N, k)``, of all frames of a sequence.
-            generator: source of randomness, on the model's device.
-            temperature: of every draw.
-            context: ``(N, T, C)``, of a model that has one.
+            generator, temperature, context: see `sample`; context is ``(N, T, C)``.
 
         Returns:
-            Frames ``(N, T, D)``, the states after them, the random numbers of these features
-            ``(N, T, k)``, 0 where none are tilted, and the log density of all random numbers over
-            that which they were drawn of, ``(N,)``.
+            Frames ``(N, T, D)``, states after them, random numbers of these features ``(N, T, k)``,
+            0 if not tilted, and the log density of all over that which they are of, ``(N,)``.
         """
-        x = self.sample(n_frames, 1, None, u, generator, temperature, context)[:, 0]
-        u = self._states(x, u, None, context)[1] if n_frames else u
-        return x, u, x.new_zeros(len(u), n_frames, len(features)), x.new_zeros(len(u))
+        u, context = arguments.ahead(self, arguments.state(self, u), context, n_frames)
+        arguments.draws(u, generator, temperature, n_frames=(n_frames, 1))
+        slopes = arguments.tensor("slopes", slopes, u, u.shape[0], len(features))
+        return self._tilted(n_frames, u, features, slopes, (generator, temperature), context)
+
+    @torch.no_grad()
+    def _tilted(
+        self, n_frames: int, u: Tensor, features: Sequence[int], slopes: Tensor,
+        how: tuple[torch.Generator | None, float], context: Tensor | None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Return what `tilted` returns, of arguments that were checked."""
+        x = self.sample(n_frames, 1, None, u, *how, context)[:, 0]
+        noise, ratio = x.new_zeros(len(u), n_frames, len(features)), x.new_zeros(len(u))
+        return x, self._states(x, u, None, context)[1], noise, ratio
 
     def predictive_mean(
         self,

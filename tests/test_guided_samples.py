@@ -190,7 +190,8 @@ def test_a_model_without_tilts_draws_as_it_does(model: RNNRNADE) -> None:
     u, slopes = model.initial_state(50), torch.ones(50, 1).double()
 
     def found(kind: type[SequenceDensity]) -> tuple[Tensor, ...]:
-        return kind.tilted(model, 5, u, [0], slopes, torch.Generator().manual_seed(0))
+        how = torch.Generator().manual_seed(0), 1.0
+        return kind._tilted(model, 5, u, [0], slopes, how, None)
 
     frames, after, noise, ratio = found(SequenceDensity)
     assert not noise.any()

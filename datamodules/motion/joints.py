@@ -304,10 +304,10 @@ def _two_axes(matrices: Array) -> tuple[Array, Array]:
     starts = [np.concatenate([left[:, 0], right[0]])]
     starts += [np.concatenate([a, b]) for a in np.eye(3) for b in np.eye(3)]
     best, least = axes(starts[0]), np.inf
+    tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
+    method = "lm" if len(factor) > 5 else "trf"
     for start in starts:
         padded = start + 1e-3  # off the saddle points, such as axes that are one
-        tight = {"xtol": 1e-15, "ftol": 1e-15, "gtol": 1e-15}
-        method = "lm" if len(factor) > 5 else "trf"
         found = least_squares(variation, padded, slope, method=method, **tight)
         u, v = axes(found.x)
         if abs(u @ mean @ v) < _POLE and found.cost < least:

@@ -125,10 +125,10 @@ class Way:
     def begun(self, n: int) -> Array:
         """Return what is known of N roots before the first frame, ``(N, 6)``: heading, place, and
         mean turn, left and ahead of the last stretch. They face where the run-up leads."""
-        way = self._at(np.array([-self.n_before - 1, -self.n_before]))
-        x, z = way[1] - way[0]
-        heading = np.arctan2(x, z) if self.n_before else 0.0
-        place = way[0] if self.n_before else self.path[0]
+        place, heading = self.path[0], 0.0
+        if self.n_before:
+            place, after = self._at(np.array([-self.n_before - 1, -self.n_before]))
+            heading = np.arctan2(*(after - place))
         return np.tile([heading, *place, *self.data.moves.mean], (n, 1))
 
     def fit(self, frames: torch.Tensor, start: int, before: Array) -> tuple[Array, Array, Array]:

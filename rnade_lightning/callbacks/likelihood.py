@@ -149,14 +149,14 @@ def ks_distance(pit: Tensor) -> Tensor:
     return torch.maximum((steps[1:] - u).amax(0), (u - steps[:-1]).amax(0))
 
 
-def ends_of(pit: Tensor, end: float = 0.01) -> tuple[float, float]:
+def ends_of(pit: Tensor) -> tuple[float, float]:
     """Return the shares of ``pit (N, D)`` in the lowest and in the highest hundredth. A calibrated
     model has 0.01 each; above it, tails are too light at that end, or all is too narrow.
 
     >>> ends_of(torch.tensor([[0.001, 0.5], [0.4, 0.6]]))
     (0.25, 0.0)
     """
-    low, high = (pit < end).double().mean(), (pit > 1 - end).double().mean()
+    low, high = (pit < 0.01).double().mean(), (pit > 0.99).double().mean()
     return low.item(), high.item()
 
 

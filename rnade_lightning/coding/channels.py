@@ -158,8 +158,8 @@ def measure(path: Path) -> Signal:
             np.minimum(lows, coded.min(0), out=lows)
             np.maximum(highs, coded.max(0), out=highs)
             left[apart] += _left(coded) if file.n_channels == 2 else 0.0
-    stereo, zeros = file.n_channels == 2, [_zero_bits(x) for x in used.tolist()]
-    shifts = [_zero_bits(int(used[0] | used[1]))] * 2 if stereo else zeros
+    stereo, zeros = file.n_channels == 2, [zero_bits(x) for x in used.tolist()]
+    shifts = [zero_bits(int(used[0] | used[1]))] * 2 if stereo else zeros
     apart = not stereo or zeros[0] != zeros[1] or left[True] < left[False]
     lows, highs = ends[apart] if n_samples else np.zeros((2, file.n_channels), np.int64)
     signal = Signal(
@@ -283,7 +283,7 @@ def within(samples: Integers, bits: int) -> bool:
     return bool((samples >= -full).all() and (samples < full).all())
 
 
-def _zero_bits(x: int) -> int:
+def zero_bits(x: int) -> int:
     """Return how many bits at the end of a number are 0; 0 for 0."""
     return max((x & -x).bit_length() - 1, 0)
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from rnade_lightning.checkpoint_files import load_checkpoint
 from rnade_lightning.checkpoints import load_model
 from rnade_lightning.coding import cells
+from rnade_lightning.coding.channels import zero_bits
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.sound import front_end
 from rnade_lightning.kernels import experts as kernel
@@ -150,7 +151,7 @@ class _Channel:
 
     def encode(self, samples: Array, other: Array) -> bytes:
         other = other if self._given else np.zeros(0)
-        zeros = zero_bits(samples)
+        zeros = zeros_of_parts(samples)
         found = cells.ends(*self._state, samples, other, steps_of(zeros, len(samples)))
         told = ~np.isnan(found[0])
         symbols, low, high = found[0][told].astype(np.int32), found[1][told], found[2][told]
@@ -195,15 +196,15 @@ class _Channel:
         return found
 
 
-def zero_bits(samples: Array) -> npt.NDArray[np.uint8]:
+def zeros_of_parts(samples: Array) -> npt.NDArray[np.uint8]:
     """Return how many bits at the end of all samples are 0, for each part of `PART` samples.
 
-    >>> zero_bits(np.array([4.0, -8.0, 0.0])).tolist(), zero_bits(np.zeros(3)).tolist()
+    >>> zeros_of_parts(np.array([4.0, -8.0, 0.0])).tolist(), zeros_of_parts(np.zeros(3)).tolist()
     ([2], [0])
     """
     starts = np.arange(0, len(samples), PART)
     used = np.bitwise_or.reduceat(samples.astype(np.int64), starts) if len(starts) else starts
-    return np.array([max((x & -x).bit_length() - 1, 0) for x in used.tolist()], np.uint8)
+    return np.array([zero_bits(x) for x in used.tolist()], np.uint8)
 
 
 def steps_of(zeros: npt.NDArray[np.uint8], n: int) -> Array:
