@@ -347,14 +347,10 @@ class SequenceDensity(nn.Module, ABC):
         generator: torch.Generator | None = None, temperature: float = 1.0,
         context: Tensor | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        """Draw frames with the random numbers of some features tilted; see `Component.tilted`. A
-        density may go without: it draws as it always does.
-
-        Args:
-            n_frames, u: T, 1 or more, and states ``(N, S)``.
-            features: of the frame, k of them.
-            slopes: ``(N, k)``, of all frames of a sequence.
-            generator, temperature, context: see `sample`; context is ``(N, T, C)``.
+        """Draw T = ``n_frames`` frames, 1 or more, from states ``u (N, S)`` on, the random numbers
+        of k features tilted by slopes ``(N, k)``, which hold for all frames of a sequence; see
+        `Component.tilted`. A density may go without: it draws as it always does. The rest is as in
+        `sample`, for T frames of N sequences.
 
         Returns:
             Frames ``(N, T, D)``, states after them, random numbers of these features ``(N, T, k)``,
