@@ -206,6 +206,9 @@ def rnn_rnade_gradients(
     A = _past_weights(parameters, kappa, frames.shape[-1])
     C = 0 if context is None else context.shape[-1]
     log_scales = parameters.get("scales.log_scales")
+    M = parameters["couplings.M"].tril(-1) if "couplings.M" in parameters else None
+    readers = [parameters[n] for n in ("couplings.W", "scales.W_w") if n in parameters]
+    n_seen = readers[0].shape[1] if readers else 0
     E = parameters.get("E", frames.new_zeros(frames.shape[-1], C))
     c = frames.new_zeros(*frames.shape[:2], 0)
     if context is not None:  # c_t, with the learned number where one is absent
@@ -246,10 +249,16 @@ def rnn_rnade_gradients(
             biases[1] = biases[1] + explained[..., None]
         if root is not None:
             x = torch.linalg.solve_triangular(root, x.T, upper=False).T
+        seen = torch.cat((u[t], c[:, t]), -1)[:, :n_seen]  # by couplings and by common scales
+        d_seen = torch.zeros_like(seen)
+        if M is not None:
+            white, z_g = x, parameters["couplings.b"] + seen @ parameters["couplings.W"].T
+            strength = torch.tanh(z_g)
+            said = torch.einsum("jde,be->bjd", M, white)
+            x = white - (strength[..., None] * said).sum(1)
         if log_scales is None:
             d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
         else:
-            seen = torch.cat((u[t], c[:, t]), -1)[:, : parameters["scales.W_w"].shape[1]]
             z_w = parameters["scales.b_w"] + seen @ parameters["scales.W_w"].T
             log_w = torch.log_softmax(z_w, -1)
             d_rnade, d_x, d_s, d_w = scaled_gradients(
@@ -258,7 +267,14 @@ def rnn_rnade_gradients(
             total["scales.log_scales"] += d_s
             total["scales.b_w"] += d_w.sum(0)
             total["scales.W_w"] += d_w.T @ seen
-            d_seen = d_w @ parameters["scales.W_w"]
+            d_seen += d_w @ parameters["scales.W_w"]
+        if M is not None:
+            total["couplings.M"] -= torch.einsum("bj,bd,be->jde", strength, d_x, white).tril(-1)
+            d_z_g = -torch.einsum("bd,bjd->bj", d_x, said) * (1 - strength**2)
+            total["couplings.b"] += d_z_g.sum(0)
+            total["couplings.W"] += d_z_g.T @ seen
+            d_seen += d_z_g @ parameters["couplings.W"]
+            d_x = d_x - torch.einsum("bj,bd,jde->be", strength, d_x, M)
         if root is not None:  # y = C^{-1} x
             d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T
         for name, d in d_rnade.items():
@@ -277,9 +293,9 @@ def rnn_rnade_gradients(
             d_A[i] += d_explained.T @ x_i
             d_frames[:, t - 1 - i] += d_explained @ A[i]
         g = e @ W_rec
-        if log_scales is not None:
+        if n_seen:
             g = g + d_seen[:, : g.shape[1]]
-            d_c[:, t, : d_seen.shape[1] - g.shape[1]] += d_seen[:, g.shape[1] :]
+            d_c[:, t, : n_seen - g.shape[1]] += d_seen[:, g.shape[1] :]
         for n in conditioned:
             d_b = d_rnade[f"b_{n}"].flatten(1)  # (B, D*K)
             total[f"W_{n}"] += d_b.T @ u[t]

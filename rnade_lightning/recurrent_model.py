@@ -12,6 +12,7 @@ It is free, or reverts to the mean (see `linear_path`).
 With a context $c_t$ of every frame, which is known and not modelled, the net reads $[x_t, c_t]$,
 frame t's biases get $C_\alpha c_t$ (likewise $\mu$, $\sigma$), and the linear path $E c_t$. A
 number of it that is absent is replaced by a learned one.
+Couplings take from each feature what those before it say of it in that state (see `couplings`).
 Where the density has bounds, which cannot be shifted, the sum is added to its means instead.
 
 Conventions:
@@ -34,6 +35,7 @@ from torch import Tensor, nn
 from rnade_lightning import arguments
 from rnade_lightning.cells import Cell, cell_class
 from rnade_lightning.contexts import dropped
+from rnade_lightning.couplings import Couplings
 from rnade_lightning.density import FrameDensity, full_precision, on_cpu, readable, transformed
 from rnade_lightning.linear_path import Past, log_units, path_parameters, path_weights, whitened
 from rnade_lightning.parameters import StateParams
@@ -61,6 +63,8 @@ class RecurrentModel(SequenceDensity):
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
         learn_kappa: learn kappa by feature, from there on.
         whiten: model what the path leaves unexplained in white units, which LinearStart finds.
+        n_couplings: J, patterns in which the features of a frame move together, each as strong as
+            the state sets it (see `couplings`); 0 for none.
         dropout: share of the state's units dropped in training.
         backend: compiled code, or plain torch operations; the same numbers.
         n_layers: recurrent layers; each reads the units of that below, and a frame the last one's.
@@ -90,6 +94,7 @@ class RecurrentModel(SequenceDensity):
         kappa: float = 0.98,
         learn_kappa: bool = False,
         whiten: bool = False,
+        n_couplings: int = 0,
         dropout: float = 0.0,
         backend: Backend = "compiled",
         n_layers: int = 1,
@@ -101,8 +106,10 @@ class RecurrentModel(SequenceDensity):
         context_by_feature: bool = False,
     ) -> None:
         super().__init__()
-        if n_past < 0 or not 0 <= dropout < 1:
-            raise ValueError("n_past must be at least 0, dropout at least 0 and below 1")
+        if min(n_past, n_couplings) < 0 or not 0 <= dropout < 1:
+            raise ValueError(
+                "n_past and n_couplings must be at least 0, dropout at least 0 and below 1"
+            )
         self.context_parts = [n_context] if isinstance(n_context, int) else list(n_context)
         if min(self.context_parts, default=0) < 0 or not 0 <= context_dropout < 1:
             raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
@@ -130,6 +137,10 @@ class RecurrentModel(SequenceDensity):
             self.absent = nn.Parameter(torch.zeros(self.n_context))
             if n_past and not context_by_feature:
                 self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
+        self.couplings: Couplings | None = None
+        if n_couplings:
+            n_read = n_recurrent + self.n_context * (not context_by_feature)
+            self.couplings = Couplings(n_couplings, n_features, n_read)
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
         n_inputs = n_features + self.n_context * self.context_in_net
         self.layers = nn.ModuleList(
@@ -152,6 +163,8 @@ class RecurrentModel(SequenceDensity):
             raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
         if self.root is not None and self.density.shift_means:
             raise ValueError("a density with bounds cannot be whitened: leave out whiten, or them")
+        if self.couplings is not None and self.density.shift_means:
+            raise ValueError("a density with bounds has no couplings: leave out n_couplings, or them")
         self.conditioned = tuple(name for name in shapes if name in conditioned)
         reached = self.conditioned if self.context_to is None else self.context_to
         if unknown := set(reached) - {"net", *self.conditioned}:
@@ -296,10 +309,7 @@ class RecurrentModel(SequenceDensity):
             for name in self.density.param_shapes
         ]
         with full_precision(history):
-            u = nn.functional.dropout(history[..., : self.n_recurrent], self.dropout, self.training)
-            u = u if self.conditioned_on_state else 0 * u
-            if self.n_context and not self.context_by_feature:
-                u = torch.cat((u, history[..., self.n_history :]), -1)
+            u = self._units(history)
             shifted = self.n_past > 0 and self.density.shift_means
             added = [self._by_feature(name, history) for name in self.density.param_shapes]
             params = StateParams(self.density.static_params(), weights, u.to(self.u_0.dtype), added)
@@ -307,6 +317,15 @@ class RecurrentModel(SequenceDensity):
                 i = list(self.density.param_shapes).index("mu")
                 params = params.plus(i, self._in_visit_order(self._explained(history))[..., None])
             return params
+
+    def _units(self, history: Tensor) -> Tensor:
+        """Return what sets parameters, ``(..., R + C)``: the units, of which training drops some,
+        and the context, unless it is by feature."""
+        u = nn.functional.dropout(history[..., : self.n_recurrent], self.dropout, self.training)
+        u = u if self.conditioned_on_state else 0 * u
+        if self.n_context and not self.context_by_feature:
+            u = torch.cat((u, history[..., self.n_history :]), -1)
+        return u
 
     def weights_of(self, name: str) -> Tensor:
         """Return what a parameter that the state sets is multiplied by, ``(prod(shape), R + C)``:
@@ -379,13 +398,22 @@ class RecurrentModel(SequenceDensity):
 
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
         """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
-        frames leave unexplained, in the order of visits, and whitened if the model is."""
+        frames leave unexplained, in the order of visits, whitened and less what couplings take if
+        the model has them."""
+        x = self._white(frames, history)
+        if self.couplings is None:
+            return x
+        return self.couplings.taken(x, self.couplings.strengths(self._units(history)))
+
+    def _white(self, frames: Tensor, history: Tensor) -> Tensor:
         history, frames = arguments.after_history(self, history, frames)
         with full_precision(frames):
             return whitened(self._in_visit_order(frames - self.shift(history)), self.root)
 
     def _in_frames(self, x: Tensor, history: Tensor) -> Tensor:
         """Return the frames ``(..., D)`` of what `unexplained` makes of them."""
+        if self.couplings is not None:
+            x = self.couplings.given_back(x, self.couplings.strengths(self._units(history)))
         x = x if self.root is None else x @ self.root.mT
         return self._in_data_order(x) + self.shift(history)
 

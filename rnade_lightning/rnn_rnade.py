@@ -95,8 +95,11 @@ class RNNRNADE(RecurrentModel):
         """Return log weights, means and log scales of every feature given those visited before it
         in frames ``(..., D)``, each after a history: ``(..., D, J K)``, in the order of the
         data and in the units of frames."""
-        x, params = self.unexplained(frames, history), self.frame_params(history)
-        log_weights, means, log_scales = self.density.conditionals(x, params)
+        x, z = self._white(frames, history), self.unexplained(frames, history)
+        params = self.frame_params(history)
+        log_weights, means, log_scales = self.density.conditionals(z, params)
+        if self.couplings is not None:
+            means = means + (x - z)[..., None]
         if self.root is not None:  # feature d is C_dd x_d, and what the features before it make
             own = self.root.diagonal()[:, None]
             means = own * means + (x @ self.root.tril(-1).mT)[..., None]

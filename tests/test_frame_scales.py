@@ -18,7 +18,9 @@ from rnade_lightning.frame_scales import FrameScales
 from rnade_lightning.parameters import StateParams
 
 WHITE = {"n_past": 2, "whiten": True, "feature_order": [2, 0, 1]}
-both = pytest.mark.parametrize("paths", [{"n_scales": 3}, {"n_scales": 2, **WHITE}, WHITE])
+COUPLED = {"n_couplings": 2, **WHITE}
+PATHS = [{"n_scales": 3}, {"n_scales": 2, **WHITE}, WHITE, COUPLED, {"n_scales": 2, **COUPLED}]
+both = pytest.mark.parametrize("paths", PATHS)
 
 
 def seed(n: int = 0) -> torch.Generator:

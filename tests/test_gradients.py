@@ -285,6 +285,10 @@ CASES: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
     "RNN-RNADE scales": (
         supplement, (3, 4, 5, 2), {"n_past": 2, "n_scales": 3, "n_context": 2, "linear": True}
     ),
+    "RNN-RNADE coupled": (
+        supplement, (3, 4, 5, 2),
+        {"n_past": 2, "whiten": True, "n_couplings": 2, "n_scales": 2, "n_context": 2},
+    ),
     "RNN-RNADE context": (supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 5}),
     "RNN-RNADE context by feature": (
         supplement, (3, 4, 5, 2), {"n_past": 2, "n_context": 2, "context_by_feature": True}
@@ -331,6 +335,7 @@ def case(name: str) -> tuple[dict[str, Tensor], Tensor, dict[str, Any], dict[str
         "past",
         "learn_kappa",
         "whiten",
+        "n_couplings",
         "n_scales",
         "n_context",
         "context_by_feature",
@@ -621,9 +626,20 @@ MISTAKES: list[tuple[str, str]] = [
     ('total["scales.log_scales"] += d_s', 'total["scales.log_scales"] = d_s'),
     ('total["scales.b_w"] += d_w.sum(0)', 'total["scales.b_w"] -= d_w.sum(0)'),
     ('total["scales.W_w"] += d_w.T @ seen', 'total["scales.W_w"] = d_w.T @ seen'),
-    ('d_seen = d_w @ parameters["scales.W_w"]', 'd_seen = 0 * d_w @ parameters["scales.W_w"]'),
+    ('d_seen += d_w @ parameters["scales.W_w"]', "pass"),
+    ("white, z_g = x, parameters", "white, z_g = x, -parameters"),
+    ("strength = torch.tanh(z_g)", "strength = torch.sigmoid(z_g)"),
+    ('said = torch.einsum("jde,be->bjd", M, white)', 'said = torch.einsum("jed,be->bjd", M, white)'),
+    ("x = white - (strength", "x = white + (strength"),
+    ('total["couplings.M"] -= torch', 'total["couplings.M"] += torch'),
+    ("d_x, white).tril(-1)", "d_x, white)"),
+    ("d_x, said) * (1 - strength**2)", "d_x, said)"),
+    ('total["couplings.b"] += d_z_g.sum(0)', 'total["couplings.b"] = d_z_g.sum(0)'),
+    ('total["couplings.W"] += d_z_g.T @ seen', 'total["couplings.W"] = d_z_g.T @ seen'),
+    ('d_seen += d_z_g @ parameters["couplings.W"]', "pass"),
+    ('d_x = d_x - torch.einsum("bj,bd,jde->be", strength, d_x, M)', "pass"),
     ("g = g + d_seen[:, : g.shape[1]]", "pass"),
-    ("d_c[:, t, : d_seen.shape[1] - g.shape[1]] += d_seen[:, g.shape[1] :]", "pass"),
+    ("d_c[:, t, : n_seen - g.shape[1]] += d_seen[:, g.shape[1] :]", "pass"),
     ("x = torch.linalg.solve_triangular(root, x.T, upper=False).T", "pass"),
     ("d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T", "pass"),
     ("d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T",
@@ -693,7 +709,7 @@ def test_every_line_of_the_algorithms_has_a_planted_error() -> None:
     statement = re.compile(r"^ +((\w+)(\[.*?\])?|u\.append.*) ([-+]?=) (?!torch\.zeros_like)")
     setup = re.compile(
         r"^ +(W|V_alpha|biases|b_alpha|L|A|d_W|d_V|d_b|d_x|gradients|options|rnade|W_in|conditioned"
-        r"|total|d_frames|B|x, |name|slopes|C|E|d_c|c|log_scales)\b[^\[]*= "
+        r"|total|d_frames|B|x, |name|slopes|C|E|d_c|c|log_scales|M|readers|n_seen)\b[^\[]*= "
     )
     touched = [old for old, _ in MISTAKES] + [old for m in MISPRINTS.values() for old in m]
     lines = [

@@ -189,7 +189,7 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
 @compiled
 def _next_frames(  # type: ignore[no-untyped-def]
     frames, u, uniform, value, scale, given, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma,
-    log_scales, b_w, W_w, A, E, order, root, cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho,
+    log_scales, b_w, W_w, A, E, order, root, M, b_g, W_g, cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho,
     V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
     """Draw the next frames of N sequences, ``frames (N, T, D)``, in their states ``u (N, S)``;
@@ -197,9 +197,10 @@ def _next_frames(  # type: ignore[no-untyped-def]
 
     ``scale`` (N, T), uniforms, and ``log_scales``, ``b_w`` (J,), ``W_w`` (J, R + C), or empty;
     ``given`` (N, T, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
-    empty; ``order`` (D,), the feature that is drawn d-th; ``root`` (D, D) or empty; ``W_in`` (G, D
-    + C) of the first layer, or (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those
-    above; ``W_rec`` (layers, G, R), ``b_in`` and ``b_rec`` (layers, G).
+    empty; ``order`` (D,), the feature that is drawn d-th; ``root`` (D, D) or empty; ``M`` (J', D, D),
+    ``b_g`` (J',) and ``W_g`` (J', R + C) of couplings; ``W_in`` (G, D + C) of the first layer, or
+    (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those above; ``W_rec`` (layers, G,
+    R), ``b_in`` and ``b_rec`` (layers, G).
     """
     N, T, D = frames.shape
     n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[2]
@@ -210,7 +211,7 @@ def _next_frames(  # type: ignore[no-untyped-def]
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty(G, kind), np.empty(G, kind)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
     x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(W_in.shape[1], kind)
-    w = np.empty_like(b_w)
+    w, strength = np.empty_like(b_w), np.empty_like(b_g)
     for step in range(N * T):
         n, t = step // T, step % T
         seen[:R], seen[R:], read[D:] = u[n, :R], given[n, t], given[n, t, : len(read) - D]
@@ -242,6 +243,14 @@ def _next_frames(  # type: ignore[no-untyped-def]
             x, mean, uniform[n, t], value[n, t], 0, alpha, mu, sigma, W, c, rho, V_alpha, V_mu,
             V_sigma, L, floor, relu, low, high, temperature, a, h, z,
         )  # fmt: skip
+        if len(M):
+            strength[:] = b_g
+            add_rows(strength, W_g, seen)
+            for j in range(len(M)):
+                strength[j] = np.tanh(strength[j])
+            for d in range(1, D):
+                for j in range(len(M)):
+                    x[d] += strength[j] * np.dot(M[j, d, :d], x[:d])
         for d in range(D):
             read[order[d]] = x[d]
         if len(root):
@@ -345,7 +354,11 @@ def next_frames(
     scales = [np.empty(0, out.dtype), np.empty(0, out.dtype), nothing]
     if (own := model.scales) is not None:
         scales = [as_array(t) for t in (own.log_scales, own.b_w, own.W_w)]
-    shared = (*static, *paths, *scales, *linear, np.asarray(order), root, *_layers(model.layers))
+    couplings = [np.empty((0, 0, 0), out.dtype), np.empty(0, out.dtype), nothing]
+    if (of := model.couplings) is not None:
+        couplings = [as_array(t) for t in (of.M, of.b, of.W)]
+    own_paths = (*paths, *scales, *linear, np.asarray(order), root, *couplings)
+    shared = (*static, *own_paths, *_layers(model.layers))
 
     def run(some: slice, width: int) -> None:
         own = (out[some], states[some], uniform[some], value[some], scale[some], context[some])
