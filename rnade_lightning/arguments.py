@@ -12,6 +12,7 @@ Conventions:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Protocol
@@ -36,6 +37,18 @@ class Sequences(Protocol):
 
 SMALLEST_FLOOR = torch.finfo(torch.float32).tiny
 """Below it float32 loses digits, and compiled logarithms are wrong."""
+
+
+def between(least: float, below: float = math.inf, **named: float) -> None:
+    """Require that numbers are at least ``least`` and below ``below``.
+
+    Raises:
+        ValueError: one is not; the message names it.
+    """
+    for name, value in named.items():
+        if not least <= value < below:
+            bound = "" if below == math.inf else f" and below {below:g}"
+            raise ValueError(f"{name} must be at least {least:g}{bound}, got {value}")
 
 
 def tensor(name: str, value: Any, like: Tensor, *shape: Size) -> Tensor:

@@ -44,3 +44,26 @@ def dropped(context: Tensor, parts: Sequence[int], share: float) -> Tensor:
     drop = drop.repeat_interleave(n_each, 1, output_size=sum(parts))
     drop = drop.repeat(1, context.shape[-1] // drop.shape[1])
     return drop.view(len(drop), *[1] * (context.dim() - 2), -1)
+
+
+def filled(
+    context: Tensor, absent: Tensor, parts: Sequence[int] = (), share: float = 0.0
+) -> Tensor:
+    """Return contexts ``(B, ..., C)`` with the numbers ``absent (C,)`` in place of those that are
+    missing, and, in a share of the sequences, of whole parts."""
+    missing = context.isnan()
+    if share:
+        missing = missing | dropped(context, parts, share)
+    return torch.where(missing, absent, context.nan_to_num(0.0))
+
+
+def behind(history: Tensor, context: Tensor | None) -> Tensor:
+    """Return histories ``(..., n)`` with their context, if there is one, behind them."""
+    return history if context is None else torch.cat((history, context.to(history.dtype)), -1)
+
+
+def by_feature(context: Tensor, C: Tensor, order: Sequence[int] | None) -> Tensor:
+    """Return what contexts by feature, ``(..., D C)`` in the order of the data, add to a parameter
+    by its weights ``C (D, K, C)``, ``(..., D, K)`` in the order of visits."""
+    c = context.to(C.dtype).unflatten(-1, (len(C), -1))
+    return torch.einsum("...dc,dkc->...dk", c if order is None else c[..., list(order), :], C)

@@ -30,15 +30,10 @@ BLOCK = 16
 
 
 def rnade_gradients(
-    parameters: Mapping[str, Tensor],
-    x: Tensor,
-    biases: Sequence[Tensor] | None = None,
-    *,
-    weight: Tensor | None = None,
-    component: Any = "gaussian",
-    activation: str = "sigmoid",
+    parameters: Mapping[str, Tensor], x: Tensor, biases: Sequence[Tensor] | None = None, *,
+    weight: Tensor | None = None, component: Any = "gaussian", activation: str = "sigmoid",
     floor: float = 0.0,
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
     """Return the gradients of ``sum_n weight_n log p(x_n)``, by Algorithm 1.
 
     Args:
@@ -163,18 +158,11 @@ def _log_density(
 
 
 def rnn_rnade_gradients(
-    parameters: Mapping[str, Tensor],
-    frames: Tensor,
-    *,
-    mask: Tensor | None = None,
-    cell: str = "sigmoid",
-    component: Any = "gaussian",
-    activation: str = "sigmoid",
-    floor: float = 0.0,
-    kappa: float = 0.0,
-    context: Tensor | None = None,
+    parameters: Mapping[str, Tensor], frames: Tensor, *, mask: Tensor | None = None,
+    cell: str = "sigmoid", component: Any = "gaussian", activation: str = "sigmoid",
+    floor: float = 0.0, kappa: float = 0.0, context: Tensor | None = None,
     root: Tensor | None = None,
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
     """Return the gradients of the summed log density of sequences, by Algorithm 2 (plain cells).
 
     Args:
@@ -196,14 +184,12 @@ def rnn_rnade_gradients(
         The gradient of every parameter, by name, under ``context`` that of the context if there is
         one, and that of the frames.
     """
-    B, T, _ = frames.shape
-    options: dict[str, Any] = {
-        "component": component, "activation": activation, "floor": floor,
-    }  # fmt: skip
+    B, T, D = frames.shape
+    options: dict[str, Any] = {"component": component, "activation": activation, "floor": floor}
     rnade = {k.removeprefix("rnade."): p for k, p in parameters.items() if k.startswith("rnade.")}
     W_in, W_rec, b_h = (parameters[name] for name in ("W_in", "W_rec", "b_h"))
     conditioned = [n for n in ("alpha", "mu", "sigma") if f"W_{n}" in parameters]
-    A = _past_weights(parameters, kappa, frames.shape[-1])
+    A = _past_weights(parameters, kappa, D)
     C = 0 if context is None else context.shape[-1]
     log_scales = parameters.get("scales.log_scales")
     M = parameters["couplings.M"].tril(-1) if "couplings.M" in parameters else None
@@ -228,8 +214,7 @@ def rnn_rnade_gradients(
         u.append(state(z))
 
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    d_frames, d_A = torch.zeros_like(frames), torch.zeros_like(A)
-    d_c, D = torch.zeros_like(c), frames.shape[-1]
+    d_frames, d_A, d_c = (torch.zeros_like(t) for t in (frames, A, c))
     g = torch.zeros_like(u[T])  # d / d u_t; nothing follows the last frame
     for t in reversed(range(T)):  # frame t + 1 of the supplement: it sees u[t] and makes u[t + 1]
         biases = [rnade[f"b_{n}"].expand(B, -1, -1) for n in ("alpha", "mu", "sigma")]

@@ -32,9 +32,8 @@ from typing import cast, get_args
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning import arguments
+from rnade_lightning import arguments, contexts
 from rnade_lightning.cells import Cell, cell_class
-from rnade_lightning.contexts import dropped
 from rnade_lightning.couplings import Couplings
 from rnade_lightning.density import FrameDensity, full_precision, on_cpu, readable, transformed
 from rnade_lightning.linear_path import Past, log_units, path_parameters, path_weights, whitened
@@ -106,19 +105,15 @@ class RecurrentModel(SequenceDensity):
         context_by_feature: bool = False,
     ) -> None:
         super().__init__()
-        if min(n_past, n_couplings) < 0 or not 0 <= dropout < 1:
-            raise ValueError(
-                "n_past and n_couplings must be at least 0, dropout at least 0 and below 1"
-            )
         self.context_parts = [n_context] if isinstance(n_context, int) else list(n_context)
-        if min(self.context_parts, default=0) < 0 or not 0 <= context_dropout < 1:
-            raise ValueError("n_context must be at least 0, context_dropout at least 0 and below 1")
+        arguments.between(0, n_past=n_past, n_couplings=n_couplings, input_noise=input_noise)
+        arguments.between(0, n_context=min(self.context_parts, default=0))
+        arguments.between(0, 1, dropout=dropout, context_dropout=context_dropout)
+        arguments.between(1, n_layers=n_layers, n_recurrent=n_recurrent)
         self.context_dropout, self.context_by_feature = context_dropout, context_by_feature
         self.n_context = sum(self.context_parts) * (n_features if context_by_feature else 1)
         self.context_to = None if context_to is None else tuple(context_to)
         self.context_in_net = not context_by_feature and (context_to is None or "net" in context_to)
-        if min(n_layers, n_recurrent) < 1 or not input_noise >= 0:
-            raise ValueError("n_layers and n_recurrent must be at least 1, input_noise at least 0")
         if backend not in get_args(Backend):
             raise ValueError(f"{backend!r} is none of {', '.join(get_args(Backend))}")
         kind = cell_class(cell)
@@ -137,10 +132,8 @@ class RecurrentModel(SequenceDensity):
             self.absent = nn.Parameter(torch.zeros(self.n_context))
             if n_past and not context_by_feature:
                 self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
-        self.couplings: Couplings | None = None
-        if n_couplings:
-            n_read = n_recurrent + self.n_context * (not context_by_feature)
-            self.couplings = Couplings(n_couplings, n_features, n_read)
+        n_read = n_recurrent + self.n_context * (not context_by_feature)
+        self.couplings = Couplings(n_couplings, n_features, n_read) if n_couplings else None
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
         n_inputs = n_features + self.n_context * self.context_in_net
         self.layers = nn.ModuleList(
@@ -161,10 +154,8 @@ class RecurrentModel(SequenceDensity):
         shapes = self.density.param_shapes
         if unknown := set(conditioned) - set(shapes):
             raise ValueError(f"conditioned: {sorted(unknown)} is none of {', '.join(shapes)}")
-        if self.root is not None and self.density.shift_means:
-            raise ValueError("a density with bounds cannot be whitened: leave out whiten, or them")
-        if self.couplings is not None and self.density.shift_means:
-            raise ValueError("a density with bounds has no couplings: leave out n_couplings, or them")
+        if self.density.shift_means and (self.root is not None or self.couplings is not None):
+            raise ValueError("bounds cannot be whitened or coupled: leave out whiten, n_couplings")
         self.conditioned = tuple(name for name in shapes if name in conditioned)
         reached = self.conditioned if self.context_to is None else self.context_to
         if unknown := set(reached) - {"net", *self.conditioned}:
@@ -209,46 +200,34 @@ class RecurrentModel(SequenceDensity):
         if not frames.shape[1]:
             return frames.new_zeros(frames.shape[0], 0, self.n_read), u
         if context is not None:
-            context = self._filled(context, self.training)
+            share = self.context_dropout * self.training
+            context = contexts.filled(context, self.absent, self.context_parts, share)
         if mask is None or u.shape[1] == n:
             after, last = self._run(frames, u, context)
             history = torch.cat((u[:, None, :n].to(after.dtype), after), 1)
             if mask is not None:
                 n_valid = mask.sum(1)[:, None, None].expand(-1, -1, n)
                 last = history.gather(1, n_valid)[:, 0]
-            return self._with_context(history[:, :-1], context), last
+            return contexts.behind(history[:, :-1], context), last
         outputs = []
         for t in range(frames.shape[1]):  # of what is no history, only the last is known
             outputs.append(u[:, :n])
             own = None if context is None else context[:, t : t + 1]
             u = torch.where(mask[:, t, None], self._run(frames[:, t : t + 1], u, own)[1], u)
-        return self._with_context(torch.stack(outputs, 1), context), u
+        return contexts.behind(torch.stack(outputs, 1), context), u
 
     def step(self, x: Tensor, u: Tensor, context: Tensor | None = None) -> Tensor:
         x, u, context = arguments.one_frame(self, x, u, context)
         if context is not None:
-            context = self._filled(context)[:, None]
+            context = contexts.filled(context, self.absent)[:, None]
         return self._run(x[:, None], u, context)[1]
 
     def history(self, u: Tensor, context: Tensor | None = None) -> Tensor:
         if context is not None and self.n_context:
             u = arguments.state(self, u)
-            context = self._filled(arguments.context_of_frame(self, context, u.shape[0]))
+            context = arguments.context_of_frame(self, context, u.shape[0])
+            context = contexts.filled(context, self.absent)
         return super().history(u, context)
-
-    def _filled(self, context: Tensor, in_training: bool = False) -> Tensor:
-        """Return a context ``(B, ..., C)`` with learned numbers in place of absent ones, and of
-        parts that are dropped from a whole sequence."""
-        absent = context.isnan()
-        if in_training and self.context_dropout:
-            absent = absent | dropped(context, self.context_parts, self.context_dropout)
-        return torch.where(absent, self.absent, context.nan_to_num(0.0))
-
-    @staticmethod
-    def _with_context(history: Tensor, context: Tensor | None) -> Tensor:
-        if context is None:
-            return history
-        return torch.cat((history, context.to(history.dtype)), -1)
 
     def _run(
         self, frames: Tensor, u: Tensor, context: Tensor | None = None
@@ -341,10 +320,7 @@ class RecurrentModel(SequenceDensity):
         own = getattr(self, f"C_{name}", None)
         if own is None or not self.context_by_feature:
             return None
-        c = history[..., self.n_history :].to(own.dtype).unflatten(-1, (self.n_features, -1))
-        if self.feature_order is not None:
-            c = c[..., self.feature_order, :]
-        return torch.einsum("...dc,dkc->...dk", c, own)
+        return contexts.by_feature(history[..., self.n_history :], own, self.feature_order)
 
     def shift(self, history: Tensor) -> Tensor | float:
         """Return what the last p frames and the context explain of the next, ``(..., D)``, to be

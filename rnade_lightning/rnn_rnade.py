@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from rnade_lightning import arguments
+from rnade_lightning import arguments, contexts
 from rnade_lightning.cells import Cell
 from rnade_lightning.density import copied_to_cpu, inherits
 from rnade_lightning.frame_scales import FrameScales
@@ -219,7 +219,7 @@ class RNNRNADE(RecurrentModel):
         from rnade_lightning.kernels import sampler
 
         given = noise[0].new_empty(*noise[0].shape[:2], 0)
-        given = given if context is None else self._filled(context)
+        given = given if context is None else contexts.filled(context, self.absent)
         own = u.to("cpu", copy=True).contiguous()  # moved on in place
         frames = sampler.next_frames(self, own, tuple(noise), temperature, given)
         return frames.to(u.device), own.to(u.device)

@@ -34,7 +34,8 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
     ["density.py", "sequence_density.py"],
     ["kernels"],
     ["distribution.py", "rnade.py"],
-    ["recurrent_model.py", "frame_scales.py"],
+    ["couplings.py", "frame_scales.py"],
+    ["recurrent_model.py"],
     ["rnn_rnade.py", "rnn_experts.py"],
     ["ensemble.py", "densities.py", "long_samples.py"],
     ["guided_samples.py"],
@@ -56,7 +57,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
 ]
 MODEL = ["arguments.py", "parameters.py", "density.py", "gradients.py", "distribution.py"]
 MODEL += ["sequence_density.py", "linear_path.py", "rnade.py", "recurrent_model.py", "rnn_rnade.py"]
-MODEL += ["frame_scales.py", "ensemble.py", "baselines.py"]
+MODEL += ["frame_scales.py", "couplings.py", "ensemble.py", "baselines.py"]
 WINGS = ["datamodules/motion", "datamodules/sound", "datamodules/simulated"]
 FILES = sorted(
     path.relative_to(ROOT / PACKAGE).as_posix()

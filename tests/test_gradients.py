@@ -629,7 +629,7 @@ MISTAKES: list[tuple[str, str]] = [
     ('d_seen += d_w @ parameters["scales.W_w"]', "pass"),
     ("white, z_g = x, parameters", "white, z_g = x, -parameters"),
     ("strength = torch.tanh(z_g)", "strength = torch.sigmoid(z_g)"),
-    ('said = torch.einsum("jde,be->bjd", M, white)', 'said = torch.einsum("jed,be->bjd", M, white)'),
+    ('said = torch.einsum("jde,', 'said = torch.einsum("jed,'),
     ("x = white - (strength", "x = white + (strength"),
     ('total["couplings.M"] -= torch', 'total["couplings.M"] += torch'),
     ("d_x, white).tril(-1)", "d_x, white)"),

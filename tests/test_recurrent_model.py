@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from rnade_lightning import RNNRNADE, Ensemble
+from rnade_lightning import RNNRNADE, Ensemble, contexts
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
 from rnade_lightning.densities import GaussianMixture, RNNDensity
 from rnade_lightning.gradients import STATES, rnn_rnade_gradients
@@ -141,9 +141,9 @@ def test_an_absent_number_is_the_learned_one() -> None:
 
 def test_parts_are_left_out_of_whole_sequences_in_training() -> None:
     model = rnn_rnade("tanh", n_context=[1, 2], context_dropout=0.5)
-    c = randn(400, 5, 3)
-    assert torch.equal(model._filled(c), c)
-    absent = model._filled(c, in_training=True) != c  # (B, T, C)
+    c, x = randn(400, 5, 3), randn(400, 5, 3)
+    assert torch.equal(model.eval().states(x, context=c)[0][..., -3:], c)
+    absent = model.train().states(x, context=c)[0][..., -3:] != c  # (B, T, C)
     assert (absent == absent[:, :1]).all()  # of a whole sequence
     assert (absent[..., 1] == absent[..., 2]).all()  # of a whole part
     shares = absent[:, 0].double().mean(0)
@@ -188,12 +188,8 @@ def test_gradients_of_the_path_in_use_are_checked(cell: str, paths: dict[str, An
 
 
 def test_a_gradient_that_leaves_the_context_out_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    filled = RNNRNADE._filled
-
-    def detached(self: Any, context: Tensor, dropped: bool = False) -> Tensor:
-        return filled(self, context, dropped).detach()
-
-    monkeypatch.setattr(RNNRNADE, "_filled", detached)
+    filled = contexts.filled
+    monkeypatch.setattr(contexts, "filled", lambda *args: filled(*args).detach())
     with pytest.raises(RuntimeError, match="absent"):
         require_correct(gradient_table(model_of(), randn(2, 4, 3), context=given(T=4)))
 

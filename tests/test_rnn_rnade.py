@@ -463,7 +463,11 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(model.log_prob(frames), same.log_prob(frames))
 
 
-@pytest.mark.parametrize("arguments", [{"n_past": -1}, {"dropout": 1.0}, {"dropout": -0.1}])
-def test_invalid_path_arguments_raise(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="n_past"):
-        supplement(3, 4, 5, 2, **arguments)
+@pytest.mark.parametrize(
+    ("name", "value", "bound"),
+    [("n_past", -1, "0,"), ("dropout", 1.0, "0 and below 1,"), ("dropout", -0.1, "0 and below 1,"),
+     ("n_layers", 0, "1,"), ("input_noise", float("nan"), "0,"), ("n_context", -2, "0,")],
+)  # fmt: skip
+def test_a_number_out_of_its_range_is_named(name: str, value: float, bound: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least {bound} got {value}"):
+        supplement(3, 4, 5, 2, **{name: value})

@@ -189,18 +189,18 @@ def _frames_in_lanes(  # type: ignore[no-untyped-def]
 @compiled
 def _next_frames(  # type: ignore[no-untyped-def]
     frames, u, uniform, value, scale, given, b_alpha, b_mu, b_sigma, U_alpha, U_mu, U_sigma,
-    log_scales, b_w, W_w, A, E, order, root, M, b_g, W_g, cell, W_in, W_up, W_rec, b_in, b_rec, W, c, rho,
-    V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
+    log_scales, b_w, W_w, A, E, order, root, M, b_g, W_g, cell, W_in, W_up, W_rec, b_in, b_rec, W,
+    c, rho, V_alpha, V_mu, V_sigma, L, floor, relu, low, high, temperature,
 ):  # fmt: skip
     """Draw the next frames of N sequences, ``frames (N, T, D)``, in their states ``u (N, S)``;
     these become the states after them.
 
-    ``scale`` (N, T), uniforms, and ``log_scales``, ``b_w`` (J,), ``W_w`` (J, R + C), or empty;
-    ``given`` (N, T, C), the context; ``U_alpha`` (D K, R + C), and so on, or empty; ``E`` (D, C) or
-    empty; ``order`` (D,), the feature that is drawn d-th; ``root`` (D, D) or empty; ``M`` (J', D, D),
-    ``b_g`` (J',) and ``W_g`` (J', R + C) of couplings; ``W_in`` (G, D + C) of the first layer, or
-    (G, D) if it reads no context; ``W_up`` (layers - 1, G, R) of those above; ``W_rec`` (layers, G,
-    R), ``b_in`` and ``b_rec`` (layers, G).
+    ``scale`` (N, T), uniforms, and ``log_scales``, ``b_w`` (J,), ``W_w`` (J, R + C); ``given`` (N,
+    T, C), the context; ``U_alpha`` (D K, R + C), and so on; ``E`` (D, C); ``order`` (D,), the
+    feature that is drawn d-th; ``root`` (D, D); couplings ``M`` (I, D, D), ``b_g`` (I,), ``W_g``
+    (I, R + C); ``W_in`` (G, D + C) of the first layer, or (G, D) if it reads no context; ``W_up``
+    (layers - 1, G, R) of those above; ``W_rec`` (layers, G, R), ``b_in`` and ``b_rec`` (layers, G).
+    What the model lacks is empty.
     """
     N, T, D = frames.shape
     n_layers, R, C = len(W_rec), W_rec.shape[2], given.shape[2]
@@ -343,26 +343,23 @@ def next_frames(
     frames = torch.empty(uniform.shape, dtype=u.dtype)
     out, states, context = frames.numpy(), u.numpy(), as_array(given)
     names = ("alpha", "mu", "sigma")
-    static = [as_array(b) for b in rnade.static_params()]
-    nothing = np.empty((0, 0), out.dtype)
+    none, nothing = np.empty(0, out.dtype), np.empty((0, 0), out.dtype)
     paths = [as_array(model.weights_of(n)) if n in model.conditioned else nothing for n in names]
-    E = getattr(model, "E", None)
-    linear = as_array(model.past_weights()), nothing if E is None else as_array(E)
+    linear = as_array(model.past_weights()), as_array(getattr(model, "E", u.new_empty(0, 0)))
     order = np.arange(out.shape[2]) if model.feature_order is None else model.feature_order
-    weights, options = _weights(rnade), _options(rnade, temperature)
     root = nothing if model.root is None else as_array(model.root)
-    scales = [np.empty(0, out.dtype), np.empty(0, out.dtype), nothing]
-    if (own := model.scales) is not None:
-        scales = [as_array(t) for t in (own.log_scales, own.b_w, own.W_w)]
-    couplings = [np.empty((0, 0, 0), out.dtype), np.empty(0, out.dtype), nothing]
+    scales, couplings = [none, none, nothing], [nothing[:, :, None], none, nothing]
+    if (of := model.scales) is not None:
+        scales = [as_array(t) for t in (of.log_scales, of.b_w, of.W_w)]
     if (of := model.couplings) is not None:
         couplings = [as_array(t) for t in (of.M, of.b, of.W)]
     own_paths = (*paths, *scales, *linear, np.asarray(order), root, *couplings)
-    shared = (*static, *own_paths, *_layers(model.layers))
+    shared = (*map(as_array, rnade.static_params()), *own_paths, *_layers(model.layers))
+    of_rnade = (*_weights(rnade), *_options(rnade, temperature))
 
     def run(some: slice, width: int) -> None:
         own = (out[some], states[some], uniform[some], value[some], scale[some], context[some])
-        _next_frames(*own, *shared, *weights, *options)
+        _next_frames(*own, *shared, *of_rnade)
 
     in_parts(len(out), run, share=1)
     return frames
@@ -399,9 +396,5 @@ def _packed(rnade: Any) -> list[np.ndarray]:
 def _options(rnade: Any, temperature: float) -> tuple[Any, ...]:
     number = np.float32 if rnade.c.dtype == torch.float32 else np.float64
     bounds = map(number, rnade.component.atoms or (-np.inf, np.inf))
-    return (
-        number(rnade.floor),
-        {"sigmoid": False, "relu": True}[rnade.activation],
-        *bounds,
-        number(temperature),
-    )
+    relu = {"sigmoid": False, "relu": True}[rnade.activation]
+    return number(rnade.floor), relu, *bounds, number(temperature)
