@@ -25,7 +25,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export"
 D, R = 3, 4
 MODELS: dict[str, dict[str, Any]] = {  # every cell, component and kind of context
     "lstm": {"cell": "lstm", "n_layers": 2, "component": "student_t", "past": "reverting"},
-    "gru": {"n_scales": 3, "whiten": True, "feature_order": 1, "n_context": 2},
+    "gru": {"n_scales": 3, "whiten": True, "n_couplings": 2, "feature_order": 1, "n_context": 2},
     "minimal": {"cell": "minimal_gated", "component": "logistic", "feature_order": 1,
                 "n_context": 2},
     "tanh": {"cell": "tanh", "censor_at": (-1.0, 1.0), "activation": "relu"},

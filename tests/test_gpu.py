@@ -36,6 +36,7 @@ RNN_RNADES: dict[str, dict[str, Any]] = {
     "relu, no linear paths": {"activation": "relu", "linear": False, "n_past": 0},
     "scales": {"n_scales": 3},
     "white": {"whiten": True},
+    "coupled": {"whiten": True, "n_couplings": 3},
     "reverting": {"past": "reverting", "n_past": 3, "learn_kappa": True},
     "order, two layers": {"feature_order": 3, "n_layers": 2},
     "censored": {"censor_at": (-0.4, 0.7)},
@@ -110,7 +111,7 @@ def test_log_prob_and_every_gradient(name: str) -> None:
     torch.testing.assert_close(single[0].double(), here[0], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "reverting", "scales", "context", "white"])
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "reverting", "scales", "context", "coupled"])
 def test_algorithm_2_is_the_gradient(name: str) -> None:
     """The algorithm and autograd, both on the GPU."""
     options = RNN_RNADES[name] | {"cell": "tanh", "learn_kappa": False, "component": "gaussian"}
