@@ -80,6 +80,18 @@ def test_the_correlation_of_two_features_follows_the_state() -> None:
             torch.testing.assert_close(found, exact.log_prob(x))
 
 
+def test_compiled_draws_see_the_context_as_those_of_torch_do() -> None:
+    both = [model_of(n_context=2, n_layers=2, backend=b) for b in ("compiled", "torch")]
+    how = {"prefix": randn(2, 4, 3), "context": randn(2, 10, 2, n=5)}
+    drawn = [m.sample(6, 3, generator=torch.Generator().manual_seed(0), **how) for m in both]
+    torch.testing.assert_close(*drawn, rtol=1e-9, atol=1e-9)
+    of = both[0].couplings
+    assert of is not None
+    of.W.data[:, -2:] = 0.0  # the context no longer sets them
+    other = both[0].sample(6, 3, generator=torch.Generator().manual_seed(0), **how)
+    assert not torch.allclose(other, drawn[0])
+
+
 def test_frames_out_of_reach_have_no_density_and_no_gradient() -> None:
     model, frames = model_of(), randn(1, 3, 3)
     frames[0, 1, 1] = math.inf
