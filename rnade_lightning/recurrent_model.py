@@ -60,10 +60,9 @@ class RecurrentModel(SequenceDensity):
         learn_past: learn that path; otherwise it copies the last frame.
         past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
-        learn_kappa: learn kappa by feature, from there on.
+        learn_kappa: learn kappa by feature.
         whiten: model what the path leaves unexplained in white units, which LinearStart finds.
-        n_couplings: J, patterns in which the features of a frame move together, each as strong as
-            the state sets it (see `couplings`); 0 for none.
+        n_couplings: J, `couplings` of features in a frame.
         dropout: share of the state's units dropped in training.
         backend: compiled code, or plain torch operations; the same numbers.
         n_layers: recurrent layers; each reads the units of that below, and a frame the last one's.
