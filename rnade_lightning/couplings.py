@@ -21,7 +21,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import full_precision
+from rnade_lightning.density import finite, full_precision
 
 
 class Couplings(nn.Module):
@@ -49,8 +49,7 @@ class Couplings(nn.Module):
         """Return z of ``x (..., D)`` for strengths ``g (..., J)``."""
         with full_precision(x):
             x = x.to(self.M.dtype)
-            seen = x.masked_fill(x.isinf(), 0.0)  # 0 times inf is nan
-            each = (g[..., None] * seen[..., None, :]).flatten(-2)  # (..., J D)
+            each = (g[..., None] * finite(x)[..., None, :]).flatten(-2)  # (..., J D)
             return x - each @ self.M.tril(-1).mT.flatten(0, 1)
 
     def given_back(self, z: Tensor, g: Tensor) -> Tensor:

@@ -270,7 +270,7 @@ class RecurrentModel(SequenceDensity):
         large = len(inputs) >= _LARGE[0] and self.n_recurrent >= _LARGE[1]
         with full_precision(inputs):  # not every processor has torch's cells in bf16
             inputs, u = inputs.to(self.u_0.dtype), u.to(self.u_0.dtype)
-            if self.backend == "torch" or layer.kernel is None or large:
+            if self.backend == "torch" or not layer.has_kernel or large:
                 return layer(inputs, u)
             from rnade_lightning.kernels import recurrent
 

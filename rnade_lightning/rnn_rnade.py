@@ -188,11 +188,10 @@ class RNNRNADE(RecurrentModel):
     @property
     def _drawn_by_kernel(self) -> bool:
         noisy = self.training and (self.dropout or self.input_noise)
-        kernels = [cast(Cell, cell).kernel for cell in self.layers]
         return bool(
             self.rnade.has_kernel
             and copied_to_cpu(self.u_0)
-            and None not in kernels
+            and all(cast(Cell, cell).has_kernel for cell in self.layers)
             and not noisy
             and not self.context_by_feature
             and self.conditioned_on_state

@@ -45,6 +45,13 @@ class Cell(nn.Module, ABC):
         if "step" in vars(cls) and "forward" not in vars(cls):  # no fused operation of another step
             cls.forward = Cell.forward  # type: ignore[method-assign]
 
+    @property
+    def has_kernel(self) -> bool:
+        """Return whether compiled code may run: there is some, and no hooks, which it would not
+        call."""
+        hooks = self._forward_pre_hooks or self._forward_hooks or self._backward_hooks
+        return self.kernel is not None and not (hooks or self._backward_pre_hooks)
+
     @abstractmethod
     def step(self, x: Tensor, u: Tensor) -> Tensor:
         """Return the state ``(B, S)`` after inputs ``x (B, N)`` in state ``u (B, S)``, in

@@ -130,3 +130,18 @@ def test_a_kernel_that_there_is_not_is_refused() -> None:
     model.layers[0].kernel = "odd"
     with pytest.raises(ValueError, match=r"cell kernel 'odd' is none of sigmoid, tanh, gru, lstm"):
         model.log_prob(torch.zeros(1, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["gru", "tanh"])
+def test_hooks_are_called_on_the_compiled_path_too(name: str) -> None:
+    model, frames = supplement(3, 4, 5, 2, name, n_layers=2).double(), randn(2, 6, 3)
+    expected = model.log_prob(frames), model.sample(4, generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+    handle = model.layers[0].register_forward_hook(lambda cell, given, out: seen.append(out[0]))
+    found = model.log_prob(frames), model.sample(4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, expected)
+    assert [len(units) for units in seen] == [2, 1, 1, 1, 1]
+    assert seen[0].shape == (2, 6, 5)
+    handle.remove()
+    model.log_prob(frames)
+    assert len(seen) == 5
