@@ -45,17 +45,18 @@ class Couplings(nn.Module):
         with full_precision(state):
             return torch.tanh(self.b + state.to(self.b.dtype) @ self.W.T)
 
-    def taken(self, x: Tensor, g: Tensor) -> Tensor:
-        """Return z of ``x (..., D)`` for strengths ``g (..., J)``."""
+    def taken(self, x: Tensor, state: Tensor) -> Tensor:
+        """Return z of ``x (..., D)`` in states ``(..., n_read)``."""
         with full_precision(x):
-            x = x.to(self.M.dtype)
+            x, g = x.to(self.M.dtype), self.strengths(state)
             each = (g[..., None] * finite(x)[..., None, :]).flatten(-2)  # (..., J D)
             return x - each @ self.M.tril(-1).mT.flatten(0, 1)
 
-    def given_back(self, z: Tensor, g: Tensor) -> Tensor:
-        """Return the x of which ``taken`` makes ``z (..., D)``; g has the last dimensions of z."""
+    def given_back(self, z: Tensor, state: Tensor) -> Tensor:
+        """Return the x of which ``taken`` makes ``z (..., D)``; the state's batch is the last
+        dimensions of that of z."""
         with full_precision(z):
-            M, x = self.M.tril(-1), z.to(self.M.dtype)
+            M, x, g = self.M.tril(-1), z.to(self.M.dtype), self.strengths(state)
             for d in range(x.shape[-1] - 1):  # feature d is whole: what it says of those behind it
                 x = x + x[..., d, None] * (g @ M[:, :, d])
             return x

@@ -131,8 +131,9 @@ class RecurrentModel(SequenceDensity):
             self.absent = nn.Parameter(torch.zeros(self.n_context))
             if n_past and not context_by_feature:
                 self.E = nn.Parameter(torch.zeros(n_features, self.n_context))
-        n_read = n_recurrent + self.n_context * (not context_by_feature)
-        self.couplings = Couplings(n_couplings, n_features, n_read) if n_couplings else None
+        self.n_units = n = n_recurrent + self.n_context * (not context_by_feature)
+        """Numbers that set parameters: R units, and the C of a context that is not by feature."""
+        self.couplings = Couplings(n_couplings, n_features, n) if n_couplings else None
         self.u_0 = nn.Parameter(torch.zeros(n_layers * kind.n_states * n_recurrent))
         n_inputs = n_features + self.n_context * self.context_in_net
         self.layers = nn.ModuleList(
@@ -375,10 +376,10 @@ class RecurrentModel(SequenceDensity):
         """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
         frames leave unexplained, in the order of visits, whitened and less what couplings take if
         the model has them."""
-        x = self._white(frames, history)
-        if self.couplings is None:
-            return x
-        return self.couplings.taken(x, self.couplings.strengths(self._units(history)))
+        return self._uncoupled(self._white(frames, history), history)
+
+    def _uncoupled(self, x: Tensor, history: Tensor) -> Tensor:
+        return x if self.couplings is None else self.couplings.taken(x, self._units(history))
 
     def _white(self, frames: Tensor, history: Tensor) -> Tensor:
         history, frames = arguments.after_history(self, history, frames)
@@ -388,7 +389,7 @@ class RecurrentModel(SequenceDensity):
     def _in_frames(self, x: Tensor, history: Tensor) -> Tensor:
         """Return the frames ``(..., D)`` of what `unexplained` makes of them."""
         if self.couplings is not None:
-            x = self.couplings.given_back(x, self.couplings.strengths(self._units(history)))
+            x = self.couplings.given_back(x, self._units(history))
         x = x if self.root is None else x @ self.root.mT
         return self._in_data_order(x) + self.shift(history)
 

@@ -84,8 +84,7 @@ class RNNRNADE(RecurrentModel):
         self.scales: FrameScales | None = None
         self._add_state_paths(conditioned)
         if n_scales != 1:
-            n_read = n_recurrent if self.context_by_feature else n_recurrent + self.n_context
-            self.scales = FrameScales(self.rnade, n_scales, n_read)
+            self.scales = FrameScales(self.rnade, n_scales, self.n_units)
 
     @property
     def density(self) -> RNADE | FrameScales:
@@ -95,8 +94,8 @@ class RNNRNADE(RecurrentModel):
         """Return log weights, means and log scales of every feature given those visited before it
         in frames ``(..., D)``, each after a history: ``(..., D, J K)``, in the order of the
         data and in the units of frames."""
-        x, z = self._white(frames, history), self.unexplained(frames, history)
-        params = self.frame_params(history)
+        x, params = self._white(frames, history), self.frame_params(history)
+        z = self._uncoupled(x, history)
         log_weights, means, log_scales = self.density.conditionals(z, params)
         if self.couplings is not None:
             means = means + (x - z)[..., None]

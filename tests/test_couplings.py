@@ -29,11 +29,11 @@ def model_of(n_features: int = 3, **options: Any) -> RNNRNADE:
 
 
 def test_what_is_taken_is_given_back_and_the_jacobian_is_one() -> None:
-    of, g = Couplings(3, 5, 4).double(), randn(3, n=2)
+    of, u = Couplings(3, 5, 4).double(), randn(4, n=2)
     of.M.data.normal_()
     x = randn(7, 5)
-    torch.testing.assert_close(of.given_back(of.taken(x, g), g), x)
-    J = torch.autograd.functional.jacobian(lambda y: of.taken(y, g), x[0])
+    torch.testing.assert_close(of.given_back(of.taken(x, u), u), x)
+    J = torch.autograd.functional.jacobian(lambda y: of.taken(y, u), x[0])
     assert (J.triu(1) == 0).all()
     assert (J.diagonal() == 1).all()
     assert J.tril(-1).count_nonzero() == 10

@@ -1,4 +1,4 @@
-"""Common scales of a frame: a normalised mixture, drawn from as it is scored."""
+"""Common scales, white units and couplings: a frame is drawn from as it is scored."""
 
 from __future__ import annotations
 
