@@ -4,12 +4,14 @@ Whitening takes one correlation out of what past frames leave unexplained, the s
 frames. But a leg that stands moves with the body, and one that swings does not. So of the white
 $x$ the density models
 
-$$z = x - \sum_j g_j M_j x, \qquad g = \tanh(b^g + W_g u)$$
+$$z = x - \sum_j g_j M_j s(x), \qquad g = \tanh(b^g + W_g u), \qquad s(x) = 3 \tanh(x / 3)$$
 
 with $M_j$ strictly lower triangular. Each $z_d$ is $x_d$ less a sum over the features before it, so
 the Jacobian is 1 and the density stays exact. It is the modified Cholesky decomposition of a
 covariance (Pourahmadi 1999, *Joint mean-covariance models with applications to longitudinal
-data*), with regressions of each feature on those before it that follow the state.
+data*), with regressions of each feature on those before it that follow the state. What a feature
+says of others is bounded: in a pose that is far from all data, regressions on outliers would add
+up from feature to feature.
 
 Conventions:
     ``x (..., D)`` in the order of visits; J = ``n_couplings``. ``M (J, D, D)``, of which only what
@@ -21,7 +23,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import finite, full_precision
+from rnade_lightning.density import full_precision
+
+BOUND = 3.0
+"""What a feature says of others is at most this, in white units."""
+
+
+def bounded(x: Tensor) -> Tensor:
+    """Return s(x), which is x where x is small."""
+    return BOUND * torch.tanh(x / BOUND)
 
 
 class Couplings(nn.Module):
@@ -49,7 +59,7 @@ class Couplings(nn.Module):
         """Return z of ``x (..., D)`` in states ``(..., n_read)``."""
         with full_precision(x):
             x, g = x.to(self.M.dtype), self.strengths(state)
-            each = (g[..., None] * finite(x)[..., None, :]).flatten(-2)  # (..., J D)
+            each = (g[..., None] * bounded(x)[..., None, :]).flatten(-2)  # (..., J D)
             return x - each @ self.M.tril(-1).mT.flatten(0, 1)
 
     def given_back(self, z: Tensor, state: Tensor) -> Tensor:
@@ -58,5 +68,5 @@ class Couplings(nn.Module):
         with full_precision(z):
             M, x, g = self.M.tril(-1), z.to(self.M.dtype), self.strengths(state)
             for d in range(x.shape[-1] - 1):  # feature d is whole: what it says of those behind it
-                x = x + x[..., d, None] * (g @ M[:, :, d])
+                x = x + bounded(x[..., d, None]) * (g @ M[:, :, d])
             return x

@@ -237,10 +237,10 @@ def rnn_rnade_gradients(
         seen = torch.cat((u[t], c[:, t]), -1)[:, :n_seen]  # by couplings and by common scales
         d_seen = torch.zeros_like(seen)
         if M is not None:
-            white, z_g = x, parameters["couplings.b"] + seen @ parameters["couplings.W"].T
-            strength = torch.tanh(z_g)
-            said = torch.einsum("jde,be->bjd", M, white)
-            x = white - (strength[..., None] * said).sum(1)
+            z_g = parameters["couplings.b"] + seen @ parameters["couplings.W"].T
+            strength, told = torch.tanh(z_g), 3 * torch.tanh(x / 3)
+            said = torch.einsum("jde,be->bjd", M, told)
+            x = x - (strength[..., None] * said).sum(1)
         if log_scales is None:
             d_rnade, d_x = rnade_gradients(rnade, x, biases, weight=weight[:, t], **options)
         else:
@@ -254,12 +254,12 @@ def rnn_rnade_gradients(
             total["scales.W_w"] += d_w.T @ seen
             d_seen += d_w @ parameters["scales.W_w"]
         if M is not None:
-            total["couplings.M"] -= torch.einsum("bj,bd,be->jde", strength, d_x, white).tril(-1)
+            total["couplings.M"] -= torch.einsum("bj,bd,be->jde", strength, d_x, told).tril(-1)
             d_z_g = -torch.einsum("bd,bjd->bj", d_x, said) * (1 - strength**2)
             total["couplings.b"] += d_z_g.sum(0)
             total["couplings.W"] += d_z_g.T @ seen
             d_seen += d_z_g @ parameters["couplings.W"]
-            d_x = d_x - torch.einsum("bj,bd,jde->be", strength, d_x, M)
+            d_x = d_x - torch.einsum("bj,bd,jde->be", strength, d_x, M) * (1 - told**2 / 9)
         if root is not None:  # y = C^{-1} x
             d_x = torch.linalg.solve_triangular(root.T, d_x.T, upper=True).T
         for name, d in d_rnade.items():

@@ -210,8 +210,8 @@ def _next_frames(  # type: ignore[no-untyped-def]
     G = b_in.shape[1]
     z, g, g_rec = np.empty((3, b_mu.shape[1]), kind), np.empty(G, kind), np.empty(G, kind)
     alpha, mu, sigma = np.empty_like(b_alpha), np.empty_like(b_mu), np.empty_like(b_sigma)
-    x, seen, read = np.empty(D, kind), np.empty(R + C, kind), np.empty(W_in.shape[1], kind)
-    w, strength = np.empty_like(b_w), np.empty_like(b_g)
+    x, told, read = np.empty(D, kind), np.empty(D, kind), np.empty(W_in.shape[1], kind)
+    w, strength, seen = np.empty_like(b_w), np.empty_like(b_g), np.empty(R + C, kind)
     for step in range(N * T):
         n, t = step // T, step % T
         seen[:R], seen[R:], read[D:] = u[n, :R], given[n, t], given[n, t, : len(read) - D]
@@ -246,11 +246,11 @@ def _next_frames(  # type: ignore[no-untyped-def]
         if len(M):
             strength[:] = b_g
             add_rows(strength, W_g, seen)
-            for j in range(len(M)):
-                strength[j] = np.tanh(strength[j])
-            for d in range(1, D):
+            strength[:] = np.tanh(strength)
+            for d in range(D):
                 for j in range(len(M)):
-                    x[d] += strength[j] * np.dot(M[j, d, :d], x[:d])
+                    x[d] += strength[j] * np.dot(M[j, d, :d], told[:d])
+                told[d] = 3 * np.tanh(x[d] / 3)  # couplings.bounded
         for d in range(D):
             read[order[d]] = x[d]
         if len(root):
