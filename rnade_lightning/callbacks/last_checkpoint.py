@@ -7,6 +7,7 @@ between callbacks: a state kept there lacks what comes after.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,8 @@ not kept, and the one before it is good. Schedulers give a process 30 seconds.""
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``, the state with the best value of a metric. `LastCheckpoint` has it
-    written, together with its own.
+    written, together with its own. The last epoch is validated however rarely others are, so a run
+    that comes to its end has a best state.
 
     Args:
         monitor: the metric.
@@ -48,6 +50,27 @@ class BestCheckpoint(ModelCheckpoint):
             monitor=monitor, mode=mode, filename=filename, enable_version_counter=False,
             save_on_train_epoch_end=True,
         )  # fmt: skip
+        self._every: int | None = None  # how often the run validates, while this epoch is the last
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._judge_last(trainer)  # of a run that goes on inside its last epoch
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._judge_last(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if self._every is not None:
+            trainer.check_val_every_n_epoch, self._every = self._every, None
+
+    def _judge_last(self, trainer: pl.Trainer) -> None:
+        """Have this epoch validated, if it is the last one."""
+        left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else math.inf
+        n_steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        last = trainer.current_epoch + 1 == trainer.max_epochs or left <= n_steps
+        if last and self._every is None and trainer.check_val_every_n_epoch is not None:
+            self._every, trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch, 1
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: see `keep`."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from kills import difference, killed_and_gone_on_with, newest, start
 from stopped import EVERY_STEP, NOISY, Fit, run_of, same_run, stop
-from toy import options, process, write_toy_data
+from toy import options, process, read_metrics, write_toy_data
 
 
 @pytest.mark.slow
@@ -30,6 +30,7 @@ def test_killed_twice_inside_epochs_and_gone_on_with(fit: Fit, root: Path, tmp_p
     "more",
     [
         ("--trainer.val_check_interval=2",),
+        ("--trainer.check_val_every_n_epoch=2",),
         ("--trainer.accumulate_grad_batches=2",),
         ("--data.val_fraction=0",),
         ("--trainer.overfit_batches=3",),
@@ -97,3 +98,12 @@ def test_killed_while_files_are_written(tmp_path: Path) -> None:
     points = ("open:last.ckpt:3", "rename:best.ckpt:1", "open:metrics.csv:2", "open:index.html:1")
     killed_and_gone_on_with(tmp_path / "killed", points)
     assert not difference(newest(tmp_path / "never"), newest(tmp_path / "killed"))
+
+
+@pytest.mark.parametrize("end", ["--trainer.max_epochs=3", "--trainer.max_steps=12"])
+def test_the_last_epoch_is_validated_however_rarely_others_are(end: str, fit: Fit) -> None:
+    folder = fit(end, "--trainer.check_val_every_n_epoch=7", name="rare")
+    assert (folder / "checkpoints" / "best.ckpt").exists()
+    rows = read_metrics(folder)
+    judged = [row["epoch"] for row in rows if row["val/nll"]]
+    assert judged == [max(row["epoch"] for row in rows if row["val/nll"] or row["train/nll"])]
