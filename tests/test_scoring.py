@@ -83,6 +83,15 @@ def test_it_is_proper_where_the_squared_error_is_not() -> None:
     assert squares[0] > squares[1]
 
 
+def test_a_draw_that_is_far_away_leaves_the_digits_of_the_others() -> None:
+    """The score of draws 0, 1 and R of a frame 0 is 1 / 3 however large R is, as the limit is."""
+    for far in (10.0, 1e6, 1e15):
+        draws = torch.tensor([0.0, 1.0, far])[:, None, None]
+        assert energy_score(draws, torch.zeros(1, 1)).item() == pytest.approx(1 / 3, rel=1e-5)
+    draws = torch.randn(4, 5, 2)
+    assert energy_score(draws[:1].expand(4, 5, 2), draws[0]).abs().max() == 0
+
+
 def test_one_draw_has_no_energy_score() -> None:
     found = energy_score(torch.zeros(1, 4, 2), torch.zeros(4, 2))
     assert found.shape == (4,)
