@@ -205,7 +205,9 @@ def _load_file(path: Any, origin: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise ValueError(f"{origin}: no such checkpoint") from None
+        beside = ", ".join(sorted(p.name for p in Path(origin).parent.glob("*.ckpt")))
+        there = f"; beside it there is {beside}" if beside else ""
+        raise ValueError(f"{origin}: no such checkpoint{there}") from None
     except OSError as error:
         raise ValueError(
             f"{origin}: the checkpoint cannot be read ({error.strerror or error}); use another"

@@ -205,8 +205,11 @@ def test_a_class_that_a_checkpoint_names_is_not_imported(
 
 
 def test_a_folder_or_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such checkpoint"):
-        load_checkpoint(tmp_path / "gone.ckpt")
+    with pytest.raises(ValueError, match=r"no such checkpoint$"):
+        load_checkpoint(tmp_path / "best.ckpt")
+    (tmp_path / "last.ckpt").touch()
+    with pytest.raises(ValueError, match=r"no such checkpoint; beside it there is last\.ckpt"):
+        load_checkpoint(tmp_path / "best.ckpt")
     with pytest.raises(ValueError, match=r"a folder without config\.json; name the \.ckpt"):
         load_checkpoint(tmp_path)
 
