@@ -125,11 +125,11 @@ of held-out data.
 """
 REMARKS = """
 All but the stop are within 2 %: the body, which hardly ever stands in the data, creeps on. Feet
-slide 1.5 to 2.3 times as fast as in the data (of the model before, without couplings, 1.8 to 2.7
-times). How far the sketch looks ahead, and the error of g, were chosen for the model before, on the
-paths of the table, with other seeds.
+slide 1.7 to 2.2 times as fast as in the data (of a model without couplings, 1.8 to 2.7 times). How
+far the sketch looks ahead, and the error of g, were chosen for that model, on the paths of the
+table, with other seeds.
 
-The rest was measured with the model before, of one to three samples each. Without the sketch and
+The rest was measured with that model, of one to three samples each. Without the sketch and
 the run-up, and with an error of 10 cm, it was 29 % off the circle, 42 % off the stop, and 10 % off
 the held-out takes (51 % off a run of 1.2 s). Validation takes were 1.5 % off (0.7 to 3.0). The
 roots come to the path; the bodies are what the data let them be. There are nine seconds of runs, in
