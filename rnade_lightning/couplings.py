@@ -30,7 +30,7 @@ BOUND = 3.0
 
 
 def bounded(x: Tensor) -> Tensor:
-    """Return s(x), which is x where x is small."""
+    """Return s(x) of ``x (...)``: about x where x is small, and never beyond `BOUND`."""
     return BOUND * torch.tanh(x / BOUND)
 
 

@@ -88,7 +88,7 @@ def energy_score(draws: Tensor, x: Tensor) -> Tensor:
     one draw, of which there is none.
 
     It is the mean of |a| less half the mean of |a - b| over pairs of draws, a and b less the frame.
-    Pairs give |a| + |b| - |a - b| each, here as 2 (|a| |b| + a b) / (|a| + |b| + |a - b|): in the
+    Pairs give |a| + |b| - |a - b| each, here as 2 (|a| |b| + a.b) / (|a| + |b| + |a - b|): in the
     difference, a draw that is far away would cancel all digits.
     """
     m = len(draws)

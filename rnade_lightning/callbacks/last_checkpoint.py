@@ -67,8 +67,8 @@ class BestCheckpoint(ModelCheckpoint):
     def _judge_last(self, trainer: pl.Trainer) -> None:
         """Have this epoch validated, if it is the last one."""
         left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else math.inf
-        n_steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        last = trainer.current_epoch + 1 == trainer.max_epochs or left <= n_steps
+        n_steps = trainer.num_training_batches / trainer.accumulate_grad_batches  # rounded up
+        last = trainer.current_epoch + 1 == trainer.max_epochs or left < n_steps + 1
         if last and self._every is None and trainer.check_val_every_n_epoch is not None:
             self._every, trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch, 1
 
