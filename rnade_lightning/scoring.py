@@ -95,7 +95,7 @@ def energy_score(draws: Tensor, x: Tensor) -> Tensor:
     if m < 2:
         return x.new_full(x.shape[:-1], math.nan)
     seen = draws - x
-    length, total = seen.norm(dim=-1), 0
+    length, total = seen.norm(dim=-1), torch.zeros_like(seen[0, ..., 0])
     for i in range(m - 1):
         a, b = seen[i], seen[i + 1 :]
         around = length[i] + length[i + 1 :] + (a - b).norm(dim=-1)
