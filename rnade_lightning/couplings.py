@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from rnade_lightning.density import full_precision
 
 BOUND = 3.0
-"""What a feature says of others is at most this, in white units."""
+"""What a feature says of others is at most this, in white units. Algorithm 2 and the compiled
+sampler have the number once more; tests hold them together."""
 
 
 def bounded(x: Tensor) -> Tensor:

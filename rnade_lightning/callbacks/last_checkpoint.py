@@ -7,7 +7,6 @@ between callbacks: a state kept there lacks what comes after.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +30,8 @@ not kept, and the one before it is good. Schedulers give a process 30 seconds.""
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``, the state with the best value of a metric. `LastCheckpoint` has it
-    written, together with its own. The last epoch is validated however rarely others are, so a run
-    that comes to its end has a best state.
+    written, together with its own. The last of ``max_epochs`` is validated however rarely others
+    are, so a run that comes there has a best state.
 
     Args:
         monitor: the metric.
@@ -66,9 +65,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def _judge_last(self, trainer: pl.Trainer) -> None:
         """Have this epoch validated, if it is the last one."""
-        left = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else math.inf
-        n_steps = trainer.num_training_batches / trainer.accumulate_grad_batches  # rounded up
-        last = trainer.current_epoch + 1 == trainer.max_epochs or left < n_steps + 1
+        last = trainer.current_epoch + 1 == trainer.max_epochs
         if last and self._every is None and trainer.check_val_every_n_epoch is not None:
             self._every, trainer.check_val_every_n_epoch = trainer.check_val_every_n_epoch, 1
 
