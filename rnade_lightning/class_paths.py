@@ -11,7 +11,7 @@ outside `OWN` is imported only if its package is named there.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
@@ -23,6 +23,8 @@ OWN = ("rnade_lightning", "torch", "pytorch_lightning")
 
 Trust = Sequence[str] | str
 """Packages, or one, outside this package whose classes a checkpoint may name."""
+
+_CLASS = ("class_path", "init_args")
 
 _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)
 
@@ -46,6 +48,32 @@ def public_path(kind: type) -> str:
         if getattr(sys.modules.get(package), kind.__qualname__, None) is kind:
             return f"{package}.{kind.__qualname__}"
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def class_and_arguments(given: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
+    """Return the name or path of a class, and the arguments beside it.
+
+    Args:
+        given: the name or path, or a mapping with it as ``class_path`` and with the arguments as
+            ``init_args`` or, as dotted options leave them, beside it.
+        what: of what kind the class is, for the message.
+
+    Raises:
+        ValueError: arguments stand without a class, or twice.
+
+    >>> class_and_arguments({"class_path": "student_t", "df": 3}, "component")
+    ('student_t', {'df': 3})
+    """
+    if isinstance(given, str):
+        return given, {}
+    beside = {name: value for name, value in given.items() if name not in _CLASS}
+    own = dict(given.get("init_args") or {})
+    how = f"{what}: give {{class_path: NAME, init_args: {{NAME: VALUE}}}}"
+    if not given.get("class_path"):
+        raise ValueError(f"{how}; there is no class_path beside {', '.join(beside | own) or '{}'}")
+    if twice := sorted(beside.keys() & own.keys()):
+        raise ValueError(f"{how}; {', '.join(twice)} stands in init_args and beside it")
+    return str(given["class_path"]), beside | own
 
 
 def locate(path: str, base: type[T]) -> type[T]:

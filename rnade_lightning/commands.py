@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rnade_lightning.arguments import between
 from rnade_lightning.class_paths import Trust
 from rnade_lightning.rnn_rnade import RNNRNADE
 
@@ -88,10 +89,11 @@ def sample(
         from rnade_lightning.vocoder import Vocoder
 
         render = Vocoder(vocoder, device, trust).render_of(data, generator)
+    default_frames = lengths(data, None, None)[0]
     words = [label] if isinstance(label, str) else list(label or ())
     length = in_frames(data, n_frames, seconds, "n_frames", "seconds")
+    between(1, n_samples=n_samples, n_frames=default_frames if length is None else length)
     of_prefix = in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
-    default_frames = lengths(data, None, None)[0]
     first = Beginning("sample", torch.empty(1, 0, model.n_features, device=device))
     if prefix is not None:
         first = beginning_of(data, prefix, lengths(data, length, of_prefix)[1], device)
@@ -242,6 +244,7 @@ def gradcheck(
     )
     from rnade_lightning.checkpoints import load_checkpoint, load_model
 
+    between(1, n_frames=n_frames)
     torch.manual_seed(seed)
     if ckpt_path is not None:
         model = load_model(load_checkpoint(ckpt_path), trust)

@@ -20,6 +20,8 @@ Conventions:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -71,3 +73,12 @@ class Couplings(nn.Module):
             for d in range(x.shape[-1] - 1):  # feature d is whole: what it says of those behind it
                 x = x + bounded(x[..., d, None]) * (g @ M[:, :, d])
             return x
+
+    def mean(self, z: Tensor, drawn: Iterable[Tensor], state: Tensor) -> Tensor:
+        """Return the mean ``(..., D)`` of what is given back of a density whose mean is z: s is not
+        linear, so that what is added to z is averaged over draws."""
+        n, added = 0, torch.zeros_like(z)
+        for of in drawn:  # one at a time: they may be many
+            added += self.given_back(of, state) - of
+            n += 1
+        return z + added / n

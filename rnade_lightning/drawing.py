@@ -110,6 +110,8 @@ def in_frames(
 ) -> int | None:
     """Return a length in frames that was given in frames or in seconds; None if in neither."""
     if seconds is None:
+        if n is not None and n < 0:
+            raise ValueError(f"--{in_frames} {n}: give a length of 0 frames or more")
         return n
     if n is not None:
         raise ValueError(f"--{in_frames} and --{in_seconds} tell the same length: give one of them")

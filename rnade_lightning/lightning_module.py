@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from rnade_lightning import densities
-from rnade_lightning.class_paths import locate, public_path
+from rnade_lightning.class_paths import class_and_arguments, locate, public_path
 from rnade_lightning.contexts import argument
 from rnade_lightning.densities import RNNDensity
 from rnade_lightning.density import FrameDensity, full_float32
@@ -352,12 +352,12 @@ def make_density(density: str | Mapping[str, Any], n_features: int) -> FrameDens
     Raises:
         ValueError: there is no such class, or it does not take these arguments.
     """
-    given: dict[str, Any] = {"class_path": density} if isinstance(density, str) else dict(density)
-    kind = density_class(str(given.get("class_path")))
+    path, given = class_and_arguments(density, "density")
+    kind = density_class(path)
     try:
-        return kind(n_features, **dict(given.get("init_args") or {}))
+        return kind(n_features, **given)
     except TypeError as error:
-        raise ValueError(f"density {given['class_path']}: {error}") from error
+        raise ValueError(f"density {path}: {error}") from error
 
 
 def density_class(name: str) -> type[FrameDensity]:

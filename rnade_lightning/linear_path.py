@@ -155,7 +155,9 @@ def whitened(x: Tensor, root: Tensor | None) -> Tensor:
         return solved(root, x.to(root.dtype))
     one = torch.eye(len(root), dtype=root.dtype, device=root.device)
     x = x.to(root.dtype)
-    white = x.masked_fill(x.isinf(), 0.0) @ torch.linalg.solve_triangular(root, one, upper=False).mT
+    fine = torch.promote_types(root.dtype, torch.float32)  # no solution is in 16 bits
+    inverse = torch.linalg.solve_triangular(root.to(fine), one.to(fine), upper=False)
+    white = x.masked_fill(x.isinf(), 0.0) @ inverse.mT.to(root.dtype)
     return white.where(~x.isinf(), x)  # 0 times inf is nan
 
 

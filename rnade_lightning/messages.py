@@ -30,6 +30,7 @@ UNKNOWN = (  # what jsonargparse says of an option that does not exist, with its
     re.compile(r"Option '([^']+)' is not accepted"),
     re.compile(r"(?:Group|Subcommand) '[^']+' does not accept option '([^']+)'"),
 )
+NO_CONFIG = ("Unexpected config", "Problems parsing config")
 WRONG_VALUE = re.compile(r'Parser key "([^"]+)":')
 NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 BASE = re.compile(r"(?:<class '|list\[)([\w.]+)\.(\w+)")
@@ -46,6 +47,8 @@ def explain(message: str, defaults: Callable[[], Any], given: Sequence[str]) -> 
     """
     for pattern in UNKNOWN:
         if found := pattern.search(message):
+            if found[1] in given:
+                return f"{found[1]}: no such option, and a value stands behind its own, as --OPTION"
             path, place = _whole(found[1], given)
             try:
                 known = [key.replace("init_args.", "") for key in list(defaults().keys())]
@@ -55,7 +58,7 @@ def explain(message: str, defaults: Callable[[], Any], given: Sequence[str]) -> 
             guess = near(f"--{path}", _corrected(found[1], known, ahead))
             return f"--{path}{place}: no such option{guess}"
     if not (found := WRONG_VALUE.match(message)):
-        return one_line(message)
+        return (message.startswith(NO_CONFIG) and _misread(given)) or one_line(message)
     option = "--{}{}".format(*_whole(found[1], given))
     rest = message[found.end() :]
     if (named := NO_CLASS.search(rest)) and (names := class_names(rest)):
@@ -155,19 +158,41 @@ def given_paths(given: Sequence[str]) -> Iterator[str]:
 
 def _given(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the path of each option, and the configuration file that has it; empty if typed."""
-    configs = []
-    for i, option in enumerate(given):
-        name, equals, value = option.partition("=")
-        if name in ("--config", "-c"):
-            configs.append(value if equals else "".join(given[i + 1 : i + 2]))
-        elif name.startswith("--"):
+    for option in given:
+        name = option.partition("=")[0]
+        if name.startswith("--") and name != "--config":
             yield name.removeprefix("--").removesuffix("+"), ""
-    for config in configs:
+    for config in _configs(given):
         try:
             options = yaml.safe_load(Path(config).read_text())
             yield from ((path, config) for path in _inside(options, ""))
         except (OSError, ValueError, yaml.YAMLError):  # told of by the parser
             continue
+
+
+def _configs(given: Sequence[str]) -> Iterator[str]:
+    """Yield what was given as configuration files."""
+    for i, option in enumerate(given):
+        name, equals, value = option.partition("=")
+        if name in ("--config", "-c"):
+            yield value if equals else "".join(given[i + 1 : i + 2])
+
+
+def _misread(given: Sequence[str]) -> str:
+    """Return what is wrong with the first configuration file that holds no options; nothing where
+    there is none."""
+    for config in _configs(given):
+        try:
+            if isinstance(yaml.safe_load(Path(config).read_text()), Mapping):
+                continue
+            why = "has no options in it: write NAME: VALUE, or leave the file out"
+        except yaml.YAMLError as error:
+            why = f"is no YAML ({' '.join(str(error).split())}): mend it"
+            why = why.replace('in "<unicode string>", ', "")
+        except (OSError, ValueError):
+            continue
+        return f"--config {config}: {why}"
+    return ""
 
 
 def _whole(end: str, given: Sequence[str]) -> tuple[str, str]:

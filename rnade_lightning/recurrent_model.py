@@ -12,8 +12,8 @@ It is free, or reverts to the mean (see `linear_path`).
 With a context $c_t$ of every frame, which is known and not modelled, the net reads $[x_t, c_t]$,
 frame t's biases get $C_\alpha c_t$ (likewise $\mu$, $\sigma$), and the linear path $E c_t$. A
 number of it that is absent is replaced by a learned one.
-Couplings take from each feature what those before it say of it in that state (see `couplings`).
 Where the density has bounds, which cannot be shifted, the sum is added to its means instead.
+Couplings take from each feature what those before it say of it in that state (see `couplings`).
 
 Conventions:
     As in `density`. The state ``u (B, S)``: the recurrent units of the last layer (R =
@@ -55,8 +55,7 @@ class RecurrentModel(SequenceDensity):
         n_recurrent: R, recurrent units.
         cell: recurrent cell: ``sigmoid`` (the supplement), ``tanh`` (the authors' experiments),
             ``gru``, ``lstm``, ``minimal_gated``, or the path of a class of your own (see `cells`).
-        n_past: p, past frames in a linear path to the next, which starts as a copy of the last; 0
-            for none.
+        n_past: p, past frames of a linear path to the next, which starts at the last; 0 for none.
         learn_past: learn that path; otherwise it copies the last frame.
         past: that path is ``free``, or ``reverting`` to the mean: its A_i add up to kappa I.
         kappa: share of the last frame that a reverting path keeps, above 0 and below 1.
@@ -67,16 +66,13 @@ class RecurrentModel(SequenceDensity):
         backend: compiled code, or plain torch operations; the same numbers.
         n_layers: recurrent layers; each reads the units of that below, and a frame the last one's.
         input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
-        feature_order: order in which the density visits the features: a list of numbers, the
-            seed of a random order, or None for the order of the data.
+        feature_order: in which they are visited: numbers, the seed of a random order, or None.
         n_context: C, numbers of a frame that its density is given; 0 for none. A list for several
             parts, each of so many numbers, that can be absent one by one.
         context_dropout: share of the sequences, in training, in which a part of it is absent.
-        context_to: what the context reaches beside the linear path: any of ``net`` and what the
-            state sets. None for all of them.
+        context_to: what it reaches beside the path, of ``net`` and what the state sets; None: all.
         context_by_feature: the context is ``(B, T, D, C)``, what is known when a feature is drawn,
-            in the order of the data. It reaches that feature's parameters alone, and not the net;
-            for densities whose parameters are by feature, as RNADE's are.
+            in the order of the data, and reaches its parameters alone, which RNADE has by feature.
     """
 
     root: Tensor | None
@@ -366,16 +362,20 @@ class RecurrentModel(SequenceDensity):
         x = self.density.sample(sample_shape, params, generator=generator, temperature=temperature)
         return self._in_frames(x, history)
 
+    @torch.no_grad()
     def mean_given(
         self, history: Tensor, n_samples: int = 100, generator: torch.Generator | None = None
     ) -> Tensor:
         params = self.frame_params(history).expanded()
-        return self._in_frames(self.density.mean(params, n_samples, generator), history)
+        mean = self.density.mean(params, n_samples, generator)
+        if self.couplings is not None:
+            drawn = (self.density.sample((), params, generator=generator) for _ in range(n_samples))
+            mean = self.couplings.mean(mean, drawn, self._units(history))
+        return self._in_frames(mean, history, coupled=True)
 
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:
-        """Return where the density is evaluated, ``(..., D)``: the part of the frames that past
-        frames leave unexplained, in the order of visits, whitened and less what couplings take if
-        the model has them."""
+        """Return where the density is evaluated, ``(..., D)``: what past frames leave unexplained,
+        in the order of visits, whitened and less what couplings take."""
         return self._uncoupled(self._white(frames, history), history)
 
     def _uncoupled(self, x: Tensor, history: Tensor) -> Tensor:
@@ -386,9 +386,9 @@ class RecurrentModel(SequenceDensity):
         with full_precision(frames):
             return whitened(self._in_visit_order(frames - self.shift(history)), self.root)
 
-    def _in_frames(self, x: Tensor, history: Tensor) -> Tensor:
-        """Return the frames ``(..., D)`` of what `unexplained` makes of them."""
-        if self.couplings is not None:
+    def _in_frames(self, x: Tensor, history: Tensor, coupled: bool = False) -> Tensor:
+        """Return the frames ``(..., D)`` of what `unexplained`, or if coupled `_white`, makes."""
+        if self.couplings is not None and not coupled:
             x = self.couplings.given_back(x, self._units(history))
         x = x if self.root is None else x @ self.root.mT
         return self._in_data_order(x) + self.shift(history)

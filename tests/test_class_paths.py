@@ -12,6 +12,7 @@ from rnade_lightning.class_paths import find, locate, public_path, short_names, 
 from rnade_lightning.components import Component, component_names, make_component
 from rnade_lightning.datamodules import MocapDataModule
 from rnade_lightning.distribution import RNADEDistribution
+from rnade_lightning.lightning_module import make_density
 
 
 @pytest.fixture
@@ -32,6 +33,23 @@ def test_paths_are_public_and_lead_back() -> None:
     assert public_path(RNADEDistribution) == "rnade_lightning.distribution.RNADEDistribution"
     for kind in (RNADE, MocapDataModule, RNADEDistribution):
         assert locate(public_path(kind), object) is kind
+
+
+def test_arguments_of_a_class_are_taken_wherever_they_stand_and_never_dropped() -> None:
+    """Dotted options leave them beside the path, not in init_args."""
+    for given in (
+        {"class_path": "student_t", "df": 3},
+        {"class_path": "student_t", "init_args": {"df": 3}},
+    ):
+        assert "df=3" in str(make_component(given))
+    assert make_density({"class_path": "LowRankGaussian", "rank": 2}, 3).rank == 2
+    for make in (make_component, lambda given: make_density(given, 3)):
+        with pytest.raises(ValueError, match="there is no class_path beside df"):
+            make({"df": 3})
+        with pytest.raises(ValueError, match="df stands in init_args and beside it"):
+            make({"class_path": "x", "df": 3, "init_args": {"df": 4}})
+    with pytest.raises(ValueError, match="df must be above 0"):
+        make_component({"class_path": "student_t", "df": -1})
 
 
 @pytest.mark.parametrize(

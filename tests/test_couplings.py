@@ -10,9 +10,10 @@ import torch
 from reference import spread, supplement
 from torch import Tensor
 
-from rnade_lightning import RNNRNADE
+from rnade_lightning import RNNRNADE, RNNDensity
 from rnade_lightning.callbacks.gradient_check import gradient_table, require_correct
 from rnade_lightning.couplings import Couplings
+from rnade_lightning.densities import GaussianMixture
 
 
 def randn(*shape: int, n: int = 1) -> Tensor:
@@ -55,6 +56,32 @@ def test_the_mixtures_of_features_are_the_density() -> None:
     each = model.rnade.component.log_prob(frames[..., None], means, log_scales)
     found = torch.logsumexp(log_weights + each, -1)
     torch.testing.assert_close(found, model.feature_log_prob(frames))
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("kind", [RNNRNADE, RNNDensity])
+def test_the_mean_of_a_frame_is_the_mean_of_its_draws(kind: type, whiten: bool) -> None:
+    """Couplings are bounded and so not linear: they do not lead from mean to mean."""
+    options: dict[str, Any] = {"n_couplings": 1, "n_past": 0, "whiten": whiten}
+    model = RNNRNADE(2, 3, 4, 2, conditioned=(), **options)
+    if kind is RNNDensity:
+        model = RNNDensity(GaussianMixture(2, 2), 4, **options)
+    model, means = model.double(), torch.tensor([[0.0, 6.0], [0.0, 0.0]])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.density.b_mu.copy_(means if kind is RNNRNADE else means.T)
+        model.couplings.M[0, 1, 0], model.couplings.b[0] = 1.0, 10.0
+        if whiten:
+            model.root.copy_(torch.tensor([[1.0, 0.0], [0.5, 2.0]]))
+    history, generator = model.history(model.initial_state(1)), torch.Generator().manual_seed(0)
+    draws = model.sample_given(history, (40_000,), generator)[:, 0]
+    mean = model.mean_given(history, 4000, generator)[0]
+    error = draws.std(0) * (1 / 40_000 + 1 / 4000) ** 0.5
+    assert ((mean - draws.mean(0)).abs() < 4 * error).all()
+    assert not mean.requires_grad
+    of_mean = model._in_frames(torch.tensor([[3.0, 0.0]], dtype=torch.float64), history)[0]
+    assert (of_mean - mean)[1].abs() > 10 * error[1]
 
 
 def test_the_correlation_of_two_features_follows_the_state() -> None:

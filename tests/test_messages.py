@@ -58,6 +58,40 @@ def test_a_wrong_value_in_a_file_is_named_with_the_file(
     assert "--trainer.max_epochs: " in line
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "no options"), ("- a\n- b\n", "no options"), ("a: [1\nb: }", "is no YAML")],
+)
+def test_a_file_without_options_is_named(
+    text: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    line = refused(capsys, *DATA, f"--config={config}")
+    assert f"--config {config}: " in line
+    assert why in line
+
+
+def test_a_word_that_is_no_option_is_not_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "score", "walk.bvh", "--ckpt_path=x")
+    assert line.startswith("error: walk.bvh: no such option, and a value stands behind its own")
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        (("gradcheck", "--n_frames=0"), "n_frames must be at least 1, got 0"),
+        (("sample", "--n_frames=-3"), "--n_frames -3: give a length of 0 frames or more"),
+        (("sample", "--seconds=0"), "n_frames must be at least 1, got 0"),
+        (("sample", "--n_samples=0"), "n_samples must be at least 1, got 0"),
+    ],
+)
+def test_a_number_that_asks_for_nothing_is_refused(
+    typed: tuple[str, ...], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert why in refused(capsys, *typed)
+
+
 def test_an_option_without_a_near_match_has_no_guess() -> None:
     said = explain("unrecognized arguments: --qqqq=3", lambda: {"seed": 0}, ["--qqqq=3"])
     assert said == "--qqqq: no such option"

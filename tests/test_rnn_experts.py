@@ -27,7 +27,7 @@ def sound(n_frames: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Return innovations ``(1, T, D)`` and side information ``(1, T, D, C)`` of some integers."""
     rng = np.random.default_rng(seed)
     x = np.round(np.cumsum(rng.normal(size=n_frames * D) * 20))
-    z, side = front_end.analyse(front_end.start(), x, np.zeros(0))
+    z, side, _ = front_end.analyse(front_end.start(), x, np.zeros(0))
     frames = torch.from_numpy(z).view(1, n_frames, D)
     return frames, torch.from_numpy(side.astype(float)).view(1, n_frames, D, C)
 
@@ -91,7 +91,7 @@ def test_samples_are_those_of_the_density() -> None:
     for frames in drawn[0]:
         z = frames.double().flatten().numpy()
         x = front_end.synthesise(front_end.start(), z)
-        z, side = front_end.analyse(front_end.start(), x, np.zeros(0))
+        z, side, _ = front_end.analyse(front_end.start(), x, np.zeros(0))
         given = torch.from_numpy(side).view(1, 150, D, C)
         cdf.append(model.feature_cdf(torch.from_numpy(z).float().view(1, 150, D), context=given))
     found = torch.cat(cdf).flatten().detach().numpy()

@@ -341,6 +341,17 @@ def test_bf16_autocast_keeps_the_density_in_float32(cell: str, backend: str) -> 
     assert all(t.grad is not None and t.grad.dtype == torch.float32 for t in model.parameters())
 
 
+@both_backends
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_white_units_stand_in_sixteen_bits_too(dtype: torch.dtype, backend: str) -> None:
+    model = spread(supplement(3, 4, 5, 2, "gru", backend=backend, whiten=True)).float()
+    frames = randn(2, 6, 3).float()
+    expected = model.log_prob(frames)
+    coarse = model.to(dtype).log_prob(frames.to(dtype))
+    coarse.sum().backward()
+    assert (coarse.float() - expected).abs().max() < 0.05 * expected.abs().max()
+
+
 @pytest.mark.slow
 @both_backends
 @every_cell

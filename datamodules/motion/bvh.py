@@ -16,9 +16,10 @@ Conventions:
 
 import gzip
 import itertools
+import math
 import warnings
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -224,7 +225,8 @@ def write_bvh(path: str | Path, motion: Motion) -> None:
             rotation = Rotation.from_quat(motion.rotations[:, j])
             columns.append(rotation.as_euler(skeleton.euler_orders[j], degrees=True))
     lines += ["MOTION", f"Frames: {n_frames}", f"Frame Time: {1 / motion.fps:.9f}"]
-    lines += [" ".join(f"{value:.8f}" for value in row) for row in np.concatenate(columns, axis=1)]
+    decimals = _decimals(skeleton) + 2
+    lines += [_numbers(row, decimals) for row in np.concatenate(columns, axis=1)]
     content = ("\n".join(lines) + "\n").encode()
     with whole_file(path) as part:
         part.write_bytes(gzip.compress(content, mtime=0) if str(path).endswith(".gz") else content)
@@ -234,6 +236,7 @@ def _hierarchy(skeleton: Skeleton) -> tuple[list[str], list[int]]:
     """Return the lines of the joints, and the joints in the order of the lines, branch after
     branch."""
     lines, written = ["HIERARCHY"], list[int]()
+    fixed = partial(_numbers, decimals=_decimals(skeleton))
     joints = skeleton.children()
     ends: list[list[int]] = [[] for _ in skeleton.names]
     for end, parent in enumerate(skeleton.end_parents):
@@ -245,13 +248,13 @@ def _hierarchy(skeleton: Skeleton) -> tuple[list[str], list[int]]:
         if done:
             for end in ends[joint]:
                 lines += [f"{tab}\tEnd Site", f"{tab}\t{{"]
-                lines += [f"{tab}\t\tOFFSET {_numbers(skeleton.end_offsets[end])}", f"{tab}\t}}"]
+                lines += [f"{tab}\t\tOFFSET {fixed(skeleton.end_offsets[end])}", f"{tab}\t}}"]
             lines.append(f"{tab}}}")
             continue
         channels = "3" if joint else "6 Xposition Yposition Zposition"
         channels += "".join(f" {axis}rotation" for axis in skeleton.euler_orders[joint])
         lines += [f"{tab}{'JOINT' if joint else 'ROOT'} {skeleton.names[joint]}", f"{tab}{{"]
-        lines += [f"{tab}\tOFFSET {_numbers(skeleton.offsets[joint])}"]
+        lines += [f"{tab}\tOFFSET {fixed(skeleton.offsets[joint])}"]
         lines += [f"{tab}\tCHANNELS {channels}"]
         written.append(joint)
         waiting.append((joint, depth, True))
@@ -259,5 +262,11 @@ def _hierarchy(skeleton: Skeleton) -> tuple[list[str], list[int]]:
     return lines, written
 
 
-def _numbers(values: Array) -> str:
-    return " ".join(f"{value:.6f}" for value in values)
+def _numbers(values: Array, decimals: int = 6) -> str:
+    return " ".join(f"{value:.{decimals}f}" for value in values)
+
+
+def _decimals(skeleton: Skeleton) -> int:
+    """Return the decimals of lengths: 6, and more where the unit is so large that a body has few
+    digits before them."""
+    return max(6, 8 - math.ceil(math.log10(skeleton.size or 1.0)))

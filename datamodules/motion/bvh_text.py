@@ -56,8 +56,8 @@ _MOTION = re.compile(
     r"(?:^|(?<=\}))[ \t]*MOTION\s+Frames\s*:\s*([0-9]{1,9})\s+Frame\s*Time\s*:\s*(\S+)[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_RATES = [24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 150, 180, 200, 240, 300, 360, 480]
-_RATES += [600]
+_RATES = [12, 15, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 150, 180, 200, 240, 300, 360]
+_RATES += [480, 600]
 _BROADCAST = [24 / 1.001, 30 / 1.001, 60 / 1.001, 120 / 1.001]
 _ROW = re.compile(r"\S[^\n]*")  # a line from its first word on; empty ones are passed over
 _JOINT = 32  # bytes of a joint's rotation in a frame

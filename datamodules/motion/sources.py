@@ -75,7 +75,8 @@ class Sources:
         if not lines:
             return []
         return [
-            "frames are interpolated between those of the files, which may raise log p ("
+            "frames are interpolated between those of the files, which may raise log p, and make it"
+            " minus infinity where a joint has two axes, to which such frames need not keep ("
             + ", ".join(lines)
             + ")"
         ]

@@ -332,16 +332,28 @@ def _move(S: State) -> None:
 
 
 @compiled
-def analyse(S: State, samples: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return innovations ``(N,)`` and side information ``(N, N_SIDE)`` of the next samples."""
-    z, side = np.empty(len(samples)), np.empty((len(samples), N_SIDE), np.float32)
-    for t in range(len(samples)):
+def analyse(
+    S: State, samples: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return innovations ``(N,)`` and side information ``(N, N_SIDE)`` of the next samples, and the
+    samples ``(N,)`` that `synthesise` makes of the same innovations in float32, as frames are
+    kept: the same integers, but for sound of more than 16 bits that jumps by most of full scale."""
+    n = len(samples)
+    z, side, again = np.empty(n), np.empty((n, N_SIDE), np.float32), np.empty(n)
+    for t in range(n):
         predict(S, other[t] if len(other) else 0.0)
         z[t] = (samples[t] - S.m[0]) / S.m[1]
+        again[t] = _nearest(S, np.float64(np.float32(z[t])))
         for i in range(N_SIDE):
             side[t, i] = S.side[i]
         learn(S, samples[t])
-    return z, side
+    return z, side, again
+
+
+@compiled
+def _nearest(S: State, z: float) -> float:
+    """Return the integer whose cell an innovation lies in."""
+    return _bounded(np.floor(S.m[0] + z * S.m[1] + 0.5), MOST)
 
 
 @compiled
@@ -351,6 +363,6 @@ def synthesise(S: State, z: np.ndarray) -> np.ndarray:
     samples = np.empty(len(z))
     for t in range(len(z)):
         predict(S, 0.0)
-        samples[t] = _bounded(np.floor(S.m[0] + z[t] * S.m[1] + 0.5), MOST)
+        samples[t] = _nearest(S, z[t])
         learn(S, samples[t])
     return samples

@@ -47,6 +47,9 @@ _MISPLACED = re.compile(
 )
 """What libsndfile's log says of a file whose parts do not follow each other; it reads on."""
 
+_NOT_KNOWN = re.compile("unimplemented|not implemented|unsupported|not supported", re.IGNORECASE)
+"""What libsndfile says of a format that it knows and cannot read."""
+
 _BYTE_RATE = re.compile(r"Bytes/sec\s*: (\d+) \(should be (\d+)\)")
 _FIXED_WIDTH = re.compile(
     r"Format *: 0x(?:1|3|6|7|FFFE) .*\n *Channels *: (\d+).*\n *Sample Rate.*\n"
@@ -142,6 +145,11 @@ class SoundFile:
             raise DataError(f"{path}: truncated after sample {n_read}: get it again")
         if fault := _header_fault(log):
             raise DataError(f"{path}: {fault}")
+        if n_read == 0 and (rest := _behind_header(self._source, container)):
+            raise DataError(
+                f"{path}: its header tells of no samples, and {rest} bytes follow it, as where a"
+                " recorder lost power: write its header anew"
+            )
         if n_read == 0 and not self._as_is:
             raise DataError(f"{path}: holds no samples: remove the file")
         if _MISPLACED.search(log):
@@ -172,7 +180,10 @@ class SoundFile:
     def _unreadable(self, error: Exception, n_read: int) -> DataError:
         reason = str(error).split(": ", 1)[-1].strip(" .") or type(error).__name__
         where = f"after sample {n_read} " if n_read else ""
-        return DataError(f"{self.path}: cannot be read {where}({reason}): get it again")
+        remedy = "get it again"
+        if _NOT_KNOWN.search(reason):  # the file may be whole
+            remedy = "convert it to WAV or FLAC of 16 or 24 bits"
+        return DataError(f"{self.path}: cannot be read {where}({reason}): {remedy}")
 
     def _check_samples(self, block: Array, start: int) -> None:
         with np.errstate(invalid="ignore"):
@@ -224,11 +235,20 @@ def _header_fault(log: str) -> str | None:
             )
     for part, promised, found in _TRUNCATED.findall(log):
         # Programs that write to a pipe leave a length near 2 or 4 GiB: then the end of the file is
-        # the end of the sound. The last byte of a whole file may be padding.
-        least = int(promised) - (part in ("RIFF", "riff", "Riff size", "FORM"))
+        # the end of the sound. The last byte of a whole file may be padding, and some count the
+        # eight bytes ahead of the length too.
+        least = int(promised) - 8 * (part in ("RIFF", "riff", "Riff size", "FORM"))
         if int(found) < least and int(promised) < 0x7FFF0000:
             return f"truncated: {found} bytes of {promised}: get it again"
     return None
+
+
+def _behind_header(path: Path, container: str) -> int:
+    """Return the bytes behind a data chunk of length 0 at the end of what a WAV file tells of."""
+    start = _start(path) if container in ("WAV", "WAVEX") else b""
+    at = start.find(b"data\0\0\0\0")
+    told = int.from_bytes(start[4:8], "little")
+    return path.stat().st_size - at - 8 if at >= 0 and told in (0, at) else 0
 
 
 def _start(path: Path) -> bytes:

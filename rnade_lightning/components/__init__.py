@@ -40,7 +40,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from rnade_lightning.class_paths import find, public_path, short_names
+from rnade_lightning.class_paths import class_and_arguments, find, public_path, short_names
 
 _SEED = 8_415_233
 """Of the points in the jumps of distribution functions: one that no sampler is likely to have."""
@@ -262,8 +262,7 @@ def make_component(component: str | dict[str, Any] | Component, **arguments: Any
         if arguments:
             raise ValueError(f"give {', '.join(arguments)} to the component {component} itself")
         return component
-    path = component if isinstance(component, str) else component["class_path"]
-    given = {} if isinstance(component, str) else dict(component.get("init_args") or {})
+    path, given = class_and_arguments(component, "component")
     kind = component_class(path)
     try:
         return kind(**given, **arguments)

@@ -28,7 +28,7 @@ def walk(n: int, seed: int = 0, size: float = 20.0) -> np.ndarray:
 
 def test_masses_are_those_of_the_model() -> None:
     model, x = model_of(), walk(120)
-    z, side = front_end.analyse(front_end.start(), x, NONE)
+    z, side, _ = front_end.analyse(front_end.start(), x, NONE)
     frames = torch.from_numpy(z).view(1, -1, 4).float()
     context = torch.from_numpy(side).view(1, -1, 4, panel.N_SIDE)
     expected = model.feature_log_prob(frames, context=context).detach().flatten().numpy()

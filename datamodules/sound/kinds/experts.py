@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from rnade_lightning.datamodules.core import Array
+from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.sound import panel
 from rnade_lightning.datamodules.sound.kinds import SampleFrames
 
@@ -32,9 +32,17 @@ class Experts(SampleFrames):
     def pieces(self, samples: Iterable[Array], rate: int) -> Iterator[Array]:
         from rnade_lightning.datamodules.sound import front_end
 
-        state = front_end.start()
+        state, n_done = front_end.start(), 0
         for piece in self.whole_frames(samples):
-            z, side = front_end.analyse(state, piece, np.zeros(0))
+            z, side, again = front_end.analyse(state, piece, np.zeros(0))
+            for at in np.flatnonzero(again != piece)[:1]:
+                where = f"sample {n_done + at} ({(n_done + at) / rate:.3f} s)"
+                raise DataError(
+                    f"{where} is {piece[at]:.0f} steps, so far from its prediction that its"
+                    " innovation in 32 bits would be that of another integer: set bit_depth to 16,"
+                    " or leave the file out"
+                )
+            n_done += len(piece)
             of_frame = z.reshape(-1, self.frame_length)
             yield np.hstack([of_frame, side.reshape(len(of_frame), -1)])
 

@@ -69,6 +69,15 @@ def test_written_bvh_is_read_alike_by_pymotion_and_here(take: Motion, tmp_path: 
     assert ours.fps == pytest.approx(take.fps, rel=1e-6)
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e-2, 1.0, 1e4])
+def test_a_written_body_is_the_same_in_any_unit(take: Motion, unit: float, tmp_path: Path) -> None:
+    unit /= take.skeleton.size
+    scaled = take.scaled(unit)
+    write_bvh(tmp_path / "a.bvh", scaled)
+    found = read_bvh(tmp_path / "a.bvh")
+    np.testing.assert_allclose(found.points() / unit, scaled.points() / unit, atol=1e-4)
+
+
 def test_compressed_bvh_is_the_same_motion_and_the_same_bytes(take: Motion, tmp_path: Path) -> None:
     for name in ("a.bvh.gz", "b.bvh.gz", "c.bvh"):
         write_bvh(tmp_path / name, take)

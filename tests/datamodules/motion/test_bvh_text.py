@@ -51,7 +51,7 @@ def test_encodings_are_the_same_names(encoding: str, path: Path) -> None:
     assert read_text(path).names == ["Hips", "Fuß"]
 
 
-@pytest.mark.parametrize("n", [24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 144, 200, 240])
+@pytest.mark.parametrize("n", [12, 15, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 144, 200, 240])
 @pytest.mark.parametrize("n_digits", [4, 5, 6, 7, 9, 12])
 def test_rounded_frame_times_are_the_usual_rates(n: int, n_digits: int) -> None:
     word = f"{1 / n:.{n_digits}f}"
@@ -63,6 +63,7 @@ def test_rounded_frame_times_are_the_usual_rates(n: int, n_digits: int) -> None:
     ("word", "rate"),
     [
         ("0.033", 30),
+        ("0.067", 15),
         ("0.017", 60),
         ("0.0166", 60),
         ("0.02", 50),

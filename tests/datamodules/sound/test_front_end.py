@@ -14,7 +14,7 @@ def analysed(
     samples: np.ndarray, other: np.ndarray = NONE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return innovations, side information and residuals in steps."""
-    z, side = front_end.analyse(front_end.start(len(other) > 0), samples, other)
+    z, side, _ = front_end.analyse(front_end.start(len(other) > 0), samples, other)
     return z, side, z * np.exp(side[:, 0].astype(float))
 
 
@@ -70,6 +70,23 @@ def test_the_other_channel_is_used() -> None:
     second = np.round(0.5 * first + rng.normal(size=len(first)) * 2)
     alone, given = analysed(second)[2], analysed(second, first)[2]
     assert given[2000:].std() < 0.2 * alone[2000:].std()
+
+
+def hostile(bits: int) -> list[np.ndarray]:
+    """Return integers that are hardest to predict: full-scale noise, squares, and claps after
+    silence."""
+    rng, most = np.random.default_rng(0), 2.0 ** (bits - 1) - 1
+    t = np.arange(3000)
+    claps = np.round(most * rng.uniform(-1, 1, len(t)) * (t % 1000 < 100))
+    return [np.round(most * rng.uniform(-1, 1, len(t))), most * (1 - 2 * (t // 97 % 2)), claps]
+
+
+def test_integers_that_float32_would_lose_are_known_and_sixteen_bits_never_are() -> None:
+    for x in hostile(16):
+        assert (front_end.analyse(front_end.start(), x, NONE)[2] == x).all()
+    lost = [front_end.analyse(front_end.start(), x, NONE)[2] != x for x in hostile(24)]
+    assert all(of.any() for of in lost)
+    assert all(of.mean() < 0.5 for of in lost)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def test_side_information_has_its_names() -> None:
     assert len(names) == len(set(names)) == panel.N_SIDE
     assert all(name.startswith("expert_") for name in names[panel.EXPERTS])
     x = np.round(np.cumsum(np.random.default_rng(0).normal(size=400)) * 30)
-    z, side = front_end.analyse(front_end.start(), x, np.zeros(0))
+    z, side, _ = front_end.analyse(front_end.start(), x, np.zeros(0))
     residual = z * np.exp(side[:, 0].astype(float))
     t = 300
     assert math.isclose(

@@ -80,6 +80,35 @@ def test_a_recording_of_a_pipe_may_leave_its_length_open(tmp_path: Path) -> None
     assert len(read_sound(tmp_path / "a.wav").samples) == 8000
 
 
+def test_a_length_that_counts_its_own_header_is_no_cut(tmp_path: Path) -> None:
+    content = bytearray(tone(tmp_path / "a.wav").read_bytes())
+    content[4:8] = len(content).to_bytes(4, "little")  # eight bytes too many
+    (tmp_path / "a.wav").write_bytes(content)
+    assert len(read_sound(tmp_path / "a.wav").samples) == 8000
+
+
+@pytest.mark.parametrize("told", [0, 36])
+def test_a_recording_whose_header_was_never_written_is_not_called_empty(
+    told: int, tmp_path: Path
+) -> None:
+    content = bytearray(tone(tmp_path / "a.wav").read_bytes())
+    content[4:8], content[40:44] = told.to_bytes(4, "little"), bytes(4)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match=r"tells of no samples, and 16000 bytes follow"):
+        read_sound(tmp_path / "a.wav")
+    (tmp_path / "a.wav").write_bytes(content[:44])
+    with pytest.raises(DataError, match=r"holds no samples: remove the file"):
+        read_sound(tmp_path / "a.wav")
+
+
+def test_a_format_that_cannot_be_read_is_to_be_converted_not_got_again(tmp_path: Path) -> None:
+    content = bytearray(tone(tmp_path / "a.flac").read_bytes())
+    content[20:22] = bytes([content[20] & 0xFE, 0xB0 | content[21] & 0x0F])  # 12 bits a sample
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read \(.*\): convert it to WAV or FLAC"):
+        read_sound(tmp_path / "a.flac")
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_a_sample_that_is_no_number_is_named(tmp_path: Path, value: float) -> None:
     samples = np.zeros((8000, 2), dtype=np.float32)

@@ -85,6 +85,20 @@ def test_samples_are_rounded_where_a_bit_depth_is_given(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, np.round(exact * 128))
 
 
+def test_a_sound_whose_integers_frames_cannot_keep_is_refused_by_name(tmp_path: Path) -> None:
+    """24 bits that jump by full scale: an innovation in float32 is that of another integer."""
+    write_integers(tmp_path, LENGTHS)
+    noise = np.random.default_rng(0).uniform(-0.99, 0.99, 4000)
+    soundfile.write(tmp_path / "loud.wav", noise, RATE, subtype="PCM_24")
+    said = r"loud\.wav: sample \d+ .* another integer: set bit_depth to 16"
+    with pytest.raises(DataError, match=said):
+        module(tmp_path, "experts").setup()
+    data = module(tmp_path, "experts", bit_depth=16)
+    frames = data.score_input(tmp_path / "loud.wav").frames
+    samples, _ = soundfile.read(data.render(frames, tmp_path / "out")[0], dtype="int16")
+    np.testing.assert_allclose(samples, noise[: len(samples)] * 2**15, atol=0.51)
+
+
 @pytest.mark.parametrize(
     ("name", "wrote", "options", "said"),
     [
