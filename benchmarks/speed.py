@@ -263,7 +263,7 @@ def rest_of_a_step() -> str:
 
     rows: Table = []
     experiments: dict[str, tuple[FrameDataModule, dict[str, Any]]] = {
-        "default (motion)": (MocapDataModule(batch_size=8), {
+        "a plain model of motion": (MocapDataModule(batch_size=8), {
             "conditioned": ["mu", "sigma"], "component": "laplace", "floor": 0.01, "linear": True,
             "n_past": 1, "learn_past": False, "dropout": 0.5, "cell": "gru"}),
         "audio_demo (log mel)": (

@@ -54,7 +54,7 @@ _FILM_SECONDS = 60.0  # of a motion, at most, in a picture; a page plays all of 
 
 
 class MocapDataModule(SteeredDataModule):
-    """Motion capture from .bvh, .amc (with .asf), .npz (AMASS), .c3d, .trc and .mat files.
+    """Motion capture from .bvh, .amc (with .asf), .npz (AMASS), .c3d, .trc, .mat and .npy files.
 
     Args:
         root: Folder, file or glob to read. Without it, the motion shipped with the package.

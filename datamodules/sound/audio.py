@@ -68,8 +68,8 @@ class AudioDataModule(MeasuredDataModule):
         channel: Channel to read: "left", "right", its number from 0, or "mix" for the mean of all.
         normalise: Bring every file to one level: "peak" to full scale, "rms" to -20 dB.
         trim_db: Cut silence at both ends; silence is this many dB below the loudest part.
-        frame_length: Samples of a waveform, residual or innovation frame.
-        predictor_order: Samples from which the linear predictor of residuals predicts the next.
+        frame_length: Samples of a frame of samples, residuals or innovations.
+        predictor_order: Samples from which a linear predictor predicts the next.
         forgetting: Forgetting factor of the predictor, between 0 and 1: the weight of a sample
             relative to the next one.
         bit_depth: Bits of the step that dequantising noise spans. It is needed for files of

@@ -25,10 +25,11 @@ have nothing in common, say. More channels than two are always coded apart.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -199,6 +200,43 @@ def read(path: Path, signal: Signal, n: int) -> Iterator[Integers]:
         yield rest
 
 
+def not_kept(path: Path, signal: Signal) -> str:
+    """Return what of a WAV file's header is not in the file that comes back, in words; nothing if
+    all of it is, but for titles and other tags."""
+    if signal.container == "FLAC":
+        return ""
+    made = io.BytesIO()
+    with soundfile.SoundFile(made, "w", **_format(signal)):
+        pass
+    with path.open("rb") as file:
+        (bits, mask), (_, usual) = (
+            _bits_and_mask(file.read(1 << 16)),
+            _bits_and_mask(made.getvalue()),
+        )
+    lost = [f"that {bits} of its {signal.bits} bits are used"] * (bits != signal.bits)
+    lost += [f"where its loudspeakers stand (mask {mask:#x})"] * (mask != usual)
+    return " and ".join(lost)
+
+
+def _bits_and_mask(start: bytes) -> tuple[int, int]:
+    """Return the valid bits and the mask of channels in the header of a WAV file; a mask of 0
+    where it has none."""
+    at = start.find(b"fmt ") + 8
+    number = [int.from_bytes(start[at + i : at + j], "little") for i, j in ((14, 16), (18, 20))]
+    extended = int.from_bytes(start[at : at + 2], "little") == 0xFFFE
+    mask = int.from_bytes(start[at + 20 : at + 24], "little") if extended else 0
+    return (number[1] or number[0]) if extended else number[0], mask
+
+
+def _format(signal: Signal) -> dict[str, Any]:
+    """Return what soundfile has to know to write a signal."""
+    flac8 = signal.container == "FLAC" and signal.bits == 8
+    return {
+        "samplerate": signal.rate, "channels": signal.n_channels, "format": signal.container,
+        "subtype": "PCM_S8" if flac8 else _SUBTYPES[signal.bits],
+    }  # fmt: skip
+
+
 class Writer:
     """A sound file that is written in pieces; use it in a ``with`` block.
 
@@ -215,12 +253,8 @@ class Writer:
 
     def __init__(self, path: Path, signal: Signal) -> None:
         self.path, self._bits, self.checksum = path, signal.bits, Checksum()
-        flac8 = signal.container == "FLAC" and signal.bits == 8
         try:
-            self._file = soundfile.SoundFile(
-                path, "w", signal.rate, signal.n_channels, format=signal.container,
-                subtype="PCM_S8" if flac8 else _SUBTYPES[signal.bits],
-            )  # fmt: skip
+            self._file = soundfile.SoundFile(path, "w", **_format(signal))
         except (soundfile.SoundFileError, RuntimeError) as error:
             raise self._unwritable(error) from None
 

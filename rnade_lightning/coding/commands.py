@@ -50,7 +50,8 @@ def compress(files: list[str] | str, out: str, ckpt_path: str | None = None) -> 
 
     ``compress a.wav b.flac --out packed`` writes ``packed/a.wav.rnade`` and
     ``packed/b.flac.rnade``. WAV and FLAC of 8, 16 or 24 bits are taken, of any rate and number of
-    channels. Titles and other tags are not kept. A stream of the same sound that is there already
+    channels. Titles and other tags are not kept; of a header that is unusual, a line says what
+    is lost. A stream of the same sound that is there already
     is replaced, no other file is. At the end comes a table: bits per sample, and the size divided
     by that of the samples as they are.
 
@@ -151,6 +152,8 @@ def _compress(source: Source, codec: Codec) -> Done:
     started, (path, target) = time.monotonic(), source
     signal = channels.measure(path)
     _check_target(target, signal, _signal_of_stream)
+    if lost := channels.not_kept(path, signal):
+        print(f"{path}: its samples are kept, but not {lost}", file=sys.stderr)
     with whole_file(target) as part, part.open("wb") as file:
         blocks = channels.read(path, signal, BLOCK)
         write(file, signal, _shown(blocks, signal, "compress", path), codec)

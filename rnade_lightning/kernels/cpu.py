@@ -2,9 +2,9 @@ r"""Compute log p of frames as one operation whose backward is Algorithm 1, comp
 
 Nothing of size N D H or N D K is stored: forward keeps its inputs, backward computes again what it
 needs, and biases that a recurrent state sets stay a product (`StateParams`). On other devices, and
-for components without compiled code, the same operation runs in torch operations on blocks of
-features (`blocks`). Where a gradient is to be differentiated again (``create_graph``), it is taken
-of `blocks` by autograd instead.
+for components without compiled code, the same operation runs in torch operations on all features
+at once (`blocks`). Where a gradient is to be differentiated again (``create_graph``), it is of
+`blocks`, by autograd.
 
 Per feature d: $z_d = P_d\,[h_d; u] + b_d$ with $P_d = [V_d^\top, U_d]$, the weights of
 RNADE's units and of the recurrent state side by side, so that biases that change by the frame are

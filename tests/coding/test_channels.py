@@ -136,6 +136,27 @@ def test_an_extended_header_stays_one(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "part").format == "WAVEX"
 
 
+@pytest.mark.parametrize("n_channels", range(1, 9))
+def test_what_a_header_says_and_no_file_that_comes_back_does_is_told(
+    n_channels: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((9, n_channels)), 8000, "PCM_24", format="WAVEX")
+    assert channels.not_kept(path, measure(path)) == ""
+    content = bytearray(path.read_bytes())
+    at = content.find(b"fmt ") + 8
+    content[at + 18 : at + 20] = (20).to_bytes(2, "little")
+    path.write_bytes(content)
+    assert channels.not_kept(path, measure(path)) == "that 20 of its 24 bits are used"
+    content[at + 20 : at + 24] = (0x600).to_bytes(4, "little")
+    path.write_bytes(content)
+    told = channels.not_kept(path, measure(path))
+    assert told.endswith("used and where its loudspeakers stand (mask 0x600)")
+    for plain in (saved(tmp_path / "b.wav", drawn(9, 2, 16), 16), tmp_path / "c.flac"):
+        soundfile.write(tmp_path / "c.flac", np.zeros((9, 2)), 8000, "PCM_16")
+        assert channels.not_kept(plain, measure(plain)) == ""
+
+
 @pytest.mark.parametrize("rate", [1, 700, 8000, 192_000, 1_000_000])
 def test_any_rate_is_taken(rate: int, tmp_path: Path) -> None:
     path = saved(tmp_path / "a.wav", drawn(50, 1, 16), 16, rate)
