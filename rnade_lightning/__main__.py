@@ -251,7 +251,7 @@ class CLI(LightningCLI):
         if not self.trainer.is_global_zero or folder is None:
             return
         print(f"\nwritten to {folder}")
-        for path in sorted(Path(folder).iterdir()):
+        for path in sorted(Path(folder).glob("[!.]*")):
             inside = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
             print(f"  {path.name}" + (f"/  {'  '.join(inside[:12])}" if inside else ""))
 

@@ -285,9 +285,10 @@ def order_of(order: int | Sequence[int] | None, n_features: int) -> list[int] | 
     if isinstance(order, int):
         generator = torch.Generator().manual_seed(order)
         return torch.randperm(n_features, generator=generator).tolist()
-    if sorted(order) != list(range(n_features)):
+    found = [int(d) for d in order]
+    if sorted(found) != list(range(n_features)):
         raise ValueError(f"feature_order must hold each of 0 to {n_features - 1} once")
-    return list(order)
+    return found
 
 
 # ------------------------------------------------------------------ one message for each kind

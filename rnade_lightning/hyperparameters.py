@@ -142,6 +142,8 @@ def _plain(value: Any) -> Any:
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
+    if getattr(value, "ndim", 0) == 1 and hasattr(value, "tolist"):  # an order of features, say
+        return value.tolist()
     raise TypeError(f"{type(value).__name__} is no plain value")
 
 

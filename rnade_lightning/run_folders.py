@@ -12,9 +12,12 @@ import json
 import os
 import shlex
 from collections.abc import Sequence
+from errno import EACCES, EAGAIN
 from pathlib import Path
+from typing import IO
 
 JOB = "job.json"
+LOCK = ".lock"
 RESUMED_BY = "--ckpt_path"
 
 
@@ -34,6 +37,30 @@ def claim(runs: Path) -> Path:
             n += 1
         else:
             return runs / f"version_{n}"
+
+
+def hold(folder: Path) -> IO[bytes] | None:
+    """Keep other processes from training in a run folder, as long as the file that is returned is
+    open; None where the file system has no locks. A process that dies lets go.
+
+    Raises:
+        ValueError: another one trains in it.
+    """
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, lockf
+    except ModuleNotFoundError:  # Windows
+        return None
+    file: IO[bytes] | None = None
+    try:
+        file = open(folder / LOCK, "wb")  # noqa: SIM115  (open as long as the run)
+        lockf(file, LOCK_EX | LOCK_NB)
+    except OSError as error:
+        if file is not None and error.errno in (EACCES, EAGAIN):
+            raise ValueError(
+                f"{folder}: another process trains in it; wait until it ends, or start a run of its"
+                " own without --ckpt_path"
+            ) from None
+    return file
 
 
 def folder_of(checkpoint: str) -> Path | None:

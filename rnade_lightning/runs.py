@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytorch_lightning as pl
 import yaml
@@ -26,6 +26,7 @@ from rnade_lightning.run_folders import (
     claim,
     command_to_go_on,
     folder_of,
+    hold,
     note_job,
     of_requeued_job,
     slurm_job,
@@ -62,6 +63,7 @@ class Run:
         self.folder: Path | None = None
         self.resumes = False
         self.watcher: threading.Thread | None = None
+        self._lock: IO[bytes] | None = None  # open as long as this process trains
         self._runs: Path | None = None  # folder of all runs of its name, where ours chooses
         if options.trainer.fast_dev_run:
             return
@@ -148,6 +150,7 @@ class Run:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
         if self.command == "fit":
+            self._lock = hold(self.folder)
             with going_without("the note on the SLURM job"):
                 note_job(self.folder, self.words)
         for logger in loggers[:1]:

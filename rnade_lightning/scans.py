@@ -47,7 +47,8 @@ def draw(rnade: Any, noise: tuple[Tensor, Tensor], biases: tuple[Tensor, ...]) -
     own = rnade.of_features(slice(None), biases)
     each = *(n.T for n in noise), torch.ones_like(none).diag(), rnade.W, L, *own[:4]
     each = *each, *(b.transpose(0, 1) for b in own[4:])
-    start = rnade.c.expand(B, -1).contiguous(), none.expand(B, -1).contiguous()
+    units = rnade.c.expand(B, -1).clone(memory_format=torch.contiguous_format)  # also of no unit
+    start = units, none.expand(B, -1).contiguous()
     (_, x), _ = scanned(one, start, tuple(t.contiguous() for t in each))
     return x
 

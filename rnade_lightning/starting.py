@@ -11,8 +11,14 @@ started from weights goes on with ``--ckpt_path`` as any other, whatever its con
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
+from jsonargparse import Namespace
+from pytorch_lightning.utilities import rank_zero_only
 
 from rnade_lightning.checkpoint_files import (
     ARGUMENTS,
@@ -27,10 +33,17 @@ from rnade_lightning.class_paths import public_path
 from rnade_lightning.datamodules import FrameDataModule
 from rnade_lightning.hyperparameters import plain
 from rnade_lightning.lightning_module import SequenceModule
+from rnade_lightning.run_folders import folder_of
 from rnade_lightning.stored_module import OF_OPTIMIZER
 
 OF_OTHERS = ("n_features", "n_context", "context_by_feature", *OF_OPTIMIZER)
 """Arguments of a model that the data at hand and the optimiser tell, not the checkpoint."""
+FREE = (
+    "ckpt_path", "weights_from", "config", "trust", "code_files", "test_after_fit", "model.",
+    "trainer.max_", "trainer.min_", "trainer.logger", "trainer.callbacks", "trainer.enable_",
+    "trainer.default_root_dir", "trainer.num_nodes", "trainer.devices", "trainer.log_every",
+)  # fmt: skip
+"""Options that may be others where a run goes on; those of the model are checked by themselves."""
 OF_CHECKPOINT = ("noise_scale",)
 """Arguments that the data tell too, but of a trained model once for all."""
 
@@ -43,12 +56,14 @@ class Start(NamedTuple):
         trust: packages whose classes it may name.
         by_trainer: whether Lightning's trainer loads it, with its state of training.
         model: the model's class and options, as the command line takes them.
+        changed: those options that the user gave in place of the checkpoint's.
     """
 
     checkpoint: Checkpoint
     trust: list[str]
     by_trainer: bool
     model: dict[str, Any]
+    changed: list[str]
 
     @property
     def told(self) -> dict[str, Any]:
@@ -81,7 +96,13 @@ class Start(NamedTuple):
             ValueError: they do not fit it.
         """
         if not self.by_trainer:
-            check_weights(model, self.checkpoint)
+            try:
+                check_weights(model, self.checkpoint)
+            except ValueError as error:
+                if not self.changed:
+                    raise
+                given = " and ".join(f"--model.{name}" for name in self.changed)
+                raise ValueError(f"{error}; {given} may be what it does not fit") from None
             model.load_state_dict(self.checkpoint["state_dict"])
             model.on_load_checkpoint(dict(self.checkpoint) | {"states": {}})
 
@@ -114,6 +135,8 @@ def start_of(
             f"{origin_of(checkpoint)} holds weights and no state of training to go on from; start "
             "a new run from them with --weights_from"
         )
+    if goes_on and ckpt_path and (folder := folder_of(str(ckpt_path))):
+        _compare(folder / "config.yaml", options)
     arguments = {k: v for k, v in checkpoint[ARGUMENTS].items() if k not in OF_OTHERS}
     known = {k: v for k, v in arguments.items() if k not in OF_CHECKPOINT}
     chosen = _chosen(options.get("model"), given) if goes_on else {}
@@ -131,10 +154,11 @@ def start_of(
                 "which is of another model; leave the option out, or start a new run from its "
                 "weights with --weights_from"
             )
+    changed = [name for name, value in chosen.items() if known.get(name, value) != value]
     if not ckpt_path:
         known |= {name: value for name, value in chosen.items() if name in known}
     model = {"class_path": public_path(kind), "init_args": known}
-    return Start(checkpoint, list(trust), bool(ckpt_path) and has_state, model)
+    return Start(checkpoint, list(trust), bool(ckpt_path) and has_state, model, changed)
 
 
 def _chosen(model: Any, given: Sequence[str]) -> dict[str, Any]:
@@ -146,6 +170,46 @@ def _chosen(model: Any, given: Sequence[str]) -> dict[str, Any]:
     }
     values = dict(model.init_args.as_dict()) if model and model.get("init_args") else {}
     return plain({name: values[name] for name in sorted(names & values.keys())})
+
+
+def _compare(config: Path, options: Mapping[str, Any]) -> None:
+    """Refuse another optimiser than that of the run that goes on, whose state would take no notice
+    of it; say in a line what else is not as it was.
+
+    Args:
+        config: the options of the run as they were.
+        options: those of this command.
+
+    Raises:
+        ValueError: the optimiser or its schedule is another; names the option.
+    """
+    before = _flat(yaml.safe_load(config.read_text()))
+    now = _flat(plain(options.as_dict() if isinstance(options, Namespace) else options))
+    others = []
+    for path in sorted(before.keys() & now.keys()):
+        if before[path] == now[path] or path.startswith(FREE):
+            continue
+        if path.startswith(("optimizer.", "lr_scheduler.")):
+            name = path.replace("init_args.", "").removesuffix(".class_path")
+            raise ValueError(
+                f"--{name} is {now[path]!r}, and {before[path]!r} in {config}: a run goes on with"
+                f" the state of its optimiser; leave the option out, give --config {config}, or"
+                " start a new run with --weights_from"
+            )
+        others.append(f"{path.replace('init_args.', '')} {now[path]!r} ({before[path]!r})")
+    if others and getattr(rank_zero_only, "rank", 0) == 0:
+        more = f" and {len(others) - 6} more" if len(others) > 6 else ""
+        print(f"other than before: {', '.join(others[:6])}{more}", file=sys.stderr)
+
+
+def _flat(options: Any, ahead: str = "") -> dict[str, Any]:
+    """Return values by the path of their option, such as ``optimizer.init_args.lr``."""
+    if not isinstance(options, Mapping):
+        return {ahead: options}
+    found: dict[str, Any] = {}
+    for name, value in options.items():
+        found |= _flat(value, f"{ahead}.{name}" if ahead else str(name))
+    return found
 
 
 def _check_class(checkpoint: Checkpoint, model: Any, named: str, given: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
@@ -97,6 +98,8 @@ class StoredModule(pl.LightningModule):
             raise UntrustedClass(f"{origin_of(checkpoint)}: {error}") from error
         except ValueError as error:
             raise refusal(checkpoint, str(error)) from error
+        if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
+            module.double()  # as it was trained; narrower numbers lose nothing in float32
         module.on_load_checkpoint(checkpoint)
         strict = module.strict_loading if strict is None else strict
         check_weights(module, checkpoint, strict)

@@ -31,17 +31,21 @@ MODELS: dict[str, dict[str, Any]] = {  # every cell, component and kind of conte
     "tanh": {"cell": "tanh", "censor_at": (-1.0, 1.0), "activation": "relu"},
     "sigmoid": {"cell": "sigmoid", "component": "gaussian", "linear": False, "floor": 0.0,
                 "n_past": 0, "n_context": 2, "context_by_feature": True},
+    "no units": {"n_hidden": 0},
 }  # fmt: skip
 CASES = [
     ("gru", "log_prob"), ("gru", "step"), ("gru", "draw"), ("lstm", "log_prob"), ("lstm", "draw"),
     ("minimal", "log_prob"), ("minimal", "step"), ("tanh", "log_prob"), ("tanh", "step"),
-    ("sigmoid", "log_prob"), ("sigmoid", "draw"),
+    ("sigmoid", "log_prob"), ("sigmoid", "draw"), ("no units", "draw"),
 ]  # fmt: skip
 
 
 def model_of(**options: Any) -> RNNRNADE:
     torch.manual_seed(0)
-    model = RNNRNADE(D, 5, R, 2, **options).eval()
+    model = RNNRNADE(
+        **{"n_features": D, "n_hidden": 5, "n_recurrent": R, "n_components": 2} | options
+    )
+    model.eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     if model.root is not None:

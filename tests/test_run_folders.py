@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from rnade_lightning.run_folders import (
     command_to_go_on,
     folder_of,
     good_beside,
+    hold,
     note_job,
     of_requeued_job,
 )
@@ -71,3 +75,25 @@ def test_the_command_to_go_on_is_the_one_typed_from_another_checkpoint() -> None
     command = ["fit", "--ckpt_path", "old.ckpt", "--data.root=my data"]
     found = command_to_go_on("rnade", command, Path("a b.ckpt"))
     assert found == "rnade fit '--data.root=my data' --ckpt_path 'a b.ckpt'"
+
+
+def test_one_process_at_a_time_trains_in_a_folder(tmp_path: Path) -> None:
+    waits = (
+        "import sys; from pathlib import Path; from rnade_lightning.run_folders import hold;"
+        "file = hold(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    pipe: Any = subprocess.PIPE
+    other = subprocess.Popen(
+        [sys.executable, "-c", waits, str(tmp_path)], stdin=pipe, stdout=pipe, text=True
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match="another process trains in it"):
+            hold(tmp_path)
+    finally:
+        other.kill()  # and so lets go
+        other.communicate()
+    for _ in range(2):  # one process may train in it again
+        with hold(tmp_path) as file:  # type: ignore[union-attr]
+            assert not file.closed

@@ -125,3 +125,32 @@ def test_a_folder_is_no_run_to_go_on_with(
     line = refused(capsys, "fit", *some)
     assert "no state of training" in line
     assert "--weights_from" in line
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_its_own_optimiser_only(
+    fit: Fit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its state takes no notice of other options, and so they are refused; others are told."""
+    folder = fit(NO_TEST)
+    on = ("fit", f"--config={folder / 'config.yaml'}", f"--ckpt_path={last(folder)}", NO_TEST)
+    for typed, name in (
+        (("--optimizer.lr=0.5",), "--optimizer.lr is 0.5, and"),
+        (("--optimizer=torch.optim.SGD", "--optimizer.lr=0.1"), "--optimizer is 'torch.optim.SGD'"),
+    ):
+        line = refused(capsys, *on, "--trainer.max_epochs=3", *typed)
+        assert name in line
+        assert "--weights_from" in line
+    main([*on, "--trainer.max_epochs=3", "--trainer.gradient_clip_val=0.125"])
+    assert "other than before: trainer.gradient_clip_val 0.125 (" in capsys.readouterr().err
+    assert load_checkpoint(last(folder))["epoch"] == 2
+
+
+@pytest.mark.slow
+def test_weights_that_do_not_fit_name_the_option_that_was_typed(
+    fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = fit(NO_TEST)
+    sizes = [o for o in options(root, tmp_path / "b") if not o.startswith("--model")]
+    line = refused(capsys, "fit", *sizes, f"--weights_from={last(first)}", "--model.n_hidden=9")
+    assert line.endswith("--model.n_hidden may be what it does not fit")

@@ -133,3 +133,21 @@ def test_plain_data_modules_of_lightning_do_not_stand_in_the_way(tmp_path: Path)
     RNNRNADEModule.load_from_checkpoint(path)
     with pytest.raises(ValueError, match="Plain"):
         load_data(load_checkpoint(path))
+
+
+def test_a_model_is_loaded_as_fine_as_it_was_trained(tmp_path: Path) -> None:
+    module = RNNRNADEModule(3, n_hidden=4, n_recurrent=4).double()
+    frames = torch.randn(2, 6, 3, dtype=torch.float64)
+    module.save_pretrained(tmp_path / "fine")
+    found = RNNRNADEModule.from_pretrained(tmp_path / "fine")
+    assert torch.equal(found.model.log_prob(frames), module.model.log_prob(frames))
+    module.float().save_pretrained(tmp_path / "plain")
+    found = RNNRNADEModule.from_pretrained(tmp_path / "plain")
+    assert found.model.u_0.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, tuple])
+def test_an_order_is_kept_whatever_holds_it(kind: Any, tmp_path: Path) -> None:
+    module = RNNRNADEModule(3, n_hidden=4, n_recurrent=4, feature_order=kind([2, 0, 1]))
+    module.save_pretrained(tmp_path / "a")
+    assert RNNRNADEModule.from_pretrained(tmp_path / "a").model.feature_order == [2, 0, 1]

@@ -6,6 +6,7 @@ Conventions:
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -188,14 +189,20 @@ class Labels:
         if self.where == PARENT:
             return {"folder": path.resolve().parent.name}
         if self._pattern is not None:
-            found = self._pattern.search(path.as_posix())
-            return {k: v for k, v in found.groupdict().items() if v} if found else {}
-        keys = [path.as_posix().removesuffix(end) for end in ("", *endings)]
-        for key in keys:  # the longest part of the path that the table has
-            parts = key.split("/")
-            for i in range(len(parts)):
-                if (row := self._table.get("/".join(parts[i:]))) is not None:
-                    return row
+            match = self._pattern.search(path.as_posix())
+            return {k: v for k, v in match.groupdict().items() if v} if match else {}
+        parts = path.as_posix().split("/")
+        for i in range(len(parts)):  # the longest part of the path that the table has
+            whole = "/".join(parts[i:])
+            keys = dict.fromkeys(whole.removesuffix(end) for end in ("", *endings))
+            found = [(key, self._table[key]) for key in keys if key in self._table]
+            if any(row != found[0][1] for _, row in found):
+                raise DataError(
+                    f"{self.where}: labels {path} twice, differently, as"
+                    f" {' and '.join(key for key, _ in found)}: leave one of them out"
+                )
+            if found:
+                return found[0][1]
         return {}
 
 
@@ -213,6 +220,8 @@ def _read_labels(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
             f"{path}: its first line names no column {' or '.join(FILE_COLUMNS)} and a label:"
             " name them"
         )
+    if twice := [name for name, n in Counter(head).items() if n > 1 and name]:
+        raise DataError(f"{path}: two columns are called {twice[0]!r}: name them apart")
     table: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows[1:], start=2):
         if not row:
@@ -275,8 +284,9 @@ def signals_at(
     wanted = np.arange(n_frames) / frame_rate
     if not (np.diff(times) > 0).all():
         raise DataError(f"{path}: {TIME} does not grow from line to line: sort them")
-    step = max(1 / frame_rate, float(np.diff(times).max(initial=0.0)))
-    if times[0] > step or times[-1] < wanted[-1] - step:
+    usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    step = max(1 / frame_rate, usual)  # the next line may lie beyond the end, and one in the middle
+    if times[0] > max(1 / frame_rate, usual / 2) or times[-1] < wanted[-1] - step:
         raise DataError(
             f"{path}: lasts from {times[0]:.3g} to {times[-1]:.3g} s, its frames to"
             f" {wanted[-1]:.3g} s: give signals of all of it"

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of
+from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of, names_of
 from rnade_lightning.datamodules.core.recording import Frames, Recording
 from rnade_lightning.datamodules.core.side import sided
 from rnade_lightning.datamodules.core.splits import scores, tail, whole_groups
@@ -68,6 +68,7 @@ class Corpus(ABC):
     _layouts: dict[Path, dict[str, Any]]
     _left_out: dict[str, str]
     _paths: dict[str, Path]
+    _file_names: dict[Path, str]
 
     # Filled in by each kind of data
 
@@ -157,7 +158,7 @@ class Corpus(ABC):
             raise DataError("parts names every file itself: leave group out")
 
     def _listed_parts(self, files: list[Path], parts: dict[str, list[str]]) -> list[str]:
-        names = [name_of(path, self._root(), self.extensions) for path in files]
+        names = [self._name(path) for path in files]
         part_of: dict[str, str] = {}
         missing = []
         for part, patterns in parts.items():
@@ -186,6 +187,7 @@ class Corpus(ABC):
             DataError: Lists all files that cannot be used, unless they are to be left out.
         """
         root, files = self._root(), self._files()
+        self._file_names = names_of(files, root, self.extensions)
         bad: dict[Path, DataError] = {}
         kept, store = self._opened(files)
         found, reference = self._fitting(files, kept, bad, reference)
@@ -214,6 +216,10 @@ class Corpus(ABC):
         if root is None:
             raise DataError("no data given: set root to a folder, file or glob")
         return root
+
+    def _name(self, path: Path) -> str:
+        """Return the name of a file for people; no two files of a root share one."""
+        return self._file_names.get(path) or name_of(path, self._root(), self.extensions)
 
     def _cache(self) -> Path:
         try:
@@ -292,7 +298,7 @@ class Corpus(ABC):
         self, path: Path, sequences: dict[str, Array | Frames], label: str | None
     ) -> list[tuple[str, str, Array | Frames]]:
         """Return part, name and frames of the pieces of a file's sequences."""
-        name = name_of(path, self._root(), self.extensions)
+        name = self._name(path)
         self._paths |= {name + suffix: path for suffix in sequences}
         pieces = []
         for suffix, frames in sequences.items():

@@ -7,6 +7,7 @@ Conventions:
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -88,10 +89,16 @@ def files_beside(path: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """All files below a folder; raises OSError where one of its folders cannot be listed."""
+    """All files below a folder, behind links to folders too; raises OSError where one of its
+    folders cannot be listed."""
     found: list[Path] = []
-    for place, _, names in os.walk(folder, onerror=_raise):
+    above = {str(folder): {os.path.realpath(folder)}}
+    for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
         found += [Path(place, name) for name in names]
+        own = above.pop(place)
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in own]  # no link to what is above
+        above |= {os.path.join(place, name): own | {real[name]} for name in folders}
     return found
 
 
@@ -129,7 +136,8 @@ def _local(root: str | Path) -> Path:
 
 
 def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
-    """Return a file's name for people: its path below the folder ``root``, without the ending.
+    """Return a file's name for people: its path below the folder ``root``, or below that which a
+    glob starts from, without the ending.
 
     >>> name_of(Path("walks/01.bvh.gz"), "elsewhere", (".bvh", ".bvh.gz"))
     '01'
@@ -140,10 +148,26 @@ def name_of(path: Path, root: str | Path, extensions: Sequence[str]) -> str:
         folder = copies_of(str(root), path)
     else:
         folder = _local(root)
+        while not folder.is_dir() and glob.has_magic(str(folder)):
+            folder = folder.parent
     below = folder.is_dir() and path.is_relative_to(folder)
     name = path.relative_to(folder).as_posix() if below else path.name
     ending = next((e for e in extensions if name.lower().endswith(e)), "")
     return name[: len(name) - len(ending)]
+
+
+def names_of(files: Sequence[Path], root: str | Path, extensions: Sequence[str]) -> dict[Path, str]:
+    """Return the name of each file as by `name_of`; of files that would share one, the path below
+    the folder that holds all files, with its ending."""
+    names = {path: name_of(path, root, extensions) for path in files}
+    n_of = Counter(names.values())
+    if len(n_of) == len(names):
+        return names
+    base = os.path.commonpath([path.parent.absolute() for path in files])
+    return {
+        path: name if n_of[name] == 1 else path.absolute().relative_to(base).as_posix()
+        for path, name in names.items()
+    }
 
 
 def with_ending(stem: Path, ending: str) -> Path:

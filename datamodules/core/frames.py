@@ -132,6 +132,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         self._left_out: dict[str, str] = {}
         self._n_files = 0
         self._paths: dict[str, Path] = {}
+        self._file_names: dict[Path, str] = {}
         how = labels, control, control_files, control_window, self.extensions
         self._beside, self._given = Beside(*how, root or self.shipped), None
 

@@ -19,8 +19,9 @@ from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.store import whole_file
 
 _CONNECTIONS = 8
-_VERSION = ("ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "created")
-"""What file systems call that which changes with a file."""
+_VERSION = ("ETag", "etag", "md5Hash", "generation", "CRC", "mtime", "LastModified", "created")
+"""What file systems call that which changes with a file. One that has none of these is fetched
+anew every time: a size tells too little."""
 
 
 def fetch(root: str, endings: tuple[str, ...], cache: Path) -> list[Path]:
@@ -87,9 +88,10 @@ def _copy(system: Any, wanted: dict[Path, tuple[str, dict[str, Any]]]) -> None:
 
     def fetch_one(copy: Path) -> None:
         name, info = wanted[copy]
-        version = [info.get("size")] + [str(info[key]) for key in _VERSION if key in info]
+        told = [str(info[key]) for key in _VERSION if info.get(key) is not None]
+        version = [info.get("size"), *told]
         note = copy.with_name(f".{copy.name}.version")
-        if copy.exists() and note.exists() and note.read_text() == json.dumps(version):
+        if told and copy.exists() and note.exists() and note.read_text() == json.dumps(version):
             return
         with whole_file(copy) as part:
             system.get_file(name, str(part))

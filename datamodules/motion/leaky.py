@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from rnade_lightning.datamodules.core import Array, DataError
-from rnade_lightning.datamodules.core.files import name_of
 from rnade_lightning.datamodules.core.recording import Frames
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 
@@ -41,7 +40,7 @@ class LeakyMocapDataModule(MocapDataModule):
     def _divided(
         self, path: Path, sequences: dict[str, Array | Frames], label: str | None
     ) -> list[tuple[str, str, Array | Frames]]:
-        name = name_of(path, self._root(), self.extensions)
+        name = self._name(path)
         pieces = []
         for suffix, frames in sequences.items():
             if (left := self._start(frames)) < self.window:

@@ -85,8 +85,10 @@ def read_mat(path: Path, max_bytes: int | None = None) -> dict[str, Array]:
     limit, taken = Limit.of(path, max_bytes), 0
     try:
         data = path.read_bytes()
+        if data.startswith((b"MATLAB 7.3", b"\x89HDF")):
+            raise DataError(f"{path}: a MATLAB 7.3 file: save it with -v7")
         if len(data) < 128 or data[126:128] not in (b"IM", b"MI"):
-            raise ValueError("it does not begin as one")
+            raise ValueError("it does not begin as one: if it is of MATLAB 4, save it with -v7")
         endian = "<" if data[126:128] == b"IM" else ">"
         found: dict[str, Array] = {}
         for kind, content in _elements(data[128:], endian, padded=False):

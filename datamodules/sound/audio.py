@@ -27,7 +27,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from rnade_lightning.datamodules import DataError, FrameSequence, Recording
 from rnade_lightning.datamodules.core import Array
-from rnade_lightning.datamodules.core.files import name_of, with_ending
+from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.spool import gathered
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
@@ -187,8 +187,7 @@ class AudioDataModule(MeasuredDataModule):
         """Return the names of files that hold the same samples and are in different parts."""
         part_of = {name: part for part, found in self._raw.items() for name, _ in found}
         contents = {
-            name_of(path, self._root(), self.extensions): layout["file"]["content"]
-            for path, layout in self._layouts.items()
+            self._name(path): layout["file"]["content"] for path, layout in self._layouts.items()
         }
         return doubles(part_of, contents)
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 
 class PredictionWriter(pl.Callback):
-    """Writes ``predictions/<sequence>.npz`` into the run folder: ``frames`` and ``mean``
-    ``(T, D_raw)`` in the data's own units, ``log_prob (T,)`` in nats per frame in standardised
-    units, and ``log_scale``, to be subtracted from it for the data's own units. A model that is
-    given side information of every feature has no mean of a frame."""
+    """Writes ``predictions/<sequence>.npz`` into the run folder, in folders as the files are in:
+    ``frames`` and ``mean`` ``(T, D_raw)`` in the data's own units, ``log_prob (T,)`` in nats per
+    frame in standardised units, and ``log_scale``, to be subtracted from it for the data's own
+    units. A model that is given side information of every feature has no mean of a frame."""
 
     def on_predict_batch_end(
         self,
@@ -30,15 +30,14 @@ class PredictionWriter(pl.Callback):
         log_dir = trainer.log_dir  # on every rank: it is broadcast
         if log_dir is None or index >= len(data.sequences("test")):
             return  # padding that gives every device the same number of batches
-        folder = Path(log_dir, "predictions")
-        folder.mkdir(parents=True, exist_ok=True)
-        name = data.sequences("test")[index].name.replace("/", "_")
+        path = Path(log_dir, "predictions", f"{data.sequences('test')[index].name}.npz")
+        path.parent.mkdir(parents=True, exist_ok=True)
         context = batch["context"][0].cpu() if "context" in batch else None
         mean = {}
         if "mean" in outputs:
             mean = {"mean": data.destandardise(outputs["mean"][0].cpu(), context)}
         np.savez(
-            folder / f"{name}.npz",
+            path,
             frames=data.destandardise(batch["frames"][0].cpu(), context),
             log_prob=outputs["log_prob"][0].cpu().numpy(),
             log_scale=data.log_scale,

@@ -31,12 +31,23 @@ def test_labels_stand_in_a_table(name: str, tmp_path: Path) -> None:
     assert Labels("labels.csv", tmp_path).names == labels.names  # among the files
 
 
+def test_a_file_that_a_table_labels_twice_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("file,act\na/1,run\na/1.bvh,walk\nb/1.bvh,run\n1,walk\n")
+    labels = Labels(str(table))
+    with pytest.raises(DataError, match=r"twice, differently, as a/1\.bvh and a/1"):
+        labels.of(tmp_path / "a" / "1.bvh", ENDS)
+    assert labels.of(tmp_path / "b" / "1.bvh", ENDS) == {"act": "run"}  # the longest part counts
+    assert labels.of(tmp_path / "c" / "1.bvh", ENDS) == {"act": "walk"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("who,action\na,run\n", "names no column file"),
         ("file,action\na,run,x\n", "line 2: 3 cells where 2 are named"),
         ("file,action\na,run\na,walk\n", "line 3: a is labelled twice, differently"),
+        ("file,act,act\na,run,walk\n", "two columns are called 'act'"),
         ("", "names no column file"),
     ],
 )
@@ -65,6 +76,11 @@ def test_signals_are_taken_at_the_times_of_frames(tmp_path: Path) -> None:
     assert len(read_control(table, None, 20.0)[0]) == 41
     with pytest.raises(DataError, match=r"lasts from 0 to 2 s, its frames to 3\.95 s"):
         read_control(table, 80, 20.0)
+    late = rows[[*range(0, 101, 10), 200]]  # a gap does not make the others wider
+    for part in (late[:-1], np.delete(rows, range(1, 100), 0)[1:]):
+        np.savetxt(table, part, "%.6f", ",", header="seconds,left,right", comments="")
+        with pytest.raises(DataError, match="give signals of all of it"):
+            read_control(table, 40, 20.0)
     np.savetxt(table, rows[:40, 1:], "%.6f", ",", header="left,right", comments="")
     assert len(read_control(table, 40, 20.0)[0]) == 40
     with pytest.raises(DataError, match="40 lines for 41 frames"):

@@ -1,6 +1,7 @@
 """Object storage."""
 
 import time
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -52,3 +53,29 @@ def test_storage_that_cannot_be_reached_is_one_line(corpus: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="memory://nowhere: holds no"):
         find_files("memory://nowhere", (".txt",))
+
+
+def test_a_changed_archive_is_fetched_again(tmp_path: Path) -> None:
+    """A file inside has no time of its own; with the same size it is told apart by its sum."""
+
+    def archive(text: str) -> list[str]:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+            file.writestr("d/0.txt", text)
+        root = f"zip://d::file://{tmp_path / 'a.zip'}"
+        return [path.read_text() for path in find_files(root, (".txt",), (), tmp_path / "cache")]
+
+    assert [archive("one"), archive("two")] == [["one"], ["two"]]
+
+
+def test_what_tells_no_version_is_fetched_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnade_lightning.datamodules.core.remote._VERSION", ())
+    memory = fsspec.filesystem("memory")
+    try:
+        for text in (b"one", b"two"):
+            memory.pipe_file("/plain/0.txt", text)
+            (found,) = find_files("memory://plain", (".txt",), (), tmp_path / "cache")
+            assert found.read_bytes() == text
+    finally:
+        memory.rm("/plain", recursive=True)

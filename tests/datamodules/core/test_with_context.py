@@ -199,3 +199,28 @@ def test_a_model_given_a_second_stream_reaches_its_exact_density(tmp_path: Path)
     trainer.fit(module, datamodule=data)
     (found,) = trainer.test(module, datamodule=data, verbose=False)
     assert -found["test/nll"] == pytest.approx(held_out[5].mean(), abs=0.1)
+
+
+def test_files_of_one_name_keep_what_is_beside_each(tmp_path: Path) -> None:
+    """Also where a glob finds them: folders are part of their names."""
+    for folder, offset in (("walk", 0.0), ("run", 100.0)):
+        (tmp_path / folder).mkdir()
+        for i in range(6):
+            rng = np.random.default_rng(i)
+            np.save(tmp_path / folder / f"{i}.npy", rng.normal(size=(40, 2)).cumsum(0))
+            head = {"comments": "", "delimiter": ",", "header": "force"}
+            own = offset + rng.normal(size=(40, 1))
+            np.savetxt(tmp_path / folder / f"{i}.force.csv", own, **head)
+    how: dict[str, Any] = {"window": 16, "split": "file", "fps": 10.0, "val_fraction": 0.2}
+    for root in ("*/*.npy", "**/*.npy", ""):
+        data = ArrayDataModule(
+            str(tmp_path / root), labels="parent", control_files="{name}.force.csv",
+            only=r"\.npy$", **how
+        )  # fmt: skip
+        assert data.given.classes == {"folder": ["run", "walk"]}
+        for part in ("train", "val", "test"):
+            for sequence in data.sequences(part):
+                force = data.given.control_of(sequence.context).mean()
+                walks = sequence.name.startswith("walk/")
+                assert (force < 50) == walks
+                assert sequence.context[0, -1] == walks

@@ -7,6 +7,7 @@ import pytest
 from damaged import refused
 from scipy.io import loadmat, savemat
 
+from rnade_lightning.datamodules import DataError
 from rnade_lightning.datamodules.motion.mat import read_mat
 
 
@@ -43,3 +44,10 @@ def test_damaged_paper_sets_are_named(tmp_path: Path) -> None:
     refused(path, "frame 7, feature_3 is nan")
     savemat(path, {"batchdata": np.zeros((300, 5)), "seqlengths": [[300]]})
     refused(path, "every feature is constant")
+
+
+@pytest.mark.parametrize("start", [b"MATLAB 7.3 MAT-file, Platform: GLNXA64", b"\x89HDF\r\n"])
+def test_another_version_is_not_called_damaged(start: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mat").write_bytes(start.ljust(1000, b"\0"))
+    with pytest.raises(DataError, match=r"a\.mat: a MATLAB 7\.3 file: save it with -v7"):
+        read_mat(tmp_path / "a.mat")
