@@ -183,7 +183,10 @@ def _compare(config: Path, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the optimiser or its schedule is another; names the option.
     """
-    before = _flat(yaml.safe_load(config.read_text()))
+    try:
+        before = _flat(yaml.safe_load(config.read_text()))
+    except (OSError, ValueError, yaml.YAMLError):  # no longer as it was written: nothing to compare
+        return
     now = _flat(plain(options.as_dict() if isinstance(options, Namespace) else options))
     others = []
     for path in sorted(before.keys() & now.keys()):
