@@ -98,11 +98,11 @@ class StoredModule(pl.LightningModule):
             raise UntrustedClass(f"{origin_of(checkpoint)}: {error}") from error
         except ValueError as error:
             raise refusal(checkpoint, str(error)) from error
-        if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
-            module.double()  # as it was trained; narrower numbers lose nothing in float32
         module.on_load_checkpoint(checkpoint)
         strict = module.strict_loading if strict is None else strict
         check_weights(module, checkpoint, strict)
+        if any(weight.dtype == torch.float64 for weight in checkpoint["state_dict"].values()):
+            module.double()  # as it was trained; narrower numbers lose nothing in float32
         module.load_state_dict(checkpoint["state_dict"], strict)
         return module
 
