@@ -66,7 +66,7 @@ class RecurrentModel(SequenceDensity):
         backend: compiled code, or plain torch operations; the same numbers.
         n_layers: recurrent layers; each reads the units of that below, and a frame the last one's.
         input_noise: standard deviation of noise, in training, on the inputs of the recurrent net.
-        feature_order: in which they are visited: numbers, the seed of a random order, or None.
+        feature_order: order of visits to features: a list, the seed of a random one, or None.
         n_context: C, numbers of a frame that its density is given; 0 for none. A list for several
             parts, each of so many numbers, that can be absent one by one.
         context_dropout: share of the sequences, in training, in which a part of it is absent.

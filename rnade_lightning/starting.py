@@ -5,7 +5,8 @@
     --weights_from C   fit starts a new run from C's weights, on frames scaled as C's were
 
 In both, the model's class and options are those of C. Where a run goes on, an option of the model
-that says otherwise is refused; with ``--weights_from`` it is taken in place of C's. A run that
+that says otherwise is refused, and so is another optimiser than that in the ``config.yaml`` of its
+folder; with ``--weights_from`` options are taken in place of C's. A run that
 started from weights goes on with ``--ckpt_path`` as any other, whatever its configuration names.
 """
 
@@ -136,7 +137,7 @@ def start_of(
             "a new run from them with --weights_from"
         )
     if goes_on and ckpt_path and (folder := folder_of(str(ckpt_path))):
-        _compare(folder / "config.yaml", options)
+        _check_training(folder / "config.yaml", options)
     arguments = {k: v for k, v in checkpoint[ARGUMENTS].items() if k not in OF_OTHERS}
     known = {k: v for k, v in arguments.items() if k not in OF_CHECKPOINT}
     chosen = _chosen(options.get("model"), given) if goes_on else {}
@@ -172,7 +173,7 @@ def _chosen(model: Any, given: Sequence[str]) -> dict[str, Any]:
     return plain({name: values[name] for name in sorted(names & values.keys())})
 
 
-def _compare(config: Path, options: Mapping[str, Any]) -> None:
+def _check_training(config: Path, options: Mapping[str, Any]) -> None:
     """Refuse another optimiser than that of the run that goes on, whose state would take no notice
     of it; say in a line what else is not as it was.
 

@@ -22,12 +22,22 @@ def last(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
+def goes_on(folder: Path) -> tuple[str, str]:
+    """Return the options by which a run goes on."""
+    return f"--config={folder / 'config.yaml'}", f"--ckpt_path={last(folder)}"
+
+
+def without_model(root: Path, runs: Path) -> list[str]:
+    """Return the options of a run that takes its model from weights."""
+    return [o for o in options(root, runs) if not o.startswith("--model")]
+
+
 @pytest.mark.slow
 def test_a_new_run_starts_from_weights_and_from_nothing_else(
     fit: Fit, root: Path, tmp_path: Path
 ) -> None:
     first = fit(NO_TEST)
-    sizes = [o for o in options(root, tmp_path / "b") if not o.startswith("--model")]
+    sizes = without_model(root, tmp_path / "b")
     quick = (*sizes, "--trainer.max_epochs=1", "--optimizer.lr=0", NO_TEST)
     main(["fit", *quick, f"--weights_from={last(first)}", "--model.dropout=0.5"])
     second = tmp_path / "b" / "toy" / "version_0"
@@ -38,8 +48,7 @@ def test_a_new_run_starts_from_weights_and_from_nothing_else(
     assert (one["hyper_parameters"]["dropout"], two["hyper_parameters"]["dropout"]) == (0.0, 0.5)
     assert value(first, "val/nll") == pytest.approx(value(second, "val/nll"), abs=1e-5)
     # and goes on as any other, though its configuration names the weights
-    config = (f"--config={second / 'config.yaml'}", f"--ckpt_path={last(second)}")
-    main(["fit", *config, "--trainer.max_epochs=2"])
+    main(["fit", *goes_on(second), "--trainer.max_epochs=2"])
     assert load_checkpoint(last(second))["epoch"] == 1
 
 
@@ -133,7 +142,7 @@ def test_a_run_goes_on_with_its_own_optimiser_only(
 ) -> None:
     """Its state takes no notice of other options, and so they are refused; others are told."""
     folder = fit(NO_TEST)
-    on = ("fit", f"--config={folder / 'config.yaml'}", f"--ckpt_path={last(folder)}", NO_TEST)
+    on = ("fit", *goes_on(folder), NO_TEST)
     for typed, name in (
         (("--optimizer.lr=0.5",), "--optimizer.lr is 0.5, and"),
         (("--optimizer=torch.optim.SGD", "--optimizer.lr=0.1"), "--optimizer is 'torch.optim.SGD'"),
@@ -151,6 +160,6 @@ def test_weights_that_do_not_fit_name_the_option_that_was_typed(
     fit: Fit, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = fit(NO_TEST)
-    sizes = [o for o in options(root, tmp_path / "b") if not o.startswith("--model")]
+    sizes = without_model(root, tmp_path / "b")
     line = refused(capsys, "fit", *sizes, f"--weights_from={last(first)}", "--model.n_hidden=9")
     assert line.endswith("--model.n_hidden may be what it does not fit")

@@ -55,6 +55,7 @@ MAX_RATE = 1 << 24
 MAX_SAMPLES = 1 << 44  # of each channel; more is damage
 
 _PIECE = 4096  # samples for which one predictor is best
+_EXTENSIBLE = 0xFFFE  # of a WAV header with valid bits and a mask of channels
 _SUBTYPES = {8: "PCM_U8", 16: "PCM_16", 24: "PCM_24"}
 _WAV_BYTES = (1 << 32) - 4096  # what the 32-bit lengths of WAV leave for samples
 _FLAC_CHANNELS, _FLAC_RATE = 8, 655_350
@@ -206,13 +207,11 @@ def not_kept(path: Path, signal: Signal) -> str:
     if signal.container == "FLAC":
         return ""
     made = io.BytesIO()
-    with soundfile.SoundFile(made, "w", **_format(signal)):
+    with soundfile.SoundFile(made, "w", **_format(signal)):  # the header that comes back
         pass
     with path.open("rb") as file:
-        (bits, mask), (_, usual) = (
-            _bits_and_mask(file.read(1 << 16)),
-            _bits_and_mask(made.getvalue()),
-        )
+        bits, mask = _bits_and_mask(file.read(1 << 16))
+    _, usual = _bits_and_mask(made.getvalue())
     lost = [f"that {bits} of its {signal.bits} bits are used"] * (bits != signal.bits)
     lost += [f"where its loudspeakers stand (mask {mask:#x})"] * (mask != usual)
     return " and ".join(lost)
@@ -222,10 +221,11 @@ def _bits_and_mask(start: bytes) -> tuple[int, int]:
     """Return the valid bits and the mask of channels in the header of a WAV file; a mask of 0
     where it has none."""
     at = start.find(b"fmt ") + 8
-    number = [int.from_bytes(start[at + i : at + j], "little") for i, j in ((14, 16), (18, 20))]
-    extended = int.from_bytes(start[at : at + 2], "little") == 0xFFFE
-    mask = int.from_bytes(start[at + 20 : at + 24], "little") if extended else 0
-    return (number[1] or number[0]) if extended else number[0], mask
+    kind, width, valid, mask = (
+        int.from_bytes(start[at + i : at + i + n], "little")
+        for i, n in ((0, 2), (14, 2), (18, 2), (20, 4))
+    )
+    return (valid or width, mask) if kind == _EXTENSIBLE else (width, 0)
 
 
 def _format(signal: Signal) -> dict[str, Any]:

@@ -50,10 +50,9 @@ def compress(files: list[str] | str, out: str, ckpt_path: str | None = None) -> 
 
     ``compress a.wav b.flac --out packed`` writes ``packed/a.wav.rnade`` and
     ``packed/b.flac.rnade``. WAV and FLAC of 8, 16 or 24 bits are taken, of any rate and number of
-    channels. Titles and other tags are not kept; of a header that is unusual, a line says what
-    is lost. A stream of the same sound that is there already
-    is replaced, no other file is. At the end comes a table: bits per sample, and the size divided
-    by that of the samples as they are.
+    channels. Titles and other tags are not kept; of a header that is unusual, a line says what is
+    lost. A stream of the same sound that is there already is replaced, no other file is. At the end
+    comes a table: bits per sample, and the size divided by that of the samples as they are.
 
     Args:
         files: files, folders (with their sub-folders) or globs; words without an option are these.
