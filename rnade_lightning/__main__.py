@@ -44,6 +44,7 @@ from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
 from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
 from rnade_lightning.ranks import GRACE
+from rnade_lightning.reader import to_a_reader
 from rnade_lightning.run_files import WholeCheckpoints
 from rnade_lightning.run_folders import good_beside, slurm_job
 from rnade_lightning.runs import (
@@ -269,7 +270,7 @@ def main(args: Sequence[str] | None = None) -> None:
     given.set(argv[1:])
     current.set(None)
     try:
-        with watch.handled():
+        with watch.handled(), to_a_reader():
             _run(argv)
     except Interrupted as stop:
         run = current.get()

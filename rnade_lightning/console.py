@@ -9,17 +9,19 @@ import sys
 
 from rnade_lightning.front_page import answered
 from rnade_lightning.functions import FUNCTIONS, call
+from rnade_lightning.reader import to_a_reader
 
 
 def run() -> None:
     """Run the command of this process."""
-    match sys.argv[1:]:
-        case [command, "-h" | "--help"] if command in FUNCTIONS:
-            call(command, ["--help"])
-        case argv if not answered(argv) and not _explained(argv):
-            from rnade_lightning.__main__ import main
+    with to_a_reader():
+        match sys.argv[1:]:
+            case [command, "-h" | "--help"] if command in FUNCTIONS:
+                call(command, ["--help"])
+            case argv if not answered(argv) and not _explained(argv):
+                from rnade_lightning.__main__ import main
 
-            main()
+                main()
 
 
 def _explained(argv: list[str]) -> bool:

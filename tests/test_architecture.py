@@ -18,6 +18,7 @@ LEVELS = [  # a file imports from its own level and those before it; a folder st
         "loaders.py",
         "messages.py",
         "ranks.py",
+        "reader.py",
         "scans.py",
         "scoring.py",
         "signals.py",

@@ -210,7 +210,9 @@ def _read_labels(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Return the labels in a table by file, and their names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+            first = file.readline()
+            file.seek(0)
+            rows = list(csv.reader(file, delimiter=max(",\t;", key=first.count)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table of labels ({error})") from error
     head = [name.strip() for name in rows[0]] if rows else []

@@ -3,10 +3,11 @@
 A file holds ``poses (T, 3 J)``, an exponential map for each joint of the body, ``trans (T, 3)`` and
 the frame rate. Where there is no ``poses``, its parts are put together: ``root_orient``,
 ``pose_body``, ``pose_jaw``, ``pose_eye`` and ``pose_hand``. All else in a file, such as the markers
-of SMPL-X, is passed over; files of a body's shape alone are no motion. Where the joints sit in the
-body follows from a body model that may not be passed on, so a skeleton read here has no bones
-unless the file brings ``offsets (J, 3)``, the position of each joint in its parent (not part of
-AMASS, but easily added by who has the model).
+of SMPL-X, is passed over; files of a body's shape alone are no motion. Poses by the names of other
+sources, such as ``body_pose``, are refused: nothing tells which way is up there. Where the joints
+sit in the body follows from a body model that may not be passed on, so a skeleton read here has no
+bones unless the file brings ``offsets (J, 3)``, the position of each joint in its parent (not part
+of AMASS, but easily added by who has the model).
 
 Conventions:
     As in `skeleton`; z is up, lengths are in metres, angles in radians. ``trans`` is the place of
@@ -28,6 +29,7 @@ from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 _RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "framerate", "frame_rate")
 _PARTS = ("root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand")
 _KEYS = ("poses", "trans", "offsets", *_RATES, *_PARTS)
+_OTHERS = ("body_pose", "smpl_poses", "smplx_poses")  # of other sources
 _TURNS = 1e4  # radians; more are damage
 _BODY = ["pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2"]
 _BODY += ["left_ankle", "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar"]
@@ -56,7 +58,8 @@ def body_tree(n_joints: int) -> tuple[list[str], list[int]]:
 
 def is_motion(keys: Collection[str]) -> bool:
     """Tell whether arrays of these names are those of a motion, not of a body's shape alone."""
-    return "poses" in keys or "pose_body" in keys or not {"betas", "shape"} & set(keys)
+    poses = {"poses", "pose_body", *_OTHERS} & set(keys)
+    return bool(poses) or not {"betas", "shape"} & set(keys)
 
 
 def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
@@ -81,6 +84,11 @@ def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
         keys = shapes_of(path)
         if not is_motion(keys):
             raise DataError(f"{path}: holds the shape of a body and no motion: leave it out")
+        if other := next((key for key in _OTHERS if key in keys), None):
+            raise DataError(
+                f"{path}: has {other}, the name of poses that are not from AMASS, whose vertical"
+                f" axis is not told: write poses, trans (z up) and {_RATES[0]}"
+            )
         raise DataError(
             f"{path}: no poses, trans and {_RATES[0]}, so not AMASS: frames of any other numbers"
             " are read by ArrayDataModule"

@@ -31,6 +31,13 @@ def test_labels_stand_in_a_table(name: str, tmp_path: Path) -> None:
     assert Labels("labels.csv", tmp_path).names == labels.names  # among the files
 
 
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_a_table_tells_itself_what_stands_between_its_cells(between: str, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text(f'file{between}act\n7_1{between}"walk, slow"\n')
+    assert Labels(str(table)).of(tmp_path / "7_1.bvh", ENDS) == {"act": "walk, slow"}
+
+
 def test_a_file_that_a_table_labels_twice_is_refused(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("file,act\na/1,run\na/1.bvh,walk\nb/1.bvh,run\n1,walk\n")

@@ -9,7 +9,7 @@ from bodies import degrees_apart
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules import DataError, MocapDataModule
-from rnade_lightning.datamodules.motion.amass import body_tree, read_amass, write_amass
+from rnade_lightning.datamodules.motion.amass import body_tree, is_motion, read_amass, write_amass
 
 
 @pytest.mark.parametrize(("n_joints", "bones"), [(22, False), (52, True), (24, True), (55, False)])
@@ -99,6 +99,14 @@ def test_parts_of_different_lengths_are_refused(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(DataError, match=r"a\.npz: .* have different lengths"):
         read_amass(tmp_path / "a.npz")
+
+
+def test_poses_of_other_sources_are_refused_and_not_passed_over(tmp_path: Path) -> None:
+    body = {"betas": np.zeros(10), "body_pose": np.zeros((9, 63)), "transl": np.zeros((9, 3))}
+    np.savez(tmp_path / "a.npz", **body)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"a\.npz: has body_pose, .* write poses, trans \(z up\)"):
+        read_amass(tmp_path / "a.npz")
+    assert is_motion(body)
 
 
 @pytest.mark.parametrize("value", [1e300, -1e5, 1e160])
