@@ -96,6 +96,8 @@ def mask_of(mask: Any, like: Tensor, n_frames: int) -> Tensor:
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be of dtype torch.bool, got {mask.dtype}; use mask.bool()")
     _placed("mask", mask, like, ("B", n_frames))
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return mask  # whose values are not known there
     ordered = (mask[:, 1:] <= mask[:, :-1]).all()
     message = "mask has padding before a valid frame; pad on the right only"
     if mask.device.type == "cpu":

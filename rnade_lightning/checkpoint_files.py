@@ -39,6 +39,7 @@ DATA_ARGUMENTS = pl.LightningDataModule.CHECKPOINT_HYPER_PARAMS_KEY
 """Where the arguments of the data module stand."""
 
 _PARTS: dict[str, tuple[type, ...]] = {
+    "package_version": (str,),
     "module_class": (str,),
     "data_class": (str, type(None)),
     "n_features": (int,),
@@ -46,6 +47,8 @@ _PARTS: dict[str, tuple[type, ...]] = {
     "state_dict": (dict,),
     "states": (dict,),
 }
+_DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool}
+_DTYPES |= {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
@@ -105,7 +108,7 @@ def check_parts(checkpoint: Mapping[str, Any]) -> None:
             f"{origin_of(checkpoint)} was written by an earlier version of this package, which "
             "this one does not read; train the model again"
         )
-    if checkpoint["format"] != FORMAT:
+    if type(checkpoint["format"]) is not int or checkpoint["format"] != FORMAT:
         raise refusal(checkpoint, f"its format is {checkpoint['format']!r}, not {FORMAT}")
     for part, kinds in _PARTS.items():
         if part not in checkpoint:
@@ -119,6 +122,8 @@ def check_parts(checkpoint: Mapping[str, Any]) -> None:
         if not isinstance(checkpoint.get(part), dict):
             raise refusal(checkpoint, f"it has no {part}, which tells of its data")
     for path, numbers in _numbers(checkpoint[name], name):
+        if isinstance(numbers, Tensor) and not _plain(numbers):
+            raise refusal(checkpoint, f"{path} is {_told(numbers)}, no plain tensor of numbers")
         if not torch.as_tensor(numbers).isfinite().all():
             raise refusal(
                 checkpoint, f"the statistics of its data are not finite: {path} holds nan or inf"
@@ -149,9 +154,9 @@ def check_weights(
     spoilt = []
     for name in ours.keys() & theirs.keys() if not strict else ours:
         own, found = ours[name], theirs[name]
-        if not isinstance(found, Tensor) or found.is_floating_point() != own.is_floating_point():
-            kind = str(found.dtype) if isinstance(found, Tensor) else type(found).__name__
-            raise refusal(checkpoint, f"its weight {name} is {kind}, not {own.dtype}")
+        plain = isinstance(found, Tensor) and _plain(found)
+        if not plain or found.is_floating_point() != own.is_floating_point():
+            raise refusal(checkpoint, f"its weight {name} is {_told(found)}, not {own.dtype}")
         if found.shape != own.shape:
             sizes = f"size {tuple(found.shape)}, not the model's {tuple(own.shape)}"
             raise refusal(checkpoint, f"its weight {name} has the {sizes}")
@@ -223,10 +228,24 @@ def _load_file(path: Any, origin: str) -> Any:
         raise ValueError(f"{origin} is not a readable checkpoint ({reason}); use another") from None
 
 
+def _plain(t: Tensor) -> bool:
+    """Return whether a tensor holds numbers that can be read one by one."""
+    strided = t.layout is torch.strided and not t.is_meta and not t.is_nested
+    return strided and not t.is_quantized and t.dtype in _DTYPES
+
+
+def _told(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    kind = "" if value.layout is torch.strided else f", {value.layout}"
+    kind += ", on the device meta" if value.is_meta else ""
+    return f"{value.dtype}{kind}{', nested' if value.is_nested else ''}"
+
+
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """All floating tensors and floats in nested dicts, by path."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _numbers(inner, f"{path}.{key}")
-    elif isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point()):
+    elif isinstance(value, float | Tensor):
         yield path, value

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from rnade_lightning import arguments
 from rnade_lightning.parameters import Params, StateParams
@@ -36,16 +37,21 @@ def copied_to_cpu(t: Tensor) -> bool:
 
 def transformed() -> bool:
     """Return whether torch records or transforms operations instead of computing numbers alone:
-    ``torch.func``, ``torch.compile``, ``torch.export``, tracing. The torch path then runs."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    ``torch.func``, ``torch.compile``, ``torch.export``, tracing, forward-mode differentiation, and
+    modes such as ``make_fx`` and fake tensors. The torch path then runs."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0:
+        return True
+    if torch._C._len_torch_dispatch_stack():  # a mode sees every operation
         return True
     return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
 
 def inherits(model: object, whole: type, *methods: str) -> bool:
-    """Return whether the class of a model has these methods from the class ``whole``, which
-    compiled code stands in for, and none of its own."""
-    return all(getattr(type(model), name) is getattr(whole, name) for name in methods)
+    """Return whether a model has these methods from the class ``whole``, which compiled code stands
+    in for, and none of its own."""
+    return not vars(model).keys() & set(methods) and all(
+        getattr(type(model), name) is getattr(whole, name) for name in methods
+    )
 
 
 def readable(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from rnade_lightning import densities
+from rnade_lightning.checkpoint_files import refusal
 from rnade_lightning.class_paths import class_and_arguments, locate, public_path
 from rnade_lightning.contexts import argument
 from rnade_lightning.densities import RNNDensity
@@ -80,6 +81,12 @@ class SequenceModule(StoredModule):
                     "checkpoint (score names the feature), so that they have density 0 under it: "
                     "give these data, or train a new model"
                 )
+            valid = as_batch(batch)
+            if not valid["frames"][valid["mask"]].isfinite().all():
+                raise ValueError(
+                    f"frames of batch {batch_idx} hold nan or inf: mend the data, or mask those "
+                    "frames"
+                )
             raise FloatingPointError(
                 f"the loss is {nll.item()} at epoch {self.current_epoch}, batch {batch_idx}; "
                 "training stopped before this step, the last checkpoint is good. Lower the "
@@ -112,7 +119,7 @@ class SequenceModule(StoredModule):
     def _nll(self, batch: Any, stage: str) -> tuple[Tensor, Tensor]:
         """Log the nats per scored frame of a batch; return them and the number of those frames."""
         batch = as_batch(batch)
-        scored = batch.get("scored", batch["mask"])
+        scored = batch.get("scored", batch["mask"]) & batch["mask"]  # padding never counts
         n_frames = scored.sum()
         if "continues" in batch:
             log_p = self._carried(batch, stage)
@@ -262,7 +269,10 @@ class RNNRNADEModule(SequenceModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the state out if the checkpoint is of an epoch without it."""
         super().on_load_checkpoint(checkpoint)
-        self.model.conditioned_on_state = checkpoint.get("conditioned_on_state") is not False
+        conditioned = checkpoint.get("conditioned_on_state")
+        if type(conditioned) is not bool:
+            raise refusal(checkpoint, f"its conditioned_on_state is {conditioned!r}, no bool")
+        self.model.conditioned_on_state = conditioned
 
     def _describe(self, checkpoint: dict[str, Any]) -> None:
         super()._describe(checkpoint)

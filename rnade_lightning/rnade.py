@@ -100,8 +100,7 @@ class RNADE(FrameDensity):
                 raise ValueError(f"{value!r} is none of {', '.join(get_args(allowed))}")
         self.n_features, self.n_hidden, self.n_components = n_features, n_hidden, n_components
         self.activation, self.floor = activation, arguments.smallest_scale(floor)
-        whole = inherits(self, RNADE, "mixtures", "of_features", "conditionals", "feature_log_prob")
-        self.backend = backend if whole else "torch"  # a subclass computes what it changes
+        self.backend = backend if self._is_whole else "torch"  # a subclass computes what it changes
         self.scale_mean_gradient = scale_mean_gradient
         bounds = {} if censor_at is None else {"censor_at": censor_at}
         self.component = make_component(component, **bounds)
@@ -163,7 +162,13 @@ class RNADE(FrameDensity):
     @property
     def has_kernel(self) -> bool:
         """Return whether there is compiled code that draws the samples, on the CPU."""
-        return self.backend == "compiled" and self.component.kernel is not None
+        return self.backend == "compiled" and self.component.kernel is not None and self._is_whole
+
+    @property
+    def _is_whole(self) -> bool:
+        """Return whether nothing is changed that compiled code stands in for."""
+        of_features = "mixtures", "of_features", "conditionals", "feature_log_prob"
+        return inherits(self, RNADE, *of_features, "censor", "_linear")
 
     @property
     def gradient_options(self) -> dict[str, Any]:
@@ -216,7 +221,8 @@ class RNADE(FrameDensity):
         x, biases = self._checked(x, biases)
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
         whole = x.shape[-1] == self.n_features
-        if self.backend == "compiled" and whole and not heuristic and not transformed():
+        compiled = self.backend == "compiled" and self._is_whole
+        if compiled and whole and not heuristic and not transformed():
             from rnade_lightning.kernels import cpu
 
             with full_precision(x):

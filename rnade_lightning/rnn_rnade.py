@@ -23,11 +23,18 @@ from torch import Tensor
 
 from rnade_lightning import arguments, contexts
 from rnade_lightning.cells import Cell
+from rnade_lightning.couplings import Couplings
 from rnade_lightning.density import copied_to_cpu, inherits
 from rnade_lightning.frame_scales import FrameScales
 from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
 from rnade_lightning.scans import draw
+
+_BY_SAMPLER = (
+    *("step", "history", "sample_given", "frame_params", "shift"),
+    *("_in_frames", "_explained", "_units", "_run"),
+)
+"""Methods of a model that the compiled sampler stands in for."""
 
 
 class RNNRNADE(RecurrentModel):
@@ -88,7 +95,10 @@ class RNNRNADE(RecurrentModel):
 
     @property
     def density(self) -> RNADE | FrameScales:
-        return self.rnade if self.scales is None else self.scales
+        if self.scales is None:
+            return self.rnade
+        self.scales.__dict__["rnade"] = self.rnade  # the model's own, should it be another by now
+        return self.scales
 
     def mixtures_given(self, history: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return log weights, means and log scales of every feature given those visited before it
@@ -194,7 +204,10 @@ class RNNRNADE(RecurrentModel):
             and not noisy
             and not self.context_by_feature
             and self.conditioned_on_state
-            and inherits(self, RNNRNADE, "step", "history", "sample_given", "frame_params", "shift")
+            and inherits(self, RNNRNADE, *_BY_SAMPLER)
+            and inherits(self.rnade, RNADE, "sample", "ancestral", "noise")
+            and type(self.couplings) in (type(None), Couplings)
+            and type(self.scales) in (type(None), FrameScales)
         )
 
     def _noise(self, N: int, n_frames: int, generator: torch.Generator | None) -> list[Tensor]:

@@ -173,6 +173,18 @@ def test_a_copy_has_its_own_parameters() -> None:
     assert not [name for name in model.state_dict() if name.startswith("scales.rnade")]
 
 
+def test_scales_are_of_the_density_that_the_model_has_now() -> None:
+    model, x = model_of(2, n_scales=2), randn(3, 4, 2)
+    before = model.log_prob(x)
+    model.rnade = copy.deepcopy(model.rnade)
+    with torch.no_grad():
+        model.rnade.b_mu += 1
+    assert not torch.allclose(model.log_prob(x), before)
+    other = model_of(2, n_scales=2)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.log_prob(x), model.log_prob(x))
+
+
 def test_an_ensemble_may_have_members_with_scales() -> None:
     both = Ensemble([model_of(n_scales=2), model_of()])
     frames = randn(2, 4, 3)

@@ -159,6 +159,26 @@ def test_plain_loaders_train_as_full_batches_do(
         assert torch.equal(found, expected)
 
 
+def test_padding_is_never_scored() -> None:
+    module, mask = RNNRNADEModule(3, n_hidden=4, n_recurrent=5), torch.arange(7) < 4
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    padded = [{"frames": x, "mask": mask} for x in FRAMES]
+    found = []
+    for data in (padded, [batch | {"scored": torch.ones_like(mask)} for batch in padded]):
+        (figures,) = trainer.validate(module, DataLoader(data, 4), verbose=False)
+        found.append(figures["val/nll"])
+    assert found[0] == found[1]
+
+
+def test_frames_that_are_no_numbers_are_blamed_for_the_loss() -> None:
+    frames = FRAMES.clone()
+    frames[2, 3, 1] = torch.nan
+    with pytest.raises(ValueError, match="frames of batch 0 hold nan or inf: mend the data"):
+        trained_on(list(frames))
+
+
 def test_a_loader_of_targets_is_refused() -> None:
     with pytest.raises(ValueError, match=r"not a batch of sequences; give frames"):
         trained_on(TensorDataset(FRAMES, FRAMES))

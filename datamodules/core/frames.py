@@ -326,13 +326,15 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
         try:
             standardiser = Standardiser.from_state(state_dict["standardiser"])
             rate, layout, known = (state_dict[k] for k in ("frame_rate", "layout", "parts"))
+            side_names = list(state_dict.get("side_names", []))  # older checkpoints have none
+            reference = Recording({}, standardiser.names, float(rate), layout, side_names)
+            given = state_dict.get("given")
+            given = None if given is None else Given.from_state(given)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"the statistics are those of another version ({error})") from error
         if self._raw and self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             check_same(self._root(), self._raw, known)
         self._parts_known = known
-        side_names = state_dict.get("side_names", [])  # older checkpoints have none
-        reference = Recording({}, standardiser.names, rate, layout, side_names)
         difference = self.mismatch(self._reference, reference) if self._reference else None
         if difference:
             raise DataError(
@@ -340,8 +342,7 @@ class FrameDataModule(LightningDataModule, WithContext, Asked):
                 " the data it was trained on, or train anew"
             )
         self._standardiser, self._reference = standardiser, reference
-        given = state_dict.get("given")
-        self._given = None if given is None else Given.from_state(given)
+        self._given = given
 
     def describe(self) -> dict[str, Any]:
         """Return a card of the data in plain types: its source, its size, and what was left out."""

@@ -89,13 +89,20 @@ class Standardiser:
 
     def __post_init__(self) -> None:
         n_raw, n = len(self.names), len(self.kept)
-        sizes = {"mean": (n,), "std": (n,), "basis": (n_raw, n), "offset": (n_raw,)}
+        sizes = {"mean": (n,), "std": (n,), "basis": (n_raw, n)}
+        sizes |= dict.fromkeys(("offset", "residual", "rounding"), (n_raw,))
         for name, size in sizes.items():
             found = getattr(self, name)
-            if np.shape(found) != size or not np.isfinite(found).all():
-                raise DataError(f"the statistics' {name} is not {size} finite numbers")
-        if not (self.std > 0).all() or not all(0 <= i < n_raw for i in self.kept):
+            of_kind = isinstance(found, np.ndarray) and found.dtype == np.float64
+            if not of_kind or found.shape != size or not np.isfinite(found).all():
+                raise DataError(f"the statistics' {name} is not {size} finite float64 numbers")
+        if not (self.std > 0).all() or not {*self.kept} <= {*range(n_raw)}:
             raise DataError("the statistics hold a deviation of 0 or a feature that there is not")
+        if len({*self.kept}) < n:
+            raise DataError("the statistics keep a feature twice")
+        own = self.basis[self.kept], self.offset[self.kept]
+        if not (np.array_equal(own[0], np.diag(self.std)) and np.array_equal(own[1], self.mean)):
+            raise DataError("the statistics' basis and offset are not those of mean and std")
         if not 0 <= self.n_given <= n:
             raise DataError(f"the statistics say that {self.n_given} of {n} features are given")
 

@@ -24,11 +24,12 @@ deleted at any time.
 import atexit
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
@@ -334,7 +335,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def read_checked(read: Callable[[Path], Recording], path: Path) -> Recording:
-    """Read a file; only finite numbers in frames of one width get through.
+    """Read a file; only finite numbers in frames of one width, with names and a rate, get through.
 
     Raises:
         DataError: The file cannot be read, or used.
@@ -348,8 +349,36 @@ def read_checked(read: Callable[[Path], Recording], path: Path) -> Recording:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise DataError(f"{path}: {_reader(read)} raised {kind}: {error}: mend it") from error
+    _check_kind(path, recording, _reader(read))
     check_finite(path, recording)
     return recording
+
+
+def _reader(read: Callable[[Path], Recording]) -> str:
+    return str(getattr(read, "__qualname__", read))
+
+
+def _check_kind(path: Path, recording: Any, reader: str) -> None:
+    """Refuse what is no recording, or has names or a rate that cannot be.
+
+    Raises:
+        DataError: Says which.
+    """
+    if not isinstance(recording, Recording) or not isinstance(recording.frames, Mapping):
+        kind = type(recording).__name__
+        raise DataError(f"{path}: {reader} returned a {kind}, no Recording with frames by suffix")
+    for suffix, frames in recording.frames.items():
+        kind = getattr(frames, "dtype", type(frames).__name__)
+        if not hasattr(frames, "ndim") or getattr(kind, "kind", "f") not in "fiub":
+            raise DataError(f"{path}{suffix}: {reader} returned frames of {kind}, no real numbers")
+    names, rate = list(recording.feature_names), recording.frame_rate
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: {reader} calls several features {twice[0]!r}: name them apart")
+    if not isinstance(rate, int | float | np.number) or not 0 < rate < math.inf:
+        raise DataError(f"{path}: {reader} says {rate!r} frames a second, which is no rate")
 
 
 def check_finite(path: Path, recording: Recording) -> None:

@@ -9,6 +9,8 @@ import torch
 from kernel_pairs import randn, seed
 from reference import spread
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from rnade_lightning import RNADE, RNNRNADE
 from rnade_lightning.cells import cell_names
@@ -93,6 +95,33 @@ def test_function_transforms(cell: str) -> None:
     tangent = torch.func.jvp(lambda x: default.log_prob(x).sum(), (x,), (v,))[1]
     assert_same([tangent], [(slope * v).sum()])
     assert_same([torch.func.jacrev(lambda x: default.log_prob(x).sum())(x)], [slope])
+
+
+@pytest.mark.parametrize("kind", [RNADE, RNNRNADE])
+def test_modes_that_see_every_operation_see_those_of_log_p(kind: Any) -> None:
+    """A traced graph computes numbers; compiled code would leave them out of it."""
+    (model, _), x = pair(kind, 3, 4, 2), randn(2, 2, 3)
+    graph = make_fx(lambda x: model.log_prob(x))(torch.zeros_like(x))
+    assert_same([graph(x)], [model.log_prob(x)])
+
+
+@pytest.mark.parametrize("kind", [RNADE, RNNRNADE])
+def test_forward_mode_differentiation(kind: Any) -> None:
+    (model, torch_path), x, v = pair(kind, 3, 4, 2), randn(2, 2, 3), randn(2, 2, 3)
+    with forward_ad.dual_level():
+        log_p = model.log_prob(forward_ad.make_dual(x, v))
+        tangent = forward_ad.unpack_dual(log_p).tangent
+    (slope,) = torch.autograd.grad(torch_path.log_prob(x.requires_grad_()).sum(), x)
+    assert_same([tangent.sum()], [(slope * v).sum()])
+
+
+def test_a_mask_goes_through_export_and_vmap() -> None:
+    (model, _), x = pair(RNNRNADE, 3, 4, 2), randn(2, 4, 3)
+    masks = torch.arange(4) < torch.tensor([[[4], [2]], [[1], [3]]])
+    expected = [model.log_prob(x, mask) for mask in masks]
+    exported = torch.export.export(model, (x, masks[0]), strict=False).module()
+    assert_same([exported(x, mask) for mask in masks], expected)
+    assert_same([*torch.vmap(lambda mask: model.log_prob(x, mask))(masks)], expected)
 
 
 def test_what_cannot_be_had_names_the_remedy() -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from kernel_pairs import pair, randn, seed
 from reference import SUBSETS, every_option, spread, supplement
+from torch import Tensor
 
 from rnade_lightning import RNADE, RNNRNADE
+from rnade_lightning.couplings import Couplings
 
 
 @pytest.fixture
@@ -142,6 +144,42 @@ def test_a_class_that_draws_in_its_own_way_is_sampled_so(name: str) -> None:
     torch.testing.assert_close(torch.stack([*fast.stream(5, 2, generator=seed())], 2), two)
     if name in ("stream", "next_frames"):
         assert torch.equal(two[:, :, 0], 0.5 * three[:, :, 0])
+
+
+class Loud(RNADE):
+    """RNADE whose frames are twice as large."""
+
+    def sample(self, *args: Any, **kwargs: Any) -> Tensor:
+        return 2 * super().sample(*args, **kwargs)
+
+
+class Within(RNADE):
+    """RNADE whose frames are cut off."""
+
+    def censor(self, x: Tensor) -> Tensor:
+        return x.clamp(-0.5, 0.5)
+
+
+class Still(Couplings):
+    """Couplings that do not follow the state."""
+
+    def strengths(self, state: Tensor) -> Tensor:
+        return super().strengths(torch.zeros_like(state))
+
+
+@pytest.mark.parametrize("changed", ["rnade.Loud", "rnade.Within", "couplings.Still", "_units"])
+def test_what_a_part_of_a_model_changes_is_drawn(changed: str) -> None:
+    both = pair(supplement, 3, 4, 5, 2, cell="gru", n_couplings=2)
+    for model in both:
+        if changed == "_units":  # of one model, not of its class
+            model._units = lambda history: 0 * history[..., -5:]
+            continue
+        name, _, kind = changed.partition(".")
+        getattr(model, name).__class__ = globals()[kind]
+    one, two = (model.sample(4, 3, generator=seed()) for model in both)
+    torch.testing.assert_close(two, one)
+    assert not torch.allclose(pair(supplement, 3, 4, 5, 2, cell="gru", n_couplings=2)[1].sample(
+        4, 3, generator=seed()), two)  # fmt: skip
 
 
 def test_a_context_is_checked_before_anything_is_drawn() -> None:
