@@ -91,6 +91,10 @@ class StoredModule(pl.LightningModule):
             ValueError: the checkpoint does not fit: the line says what differs and what to do.
         """
         kind = cls._kind_in(checkpoint, trust)
+        with trusting(trust):
+            sizes = _without_memory(kind, checkpoint[ARGUMENTS] | kwargs)
+        if sizes is not None:
+            check_weights(sizes, checkpoint, strict is not False)
         try:
             with trusting(trust):
                 module = kind.from_hyperparameters(checkpoint[ARGUMENTS] | kwargs)
@@ -322,3 +326,15 @@ def _same_class(one: str, other: str) -> bool:
         return True
     modules, names = zip(*(path.rpartition(".")[::2] for path in (one, other)), strict=True)
     return "__main__" in modules and names[0] == names[1]
+
+
+def _without_memory(kind: type[StoredModule], arguments: Mapping[str, Any]) -> StoredModule | None:
+    """Return a module of ours whose weights have sizes and no numbers, so that a checkpoint that
+    asks for more than it holds takes no memory; None where it cannot be made."""
+    if not kind.__module__.startswith(str(__package__)):
+        return None
+    try:
+        with torch.device("meta"):
+            return kind.from_hyperparameters(arguments)
+    except Exception:  # told where it is made
+        return None

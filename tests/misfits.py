@@ -57,6 +57,8 @@ MISFITS: dict[str, tuple[Change, str]] = {
     "argument less (n_hidden)": (_drop(MODEL, "n_hidden"), "n_hidden"),
     "argument of another type": (_put("eight", MODEL, "n_hidden"), "n_hidden .*'eight'.* not int"),
     "argument that fails late": (_put("0.5", MODEL, "dropout"), "dropout .* not float"),
+    "argument that asks for memory": (_put(10**12, MODEL, "n_hidden"),
+                                      r"W has the size \(3, 4\), not the model's \(3, 10{12}\)"),
     "no such cell": (_put("mamba", MODEL, "cell"), "mamba"),
     "no such class": (_put("rnade_lightning.lightning_module.Dream", "module_class"), "Dream"),
     "no such package": (_put("torch.dreams.Dream", "module_class"), "torch.dreams.Dream"),
