@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import EllipsisType
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -74,15 +74,31 @@ def tensor(name: str, value: Any, like: Tensor, *shape: Size) -> Tensor:
     return value.to(like.dtype)
 
 
-def tensors(**given: Any) -> None:
-    """Check that what is given, where it is, are strided tensors.
+def timed(**given: Any) -> None:
+    """Check that what is given, where it is, are strided tensors ``(B, T, ..)``.
 
     Raises:
         TypeError: one is none.
+        ValueError: it has fewer dimensions.
     """
     for name, value in given.items():
         if value is not None:
             _strided(name, value)
+            if value.dim() < 2:
+                raise ValueError(f"{name} has shape {_text(value.shape)}, expected (B, T, ..)")
+
+
+def as_many(context: Tensor, n_given: int, n_frames: int) -> None:
+    """Check that there is a context ``(B, T0 + T, C)`` for the frames of a prefix and of a draw.
+
+    Raises:
+        ValueError: there are more or fewer.
+    """
+    if context.shape[1] != n_given + n_frames:
+        raise ValueError(
+            f"context has {context.shape[1]} frames, expected {n_given + n_frames}: those of the "
+            "prefix and of what is drawn"
+        )
 
 
 def mask_of(mask: Any, like: Tensor, n_frames: int) -> Tensor:
@@ -247,6 +263,8 @@ def draws(
             raise TypeError(f"{name} must be a whole number, got {n!r}")
         if n < least:
             raise ValueError(f"{name} must be at least {least}, got {n}")
+    if not isinstance(temperature, SupportsFloat) or isinstance(temperature, str):
+        raise TypeError(f"temperature must be a number, got {temperature!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     limits = torch.finfo(like.dtype)

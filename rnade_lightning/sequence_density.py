@@ -229,17 +229,13 @@ class SequenceDensity(nn.Module, ABC):
         Returns:
             ``(B, n_samples, n_frames, D)``; B is 1 with neither prefix, u nor context.
         """
-        arguments.tensors(prefix=prefix, context=context)
+        arguments.timed(prefix=prefix, context=context)
         n_given = 0 if prefix is None else prefix.shape[1]
         before = None if context is None else context[:, :n_given]
         u = self._start(n_samples, prefix, u, generator, temperature, n_frames, before)
         if context is not None:
+            arguments.as_many(context, n_given, n_frames)
             context = context[:, n_given:]
-            if context.shape[1] != n_frames:
-                raise ValueError(
-                    f"context has {n_given + context.shape[1]} frames, expected "
-                    f"{n_given + n_frames}: those of the prefix and of what is drawn"
-                )
         if n_frames or context is not None:
             u, context = arguments.ahead(self, u, context, n_frames)
         return self._drawn(n_frames, n_samples, u, generator, temperature, context)
@@ -276,11 +272,13 @@ class SequenceDensity(nn.Module, ABC):
         from it, so that a model can be steered while it runs. It ends the stream where it ends, and
         needs a state rather than a prefix.
         """
-        arguments.tensors(prefix=prefix)
+        arguments.timed(prefix=prefix, context=context if isinstance(context, Tensor) else None)
         last = 0 if n_frames is None else n_frames
         before, contexts = None, None
         if isinstance(context, Tensor):
             n_given = 0 if prefix is None else prefix.shape[1]
+            if n_frames is not None:
+                arguments.as_many(context, n_given, n_frames)
             before, contexts = context[:, :n_given], iter(context[:, n_given:].unbind(1))
         elif context is not None:
             if prefix is not None:

@@ -36,6 +36,12 @@ def test_a_stream_is_steered_frame_by_frame() -> None:
     torch.testing.assert_close(torch.stack(frames, 1), whole)
 
 
+@pytest.mark.parametrize("n_frames", [5, 7])
+def test_a_stream_has_as_many_frames_as_its_context(n_frames: int) -> None:
+    with pytest.raises(ValueError, match=f"context has 6 frames, expected {n_frames}: those of"):
+        next(model_of().stream(n_frames, context=given()))
+
+
 def test_missing_and_surplus_context_are_told() -> None:
     x, c = randn(2, 6, 3), given()
     for call in (model_of().log_prob, lambda x: model_of().sample(3), model_of().predictive_mean):

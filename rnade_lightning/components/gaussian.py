@@ -24,7 +24,8 @@ class Gaussian(Component):
         return -r
 
     def log_tail(self, r: Tensor) -> Tensor:
-        return torch.special.log_ndtr(-r)
+        wide = r if r.dtype == torch.float64 else r.float()  # torch has it for no narrower numbers
+        return torch.special.log_ndtr(-wide).to(r.dtype)
 
     def noise(
         self, shape: Sequence[int], generator: torch.Generator | None, like: Tensor

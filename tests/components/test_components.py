@@ -297,3 +297,14 @@ def test_too_steep_a_slope_is_cut() -> None:
         laplace.tilted(noise, steep), laplace.tilted(noise, steep * 0.14), strict=True
     ):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@every_component
+def test_distribution_functions_stand_in_sixteen_bits_too(
+    component: Component, dtype: torch.dtype
+) -> None:
+    x, mu, log_sigma = scattered()
+    narrow = component.cdf(*(v.to(dtype) for v in (x, mu, log_sigma)))
+    assert narrow.dtype == dtype
+    assert (narrow.double() - component.cdf(x, mu, log_sigma)).abs().max() < 0.03
