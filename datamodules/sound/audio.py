@@ -393,6 +393,6 @@ class AudioDataModule(MeasuredDataModule):
         if self.log_mass:
             written = write_integers(wav, samples, rate, bits)
         else:
-            written = write_sound(wav, samples, rate)
+            written = write_sound(wav, samples, rate, bits)
         write_picture(png, written, rate, self._kind.beside(written, raw, rate))
         return [wav, png]

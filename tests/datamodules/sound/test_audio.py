@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -115,6 +116,20 @@ def test_without_files_sound_is_generated_once(
     again = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
     assert [a for a, _ in again] == [a for a, _ in first]
     assert [a[1] == b[1] for a, b in zip(first, again, strict=True)].count(False) == 1
+
+
+@pytest.mark.parametrize("kind", ["waveform", "residual", "innovation"])
+def test_sound_of_eight_bits_is_written_without_its_noise(kind: str, tmp_path: Path) -> None:
+    """Full scale comes back as it was given, too."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        integers = np.clip(np.round(40 * rng.standard_normal(8000)), -128, 127).astype(np.int16)
+        soundfile.write(tmp_path / f"{i}.wav", integers << 8, RATE, subtype="PCM_U8")
+    data = audio_module(tmp_path, kind=kind, frame_length=20)
+    frames = data.score_input(tmp_path / "3.wav").frames
+    back, _ = soundfile.read(data.render(frames, tmp_path / "out" / "a")[0], dtype="int16")
+    assert (integers == -128).any()
+    np.testing.assert_array_equal(back[48:-48], integers[48:-48] << 8)
 
 
 CONFIGS = Path(__file__).parents[3] / "configs"
