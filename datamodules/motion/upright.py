@@ -92,7 +92,8 @@ def axis_of_extent(points: Array) -> str | None:
     some = some[~np.isnan(some).any(axis=(1, 2))]
     if not len(some):
         return None
-    extent, level = np.ptp(some, axis=1).mean(axis=0), some.min(axis=1).std(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers
+        extent, level = np.ptp(some, axis=1).mean(axis=0), some.min(axis=1).std(axis=0)
     for axis, *others in ((1, 0, 2), (2, 0, 1)):
         longest = extent[axis] >= _LEADS * extent[others].max()
         if longest and level[others].min() > _LEVEL * level[axis]:
