@@ -89,6 +89,8 @@ class Corpus(ABC):
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Return how a recording differs from the reference, or from the checkpoint's; or None."""
         ours, theirs = recording.feature_names, reference.feature_names
+        if ours != theirs and sorted(ours) == sorted(theirs):
+            return "its features are in another order"
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"
             missing = sorted(set(theirs) - set(ours))[:3] or "none"

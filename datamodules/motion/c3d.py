@@ -81,10 +81,10 @@ def read_c3d(path: str | Path) -> Markers:
     names = _labels(path, parameters, used)
     kept = _markers(path, parameters, names)
     names, points = told_apart(path, [names[m] for m in kept], "markers"), points[:, kept]
-    unit = parameters.get("POINT:UNITS", ["mm"])
+    unit = str(next(iter(parameters.get("POINT:UNITS", [])), "mm")).strip().lower()
     screen = [str(axis).upper() for axis in parameters.get("POINT:Y_SCREEN", [])]
     up = {"+Y": "y", "+Z": "z"}.get(screen[0]) if screen else None
-    return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm", up)
+    return Markers(names, points, fps, unit, up)
 
 
 class _Reader:

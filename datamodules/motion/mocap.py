@@ -172,6 +172,8 @@ class MocapDataModule(SteeredDataModule):
         if ours is not None and theirs is not None:
             extra = sorted(set(ours["names"]) - set(theirs["names"]))[:3] or "none"
             missing = sorted(set(theirs["names"]) - set(ours["names"]))[:3] or "none"
+            if ours["names"] != theirs["names"] and extra == missing == "none":
+                return "its joints are in another order: export all files in one way"
             if ours["names"] != theirs["names"] or ours["parents"] != theirs["parents"]:
                 return (
                     f"it has another skeleton (joints in excess {extra}, missing {missing};"
@@ -181,6 +183,11 @@ class MocapDataModule(SteeredDataModule):
             if reference_size > 0 and not 0.5 < ratio / reference_size < 2:
                 ratio /= reference_size
                 return f"its skeleton is {ratio:.3g} times the size, maybe in other units of length"
+        orders = [r.layout.get("markers", []) for r in (recording, reference)]
+        if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
+            return (
+                "its markers are in another order (set markers to the names of all, in one order)"
+            )
         for what, remedy in (("up", " (set up if they are alike)"), ("unit", "")):
             own, known = recording.layout.get(what), reference.layout.get(what)
             if own != known:

@@ -78,6 +78,11 @@ def test_markers_of_one_name_are_told_apart_in_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.points, points, atol=1e-3)
 
 
+def test_units_are_told_in_any_case(tmp_path: Path) -> None:
+    made(tmp_path / "a.c3d", ["A", "B"], UNITS=["MM "])
+    assert read_c3d(tmp_path / "a.c3d").unit == "mm"
+
+
 def test_markers_without_a_label_are_used_only_by_name(tmp_path: Path) -> None:
     made(tmp_path / "a.c3d", ["*1", "A", "S:*22", "B", "Unlabeled 3"])
     how = {"window": 16, "cache_dir": str(tmp_path / "cache")}
