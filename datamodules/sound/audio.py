@@ -257,10 +257,22 @@ class AudioDataModule(CodedDataModule):
         if ours["bits"] != theirs["bits"]:
             has, wants = (x["bits"] or "not known" for x in (ours, theirs))
             return (
-                f"the bits of an integer sample are {has} here and {wants} there (set bit_depth to"
-                f" {'round' if self.log_mass else 'dequantise'} all alike)"
+                f"the bits of an integer sample are {has} here and {wants} there"
+                f" ({self._alike(ours, theirs)})"
             )
         return super().mismatch(recording, reference)
+
+    def _alike(self, ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+        """Return what makes the bits of a file those of the others, by the layouts of both."""
+        channels = [layout.get("file", {}).get("channels", 1) for layout in (ours, theirs)]
+        mixed = self.hparams["channel"] == "mix" and max(channels) > 1
+        mixed = mixed and None in (ours["bits"], theirs["bits"])
+        if self._standardiser is not None:  # a model knows integers of one depth
+            into = f"{theirs['bits']} bits" if theirs["bits"] else "floating point"
+            return f"convert the file to {'one channel of ' * mixed}{into}"
+        if mixed:
+            return "set channel to left or right: the mean of channels is of no integers"
+        return f"set bit_depth to {'round' if self.log_mass else 'dequantise'} all alike"
 
     # Frames to a file
 

@@ -66,6 +66,27 @@ def test_files_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     audio_module(tmp_path, kind="log_mel", n_mels=40).setup()
 
 
+def test_a_file_of_other_bits_is_refused_with_what_helps(tmp_path: Path) -> None:
+    for i in range(4):
+        tone(tmp_path / f"{i}.wav", n=RATE + i, subtype="PCM_U8")
+    data = audio_module(tmp_path, frame_length=20)
+    data.setup()
+    deep = tone(tmp_path / "deep.wav", subtype="PCM_16")
+    with pytest.raises(
+        DataError, match=r"deep\.wav: .* 16 here and 8 there \(convert the .* to 8 b"
+    ):
+        data.score_input(deep)
+    deep.unlink()
+    both = tone(tmp_path / "both.wav", subtype="PCM_U8", stereo=True)
+    with pytest.raises(
+        DataError, match=r"both\.wav: .*\(convert the file to one channel of 8 bits"
+    ):
+        data.score_input(both)
+    with pytest.raises(DataError, match=r"both\.wav: .*not known here and 8 .*set channel to left"):
+        audio_module(tmp_path, frame_length=20).setup()
+    audio_module(tmp_path, frame_length=20, channel="left").setup()
+
+
 def test_files_too_short_for_a_frame_are_refused(tmp_path: Path) -> None:
     path = tone(tmp_path / "a.wav", n=150)
     with pytest.raises(DataError, match=r"a\.wav: 150 samples where a frame needs 200"):
