@@ -374,11 +374,16 @@ class Corpus(ABC):
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Read a file without the store."""
         recording = read_checked(self.read, path)
-        self._check_fit(path, recording, reference, origin)
+        self._check_fit(path, recording, reference, origin, "give a file of its kind")
         return recording
 
     def _check_fit(
-        self, path: Path, recording: Recording, reference: Recording, origin: str
+        self,
+        path: Path,
+        recording: Recording,
+        reference: Recording,
+        origin: str,
+        remedy: str = "keep one kind in a root",
     ) -> None:
         if difference := self.mismatch(recording, reference):
-            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind in a root")
+            raise DataError(f"{path}: does not fit {origin}: {difference}: {remedy}")

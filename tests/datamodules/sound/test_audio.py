@@ -73,7 +73,7 @@ def test_a_file_of_other_bits_is_refused_with_what_helps(tmp_path: Path) -> None
     data.setup()
     deep = tone(tmp_path / "deep.wav", subtype="PCM_16")
     with pytest.raises(
-        DataError, match=r"deep\.wav: .* 16 here and 8 there \(convert the .* to 8 b"
+        DataError, match=r"deep\.wav: .* 16 here and 8 there \(convert the .* to 8 b.*: give"
     ):
         data.score_input(deep)
     deep.unlink()
