@@ -67,6 +67,12 @@ BAD: dict[str, tuple[Callable[[str], str], str]] = {
     "no frames": (lambda t: GOOD.replace("60", "0"), "0 frames"),
     "nan": (lambda t: last_line(t, "nan" + " 1" * 8), "line 78: 'nan'"),
     "infinite": (lambda t: last_line(t, "1e999" + " 1" * 8), "'1e999' is not a finite"),
+    "undefined, as Windows has it": (
+        lambda t: last_line(t, "1 " * 8 + "-1.#IND00"), "line 78: '-1.#IND00' is not a finite"
+    ),
+    "undefined offset": (
+        lambda t: t.replace("0 -4 0", "0 -4 1.#QNAN0"), "line 8: cannot read 'OFFSET 0 -4 1.#QN"
+    ),
     "a word": (lambda t: last_line(t, "1 x" + " 1" * 7), "line 78: 'x'"),
     "fewer channels": (lambda t: t.replace("6 Xposition Yposition Zposition", "3"), "for 6 chan"),
     "unknown channel": (lambda t: t.replace("6 Xposition", "6 Wposition"), "line 5: cannot read"),

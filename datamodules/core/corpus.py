@@ -89,6 +89,8 @@ class Corpus(ABC):
     def mismatch(self, recording: Recording, reference: Recording) -> str | None:
         """Return how a recording differs from the reference, or from the checkpoint's; or None."""
         ours, theirs = recording.feature_names, reference.feature_names
+        if ours != theirs and sorted(ours) == sorted(theirs):
+            return "its features are in another order"
         if ours != theirs:
             extra = sorted(set(ours) - set(theirs))[:3] or "none"
             missing = sorted(set(theirs) - set(ours))[:3] or "none"
@@ -372,11 +374,16 @@ class Corpus(ABC):
     def _read(self, path: Path, reference: Recording, origin: str) -> Recording:
         """Read a file without the store."""
         recording = read_checked(self.read, path)
-        self._check_fit(path, recording, reference, origin)
+        self._check_fit(path, recording, reference, origin, "give a file of its kind")
         return recording
 
     def _check_fit(
-        self, path: Path, recording: Recording, reference: Recording, origin: str
+        self,
+        path: Path,
+        recording: Recording,
+        reference: Recording,
+        origin: str,
+        remedy: str = "keep one kind in a root",
     ) -> None:
         if difference := self.mismatch(recording, reference):
-            raise DataError(f"{path}: does not fit {origin}: {difference}: keep one kind in a root")
+            raise DataError(f"{path}: does not fit {origin}: {difference}: {remedy}")

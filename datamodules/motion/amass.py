@@ -26,9 +26,9 @@ from rnade_lightning.datamodules.core.arrays import load_numpy, number, shapes_o
 from rnade_lightning.datamodules.core.store import whole_file
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
-_RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "framerate", "frame_rate")
+RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "framerate", "frame_rate")
 _PARTS = ("root_orient", "pose_body", "pose_jaw", "pose_eye", "pose_hand")
-_KEYS = ("poses", "trans", "offsets", *_RATES, *_PARTS)
+_KEYS = ("poses", "trans", "offsets", *RATES, *_PARTS)
 _OTHERS = ("body_pose", "smpl_poses", "smplx_poses")  # of other sources
 _TURNS = 1e4  # radians; more are damage
 _BODY = ["pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2"]
@@ -62,6 +62,18 @@ def is_motion(keys: Collection[str]) -> bool:
     return bool(poses) or not {"betas", "shape"} & set(keys)
 
 
+def one_rate(path: Path, rates: dict[str, float]) -> float:
+    """Return the frame rate that a file gives, once or by several names.
+
+    Raises:
+        DataError: It gives two that differ.
+    """
+    if len(set(rates.values())) > 1:
+        said = ", ".join(f"{name} is {rate:g}" for name, rate in rates.items())
+        raise DataError(f"{path}: {said}: leave the one that is right")
+    return next(iter(rates.values()))
+
+
 def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
     """Read a motion from an AMASS ``.npz`` file.
 
@@ -74,26 +86,26 @@ def read_amass(path: str | Path, max_bytes: int | None = None) -> Motion:
     """
     path = Path(path)
     content = load_numpy(path, max_bytes, _KEYS)
-    rate = next((key for key in _RATES if key in content), None)
+    rates = {key: number(path, content, key) for key in RATES if key in content}
     parts = [_numbers(path, content, key) for key in _PARTS if key in content]
     if "poses" not in content and "pose_body" in content and "root_orient" in content:
         if len({len(part) for part in parts}) != 1:
             raise DataError(f"{path}: {', '.join(_PARTS)} have different lengths: get it again")
         content["poses"] = np.concatenate(parts, axis=1)
-    if not {"poses", "trans"} <= set(content) or rate is None:
+    if not {"poses", "trans"} <= set(content) or not rates:
         keys = shapes_of(path)
         if not is_motion(keys):
             raise DataError(f"{path}: holds the shape of a body and no motion: leave it out")
         if other := next((key for key in _OTHERS if key in keys), None):
             raise DataError(
                 f"{path}: has {other}, the name of poses that are not from AMASS, whose vertical"
-                f" axis is not told: write poses, trans (z up) and {_RATES[0]}"
+                f" axis is not told: write poses, trans (z up) and {RATES[0]}"
             )
         raise DataError(
-            f"{path}: no poses, trans and {_RATES[0]}, so not AMASS: frames of any other numbers"
+            f"{path}: no poses, trans and {RATES[0]}, so not AMASS: frames of any other numbers"
             " are read by ArrayDataModule"
         )
-    fps = number(path, content, rate)
+    fps = one_rate(path, rates)
     poses, trans = (_numbers(path, content, key) for key in ("poses", "trans"))
     n_joints = poses.shape[1] // 3
     if poses.shape[1] not in (66, 72, 156, 165) or trans.shape != (len(poses), 3):

@@ -15,6 +15,7 @@ Conventions:
     for CMU, is not applied.
 """
 
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -27,10 +28,14 @@ from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.numbers import is_number
 from rnade_lightning.datamodules.core.tables import check_end
+from rnade_lightning.datamodules.core.texts import read_text
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
 
 _TURNS = ("rx", "ry", "rz")
 _ROOT_ORDER = ("tx", "ty", "tz", *_TURNS)
+_DEGREES = dict.fromkeys(("deg", "degree", "degrees"), True)
+_DEGREES |= dict.fromkeys(("rad", "radian", "radians"), False)
+"""Whether angles are in degrees, by the word for their unit."""
 
 
 def find_asf(path: Path) -> Path:
@@ -88,10 +93,11 @@ def read_amc(path: str | Path, fps: float, max_bytes: int | None = None) -> Moti
 def read_asf(path: Path) -> tuple[Skeleton, dict[str, dict[str, Any]], bool]:
     """Return the skeleton, the axes and angles of each bone, and whether angles are in degrees."""
     sections = _sections(path)
-    units = {words[0]: words[-1].lower() for _, words in sections.get("units", [])}
-    if units.get("angle", "deg") not in ("deg", "rad"):
-        raise DataError(f"{path}: angles in {units['angle']}: only deg and rad can be read")
-    degrees = units.get("angle", "deg") == "deg"
+    words = [word.lower() for _, line in sections.get("units", []) for word in line]
+    unit = dict(zip(words, [*words[1:], "no unit"], strict=False)).get("angle", "deg")
+    if unit not in _DEGREES:
+        raise DataError(f"{path}: angles in {unit}: only deg and rad can be read")
+    degrees = _DEGREES[unit]
     bones: dict[str, dict[str, Any]] = {}
     for number, content in _blocks(path, sections):
         bone: dict[str, Any] = {"end": np.zeros(3), "dof": []}
@@ -135,11 +141,9 @@ def _sections(path: Path) -> dict[str, list[tuple[int, list[str]]]]:
     current: list[tuple[int, list[str]]] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        if words[0].startswith(":"):
-            current = sections.setdefault(words[0][1:].lower(), [])
-        else:
+        if words and words[0].startswith(":"):
+            current = sections.setdefault(words.pop(0)[1:].lower(), [])
+        if words:
             current.append((number, words))
     if not {"root", "bonedata", "hierarchy"} <= set(sections):
         raise DataError(f"{path}: not a whole ASF file (no :root, :bonedata or :hierarchy)")
@@ -152,9 +156,9 @@ def _blocks(
     """Return each bone's lines by their first word, and the line where the bone begins."""
     blocks, content, first = [], None, 0
     for number, words in sections["bonedata"]:
-        if words[0] == "begin" and content is None:
+        if words[0].lower() == "begin" and content is None:
             content, first = dict[str, list[str]](), number
-        elif words[0] == "end" and content is not None:
+        elif words[0].lower() == "end" and content is not None:
             blocks.append((first, content))
             content = None
         elif content is None:
@@ -174,7 +178,7 @@ def _tree(
     children: dict[str, list[str]] = {}
     known = {"root"}
     for number, (parent, *below) in lines:
-        if parent in ("begin", "end") and not below:
+        if parent.lower() in ("begin", "end") and not below:
             continue
         for name in (parent, *below):
             if name not in bones:
@@ -206,9 +210,9 @@ def _read_frames(
     first = 0
     while first < len(lines) and not lines[first].strip().isdigit():
         word = lines[first].strip()
-        if word and not word.startswith(("#", ":")):
+        if word and not word.startswith(":"):
             raise DataError(f"{path}, line {first + 1}: {word[:30]!r} stands before the frames")
-        degrees = {":radians": False, ":degrees": True}.get(word.lower(), degrees)
+        degrees = _DEGREES.get(word[1:].lower(), degrees)
         first += 1
     moving = {name: len(bone["dof"]) for name, bone in bones.items() if bone["dof"]}
     block = [words for line in lines[first:] if (words := line.split())]
@@ -288,7 +292,5 @@ def _axes(words: list[str], degrees: bool) -> Rotation:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig", errors="replace").replace("\r", "\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}): get the whole file again") from error
+    """Return the text of a file without its comments, which end a line wherever they stand."""
+    return re.sub("#[^\n]*", "", read_text(path, Limit.of(path)))

@@ -47,9 +47,9 @@ _NEXT: dict[str, set[str]] = {  # what may follow a statement
     "close": {"joint", "end", "close"},
     "done": set(),
 }
-_COMMENT = re.compile(  # in a name, a sign that stands alone begins one
+_COMMENT = re.compile(  # in a name, a sign that stands alone begins one; 1.#QNAN has none
     r"^(?:([ \t]*(?:ROOT|JOINT)\b[^\n]*?[ \t])(?:#|//)(?=[ \t])|"
-    r"((?![ \t]*(?:ROOT|JOINT)\b)[^#/\n]*)(?:#|//))[^\n]*",
+    r"((?![ \t]*(?:ROOT|JOINT)\b)(?:[^\n]*?(?:[^\S\n]|[{}]))?)(?:#|//))[^\n]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _MOTION = re.compile(

@@ -67,7 +67,6 @@ def read_c3d(path: str | Path) -> Markers:
     used = int(_one(path, "number of markers", parameters.get("POINT:USED", [n_points]))) % 65536
     if used != n_points or not used:
         raise DataError(f"{path}: {n_points} markers by its header, {used} by POINT:USED")
-    n_frames = _n_frames(path, parameters, last - first + 1)
     block = struct.unpack_from(_ENDIAN[kind] + "H", data, 16)[0]
     begin = int(_one(path, "DATA_START", parameters.get("POINT:DATA_START", [block]))) % 65536
     if begin not in (0, block) or (block - 1) * _BLOCK <= start:
@@ -75,14 +74,17 @@ def read_c3d(path: str | Path) -> Markers:
     rows = struct.unpack_from(_ENDIAN[kind] + "H", data, 18)[0]  # analog samples of a frame
     channels = parameters.get("ANALOG:USED", [0])
     twice = list(channels) == [n_analog // max(rows, 1)] and "POINT:USED" in parameters
-    points = reader.points((block - 1) * _BLOCK, n_frames, used, n_analog, scale, twice)
+    at, size = (block - 1) * _BLOCK, (4 * used + n_analog) * (4 if scale < 0 else 2)
+    left = len(data) - at, len(data.rstrip(b"\0")) - at
+    n_frames = _n_frames(path, parameters, first, last, size, *left)
+    points = reader.points(at, n_frames, used, n_analog, scale, twice)
     names = _labels(path, parameters, used)
     kept = _markers(path, parameters, names)
     names, points = told_apart(path, [names[m] for m in kept], "markers"), points[:, kept]
-    unit = parameters.get("POINT:UNITS", ["mm"])
+    unit = str(next(iter(parameters.get("POINT:UNITS", [])), "mm")).strip().lower()
     screen = [str(axis).upper() for axis in parameters.get("POINT:Y_SCREEN", [])]
     up = {"+Y": "y", "+Z": "z"}.get(screen[0]) if screen else None
-    return Markers(names, points, fps, str(unit[0]) if len(unit) else "mm", up)
+    return Markers(names, points, fps, unit, up)
 
 
 class _Reader:
@@ -210,20 +212,44 @@ def _one(path: Path, what: str, value: list[Any]) -> float:
     return float(value[0])
 
 
-def _n_frames(path: Path, parameters: dict[str, Any], by_header: int) -> int:
-    """Return the number of frames. Long takes overflow the 16-bit fields and give it elsewhere."""
+def _n_frames(
+    path: Path, parameters: dict[str, Any], first: int, last: int, size: int, left: int, seen: int
+) -> int:
+    """Return the number of frames. Long takes overflow the 16-bit fields: these hold the rest of a
+    division by 65536 or the largest number that they can, and other fields or the bytes tell.
+
+    Args:
+        path: File to name in an error.
+        parameters: Its parameters.
+        first: First frame, by the header.
+        last: Last frame, by the header.
+        size: Bytes of a frame.
+        left: Bytes where frames are, to the end of the file.
+        seen: Of these, without zeros at the end, which may fill up a block.
+    """
+    by_header = last - first + 1
     declared = {"header": by_header}
     if "POINT:FRAMES" in parameters:
         frames = _one(path, "POINT:FRAMES", parameters["POINT:FRAMES"])
         declared["POINT:FRAMES"] = int(frames) % 65536 if frames < 0 else int(frames)
-    if max(declared.values()) >= _FULL or by_header < 1:
+    agreed = len(set(declared.values())) == 1 and by_header >= 1
+    overflow = last == _FULL or max(declared.values()) >= _FULL or by_header < 1
+    if overflow:
         if "POINT:LONG_FRAMES" in parameters:
             return int(_one(path, "POINT:LONG_FRAMES", parameters["POINT:LONG_FRAMES"]))
         fields = [parameters.get(f"TRIAL:ACTUAL_{end}_FIELD") for end in ("START", "END")]
         if all(field is not None and len(field) == 2 for field in fields):
             start, end = (int(low) % 65536 + 65536 * int(high) for low, high in fields)  # type: ignore[misc]
             return end - start + 1
-    if len(set(declared.values())) != 1 or by_header < 1:
+    rest = declared.get("POINT:FRAMES", by_header)
+    found = left // size - (left // size - rest) % 65536
+    if (agreed or overflow) and found > 0 and left - found * size <= _BLOCK:
+        return found
+    there = -(-seen // size)
+    if overflow and rest == _FULL < there and 0 <= left - there * size <= _BLOCK:
+        rank_zero_warn(f"{path}: its fields are too small to tell its frames: all {there} are read")
+        return there
+    if not agreed:
         said = ", ".join(f"{count} by {where}" for where, count in declared.items())
         raise DataError(f"{path}: frames: {said}: repair it")
     return by_header

@@ -206,7 +206,7 @@ def find_axes(sequences: Sequence[Any], names: Sequence[str]) -> list[Axes | Cen
         if list(names[column : column + 3]) != [name + axis for axis in "xyz"] or name == "root.":
             continue
         maps = frames[:, column : column + 3]
-        axes = _axes_of(column, name, maps)
+        axes = axes_of(column, name, maps)
         if axes is None:
             found += _centred(column, name, maps)
             continue
@@ -254,7 +254,9 @@ def _centred(column: int, name: str, maps: Array) -> list[Centred]:
     return [joint] if furthest <= _CUT else []
 
 
-def _axes_of(column: int, name: str, maps: Array) -> Axes | None:
+def axes_of(column: int, name: str, maps: Array) -> Axes | None:
+    """Return the axes of a joint that turns about one or two in exponential maps ``(T, 3)``, whose
+    features begin at a column and with a name; None if it turns freely, or hardly at all."""
     n = len(maps)
     if n < 3 or _spread(maps)[1] <= FIXED:  # constant, or on a line
         return None

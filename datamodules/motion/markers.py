@@ -133,12 +133,17 @@ def whole_pieces(points: Array, max_gap: int) -> list[Array]:
         Pieces without gaps, ``(T, M, 3)``, in order.
     """
     filled, gone = points.copy(), _gone(points)
-    long = long_gaps(points, max_gap).any(axis=1)
     for m in np.flatnonzero(gone.any(axis=0)):
         time, seen = np.arange(len(points)), ~gone[:, m]
         if seen.any():
             for axis in range(3):
                 known = points[seen, m, axis]
                 filled[~seen, m, axis] = np.interp(time[~seen], time[seen], known)
+    return [filled[span] for span in whole_spans(points, max_gap)]
+
+
+def whole_spans(points: Array, max_gap: int) -> list[slice]:
+    """Return the frames of each of the `whole_pieces`, in order."""
+    long = long_gaps(points, max_gap).any(axis=1)
     edges = np.flatnonzero(np.diff(~long, prepend=False, append=False))
-    return [filled[start:stop] for start, stop in edges.reshape(-1, 2)]
+    return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]

@@ -62,8 +62,8 @@ class MocapDataModule(SteeredDataModule):
             among the files, and every n-th frame of one that has more than 30.
         skip_frames: Frames to leave out at the start of every take; 1 for the CMU takes in BVH,
             which begin with an added T-pose.
-        up: Vertical axis of the files. "auto" finds it from the places of feet and head, or takes
-            the format's usual one; the card says which.
+        up: Vertical axis of the files. "auto" finds it from the places of feet and head, or from
+            where the body extends most, or takes the format's usual one; the card says which.
         representation: Features of a frame of a skeleton: exponential maps, 6-D rotations,
             positions of joints, or channels of the file. Nats of two of them do not compare.
         root_motion: Motion of the root: its changes in its facing frame (velocity), or its place in
@@ -86,7 +86,7 @@ class MocapDataModule(SteeredDataModule):
     beside = (".asf",)
     shipped = Path(__file__).parent / "samples"
     least_seconds, settle_seconds = 10.0, 5.0
-    reader_version = 5  # grows with any change of frames or layout that a file gives
+    reader_version = 6  # grows with any change of frames or layout that a file gives
 
     def __init__(
         self,
@@ -172,6 +172,8 @@ class MocapDataModule(SteeredDataModule):
         if ours is not None and theirs is not None:
             extra = sorted(set(ours["names"]) - set(theirs["names"]))[:3] or "none"
             missing = sorted(set(theirs["names"]) - set(ours["names"]))[:3] or "none"
+            if ours["names"] != theirs["names"] and extra == missing == "none":
+                return "its joints are in another order: export all files in one way"
             if ours["names"] != theirs["names"] or ours["parents"] != theirs["parents"]:
                 return (
                     f"it has another skeleton (joints in excess {extra}, missing {missing};"
@@ -181,6 +183,11 @@ class MocapDataModule(SteeredDataModule):
             if reference_size > 0 and not 0.5 < ratio / reference_size < 2:
                 ratio /= reference_size
                 return f"its skeleton is {ratio:.3g} times the size, maybe in other units of length"
+        orders = [r.layout.get("markers", []) for r in (recording, reference)]
+        if orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]):
+            return (
+                "its markers are in another order (set markers to the names of all, in one order)"
+            )
         for what, remedy in (("up", " (set up if they are alike)"), ("unit", "")):
             own, known = recording.layout.get(what), reference.layout.get(what)
             if own != known:
@@ -267,9 +274,18 @@ class MocapDataModule(SteeredDataModule):
         if fresh and self._reference is not None and self._sources.ground is not None:
             layout = self._reference.layout | {"ground": self._sources.ground}
             self._reference = self._reference._replace(layout=layout)
-        for caveat in () if done else self._sources.caveats():
+        if done:
+            return
+        for caveat in self._sources.interpolated():
             remedy = ": leave fps out, or set it to a rate that divides theirs" if self.fps else ""
             rank_zero_warn(f"{self._root()}: {caveat}{remedy}")
+        for caveat in self._sources.gaps():
+            rank_zero_warn(f"{self._root()}: {caveat}")
+        if up := self._sources.usual_up:
+            rank_zero_warn(
+                f"{self._root()}: neither names nor places tell which axis is up: it is taken to be"
+                f" {up}: set up to y or z"
+            )
 
     def _opened(self, files: list[Path]) -> tuple[list[Kept | DataError], FrameStore]:
         self._rate, self._sources = self.fps, Sources()

@@ -22,11 +22,16 @@ from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.arrays import load_numpy, number, shapes_of, words
-from rnade_lightning.datamodules.motion.amass import body_tree, is_motion, read_amass
+from rnade_lightning.datamodules.motion.amass import (
+    RATES,
+    body_tree,
+    is_motion,
+    one_rate,
+    read_amass,
+)
 from rnade_lightning.datamodules.motion.representation import TO_Y_UP, about_vertical
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 
-_RATES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate")
 _FEATURES = {263: 22, 251: 21}  # numbers of a frame of features, and joints of its set
 _KIT = ["root", "spine1", "spine2", "neck", "head"]
 _KIT += [f"{side}_{part}" for side in ("right", "left") for part in ("shoulder", "elbow", "wrist")]
@@ -109,9 +114,9 @@ def read_numpy(path: str | Path, fps: float, max_bytes: int | None = None) -> Mo
     cubes = [key for key, shape in shapes.items() if len(shape) == 3 and shape[2] == 3]
     if {"poses", "pose_body"} & set(shapes) or len(cubes) != 1:
         return read_amass(path, max_bytes)
-    content = load_numpy(path, max_bytes, [*cubes, *_RATES, "names", "parents"])
-    rate = next((key for key in _RATES if key in content), None)
-    return _located(path, content, cubes[0], number(path, content, rate) if rate else fps)
+    content = load_numpy(path, max_bytes, [*cubes, *RATES, "names", "parents"])
+    rates = {key: number(path, content, key) for key in RATES if key in content}
+    return _located(path, content, cubes[0], one_rate(path, rates) if rates else fps)
 
 
 def _located(path: Path, content: dict[str, Any], key: str, fps: float) -> Located:

@@ -48,6 +48,7 @@ class Sources:
         self.heights: list[float] = []
         self.grounds: list[float] = []
         self.tall: list[float] = []
+        self.filled = self.places = 0  # of markers, over all frames
 
     def add(self, recording: Recording) -> None:
         """Take note of a file; what it says stands in its layout."""
@@ -59,14 +60,36 @@ class Sources:
         self.heights += layout.get("height", [])
         self.grounds += [layout["ground"]] if "ground" in layout else []
         self.tall += [layout["tall"]] if "tall" in layout else []
+        filled, places = layout.get("filled", (0, 0))
+        self.filled, self.places = self.filled + filled, self.places + places
 
     @property
     def ground(self) -> float | None:
         """Return the level of the ground of most files; None where it is not known."""
         return float(np.median(self.grounds)) if self.grounds else None
 
+    @property
+    def usual_up(self) -> str | None:
+        """Return the vertical axis that was taken as none of the files tells one; None if one does,
+        or it was given."""
+        return ", ".join(self.up) or None if all("usual" in how for how in self.up) else None
+
     def caveats(self) -> list[str]:
         """Return what whoever reads results has to know of the frames."""
+        return self.interpolated() + self.gaps()
+
+    def gaps(self) -> list[str]:
+        """Return the caveat of gaps that were filled in, if there are."""
+        if not self.filled:
+            return []
+        share = self.filled / self.places
+        return [
+            f"{self.filled:,} of {self.places:,} places of markers ({share:.2%}) were not seen and"
+            " are filled in on straight lines, which may raise log p: set max_gap to 0 to cut there"
+        ]
+
+    def interpolated(self) -> list[str]:
+        """Return the caveat of frames between those of the files, if there are."""
         between = {pair: n for pair, n in self.rates.items() if is_interpolated(*pair)}
         lines = [
             f"{source:g} to {rate:g} frames per second: {n} files"
@@ -102,6 +125,7 @@ class Sources:
             card["length_of_bones"] = round(skeleton.size, 3) or "not in the files"
         if "markers" in layout:
             card["n_markers"] = len(layout["markers"])
+            card["places_filled"] = self.filled
         if self.tall:
             card["height_of_body"] = _span(self.tall)
         card["unit"] = self._unit(layout)

@@ -18,7 +18,13 @@ from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.recording import Recording
 from rnade_lightning.datamodules.motion.generic import with_bones
-from rnade_lightning.datamodules.motion.markers import Markers, chosen, usable, whole_pieces
+from rnade_lightning.datamodules.motion.markers import (
+    Markers,
+    chosen,
+    usable,
+    whole_pieces,
+    whole_spans,
+)
 from rnade_lightning.datamodules.motion.mat import Numbers
 from rnade_lightning.datamodules.motion.places import Located
 from rnade_lightning.datamodules.motion.representation import (
@@ -30,7 +36,12 @@ from rnade_lightning.datamodules.motion.representation import (
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton, between, neighbours
 from rnade_lightning.datamodules.motion.sources import default_rate
 from rnade_lightning.datamodules.motion.stature import ground_of, leg_length, some_of, tall_of
-from rnade_lightning.datamodules.motion.upright import axis_of_markers, standing_axis, up_axis
+from rnade_lightning.datamodules.motion.upright import (
+    axis_of_extent,
+    axis_of_markers,
+    standing_axis,
+    up_axis,
+)
 
 _Moving = TypeVar("_Moving", bound=Motion)
 
@@ -96,9 +107,13 @@ class TakeReader:
         rate = self._target(path, source, n_frames, 4 * len(skeleton.names))
         up, up_by = str(self.up), "as given"
         if n_frames:
-            if up == "auto":
-                found = up_axis(motion) if skeleton.size > 0 else None
-                up, up_by = found or usual, "by feet and head" if found else f"usual for {ending}"
+            if up == "auto" and skeleton.size > 0:
+                some = some_of(n_frames)
+                where = motion.positions[some], motion.rotations[some]
+                part = replace(motion, positions=where[0], rotations=where[1])
+                up, up_by = _upright(up_axis(motion), part.points(), ending, usual)
+            elif up == "auto":
+                up, up_by = usual, f"as in any {ending}"  # AMASS, without the body
             motion = motion.resampled(rate)
         if len(motion.positions) < 2:
             raise DataError(f"{path}: fewer than 2 frames to use: remove the file")
@@ -134,7 +149,7 @@ class TakeReader:
         up, up_by = str(self.up), "as given"
         if up == "auto":
             stands = standing_axis(found.skeleton, found.places)
-            up, up_by = stands or usual, "by feet and head" if stands else f"usual for {ending}"
+            up, up_by = _upright(stands, found.places, ending, usual)
         found = found.resampled(rate).facing(up)
         frames = encode(found, up, "positions", self.root_motion)
         names = feature_names(found.skeleton, "positions", self.root_motion)
@@ -174,13 +189,15 @@ class TakeReader:
         points = found.points[self.skip_frames :, kept]
         rate = self._target(path, found.fps, len(points), 3 * len(kept))
         frames: dict[str, Array] = {}
-        left_out = len(points)
-        for piece in whole_pieces(points, self.max_gap):
+        left_out, n_filled = len(points), 0
+        spans = whole_spans(points, self.max_gap)
+        for span, piece in zip(spans, whole_pieces(points, self.max_gap), strict=True):
             shortest = self.min_piece if len(piece) < len(points) else 2
             piece = between(piece, *neighbours(len(piece), found.fps, rate))
             if len(piece) >= shortest:
                 frames[f":{len(frames)}"] = piece.reshape(len(piece), -1)
                 left_out -= round(len(piece) * found.fps / rate)
+                n_filled += int(np.isnan(points[span]).any(axis=-1).sum())
         if not frames:
             raise self._too_many_gaps(path, points, [names[m] for m in kept], found.fps, rate)
         if len(frames) == 1:
@@ -193,11 +210,13 @@ class TakeReader:
         up, up_by = str(self.up), "as given"
         if up == "auto":
             stands = axis_of_markers(names, found.points)
-            up, up_by = found.up or usual, f"usual for {ending}" if not found.up else "by the file"
-            up, up_by = (stands, "by feet and head") if stands else (up, up_by)
+            up, up_by = _upright(stands, points, ending, usual)
+            if found.up and not stands:
+                up, up_by = found.up, "by the file"
         seen = np.concatenate(list(frames.values())).reshape(-1, len(used), 3)
         layout: dict[str, Any] = {"markers": used, "up": up, "up_by": up_by, "unit": found.unit}
         layout |= {"source_rate": found.fps, "ground": ground_of(seen, up)}
+        layout["filled"] = [n_filled, (len(points) - left_out) * len(used)]
         return Recording(frames, features, rate, layout | {"tall": tall_of(seen, up)})
 
     def _too_many_gaps(
@@ -239,6 +258,15 @@ class TakeReader:
                 f"{path}: this set has {found.fps:g} frames per second: leave fps at that"
             )
         return Recording(found.sequences, found.names, found.fps, {})
+
+
+def _upright(stands: str | None, points: Array, ending: str, usual: str) -> tuple[str, str]:
+    """Return the vertical axis and what tells it: feet and head, else the extent of the body, else
+    the format."""
+    if stands:
+        return stands, "by feet and head"
+    found = axis_of_extent(points)
+    return (found, "by the extent of the body") if found else (usual, f"usual for {ending}")
 
 
 def _stature_of(motion: Motion, up: str) -> dict[str, float]:

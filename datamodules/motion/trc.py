@@ -30,6 +30,7 @@ from rnade_lightning.datamodules.core.texts import read_text, told_apart
 from rnade_lightning.datamodules.motion.markers import Markers
 
 _GONE = {"", "nan", "na", "n/a", "null"}  # what stands for a number of a marker not seen
+_FRAME = re.compile("frame ?#", re.IGNORECASE)  # what the line of names begins with
 _AXES = re.compile(r"[XYZ][0-9]+", re.IGNORECASE)
 _FEW = 3  # frames by which a file may miss the number that it declares, or a twentieth of them
 _OFF = 0.05  # share by which times may differ from the frame rate: they are rounded
@@ -52,14 +53,15 @@ def read_trc(path: str | Path, max_bytes: int | None = None) -> Markers:
     lines = read_text(path, limit).split("\n")
     fields = _fields(path, lines)
     fps, n_frames = _number(path, fields, "DataRate"), int(_number(path, fields, "NumFrames"))
-    first = next((i for i, line in enumerate(lines) if line.lower().startswith("frame#")), None)
+    first = next((i for i, line in enumerate(lines) if _FRAME.match(line)), None)
     if first is None:
         raise DataError(f"{path}: no line of names (Frame#, Time ..): get the whole file again")
+    head = _FRAME.sub("Frame#", lines[first])
     n_markers = int(_number(path, fields, "NumMarkers"))
-    names = [word.strip() for word in lines[first].rstrip().split("\t")[2:]]
+    names = [word.strip() for word in head.rstrip().split("\t")[2:]]
     names = [name for name in names if name]
-    if "\t" not in lines[first]:
-        names = lines[first].split()[2:]
+    if "\t" not in head:
+        names = head.split()[2:]
     if len(names) != n_markers:
         raise DataError(
             f"{path}, line {first + 1}: {len(names)} names of {n_markers} markers:"
@@ -82,7 +84,7 @@ def read_trc(path: str | Path, max_bytes: int | None = None) -> Markers:
     seen = np.isfinite(points).all(axis=-1) & (points != 0).any(axis=-1)
     points = np.where(seen[..., None], points, np.nan)
     names = told_apart(path, names, "markers")
-    return Markers(names, points, fps, fields.get("units", "mm").strip("()[] "))
+    return Markers(names, points, fps, fields.get("units", "mm").strip("()[] ").lower())
 
 
 def _fields(path: Path, lines: list[str]) -> dict[str, str]:

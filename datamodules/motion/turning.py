@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info
+from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.corpus import Parts
@@ -30,14 +31,17 @@ from rnade_lightning.datamodules.motion.joints import (
     Axes,
     Centred,
     angles_of,
+    axes_of,
     find_axes,
     joint_of,
     that_hold,
 )
-from rnade_lightning.datamodules.motion.representation import Kind
+from rnade_lightning.datamodules.motion.representation import Kind, about_vertical
 
 Joint = Axes | Centred
 
+_OF_ROOT = ["root.turn", "root.tilt_x", "root.tilt_z"]
+_SEQUENCES = 10  # of training, at most, in which the axes of a root are looked for
 _FRAMES = 20_000  # of a part, at most, that functions are looked for in
 
 
@@ -47,6 +51,7 @@ class TurningDataModule(FrameDataModule, ABC):
     representation: Kind
     noise: float
     _functions: dict[str, list[str]] = {}  # noqa: RUF012  (replaced, never changed)
+    _bound_root: bool = False
 
     def setup(self, stage: str | None = None) -> None:
         """Read all files; see `FrameDataModule`. Find features that are functions of others."""
@@ -56,7 +61,11 @@ class TurningDataModule(FrameDataModule, ABC):
             return
         train, val = self._some("train"), self._some("val")
         self._functions = functions_among(train, val, self.feature_names)
-        for caveat in self._of_functions():
+        if set(_OF_ROOT) <= set(self.feature_names):
+            plain = unturned_names(self._fitted()[1].feature_names)
+            some = sorted((x for _, x in _plain(self._raw)["train"]), key=len)[-_SEQUENCES:]
+            self._bound_root = all(root_is_bound(np.asarray(x), plain) for x in some)
+        for caveat in self._of_functions() + self._of_root():
             rank_zero_info(f"{self._root()}: {caveat}")
 
     def _some(self, split: Split) -> Array:
@@ -77,9 +86,17 @@ class TurningDataModule(FrameDataModule, ABC):
             " log p has little meaning"
         ]
 
+    def _of_root(self) -> list[str]:
+        told = (
+            "the root turns about two axes, so that root.turn follows from root.tilt_x, root.tilt_z"
+            " and the frames before: it has no density, and what it adds to log p has little"
+            " meaning: set root_motion to position"
+        )
+        return [told] * self._bound_root
+
     @property
     def caveats(self) -> list[str]:
-        return super().caveats + self._of_functions()
+        return super().caveats + self._of_functions() + self._of_root()
 
     @property
     def axes(self) -> list[Joint]:
@@ -133,6 +150,15 @@ class TurningDataModule(FrameDataModule, ABC):
     def _inputs(self, path: str | Path, reference: Recording) -> Iterator[tuple[str, Array]]:
         for name, frames in super()._inputs(path, reference):
             yield name, turned(frames, _axes(reference))
+
+
+def root_is_bound(frames: Array, names: Sequence[str]) -> bool:
+    """Tell whether the root turns about two axes or one in frames ``(T, D)`` of one sequence, so
+    that its turns, summed, are a function of its tilt."""
+    turn, tilt_x, tilt_z = (frames[:, names.index(name)].astype(np.float64) for name in _OF_ROOT)
+    tilt = np.column_stack([tilt_x, np.zeros(len(frames)), tilt_z])
+    rotations = about_vertical(np.cumsum(turn)) * Rotation.from_rotvec(tilt)
+    return axes_of(0, "root.", rotations.as_rotvec()) is not None
 
 
 def turned(frames: Any, axes: Sequence[Joint]) -> Array:

@@ -4,7 +4,8 @@ A body stands: its root is above its feet, and its head is above both. Where tha
 axis, on average over the motion, this axis is up. In a take that lies or rolls about it holds along
 none, and the rest pose tells. Where the two differ, as in a take that lies on the floor with the
 head towards z, or in a world that the root alone turns upright, the ground tells: the lowest point
-of a body stays about level.
+of a body stays about level. Where names tell neither feet nor head, the axis along which the body
+extends most is up, if the lowest point along it is level.
 
 Conventions:
     As in `skeleton`. Only y and z can be up.
@@ -78,6 +79,26 @@ def axis_of_markers(names: Sequence[str], points: Array) -> str | None:
             return None
         places.append(seen.mean(axis=0))
     return _leading(places[1] - places[0])
+
+
+def axis_of_extent(points: Array) -> str | None:
+    """Return the axis, ``"y"`` or ``"z"``, along which a body extends most and stands on level
+    ground; None where neither is so by far.
+
+    Args:
+        points: Places of joints or markers, ``(T, P, 3)``, NaN where one was not seen.
+    """
+    some = points[:: max(len(points) // _FRAMES, 1)]
+    some = some[~np.isnan(some).any(axis=(1, 2))]
+    if not len(some):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers
+        extent, level = np.ptp(some, axis=1).mean(axis=0), some.min(axis=1).std(axis=0)
+    for axis, *others in ((1, 0, 2), (2, 0, 1)):
+        longest = extent[axis] >= _LEADS * extent[others].max()
+        if longest and level[others].min() > _LEVEL * level[axis]:
+            return _AXES[axis]
+    return None
 
 
 def _stands_along(skeleton: Skeleton, points: Array) -> str | None:

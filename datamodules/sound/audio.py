@@ -16,19 +16,17 @@ Conventions:
     How samples are made ready for frames stands in `preparation`.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from rnade_lightning.datamodules import DataError, FrameSequence, Recording
+from rnade_lightning.datamodules import DataError, Recording
 from rnade_lightning.datamodules.core import Array
 from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.spool import gathered
+from rnade_lightning.datamodules.sound.code_length import CodedDataModule
 from rnade_lightning.datamodules.sound.corpora import (
     PATTERNS,
     Entry,
@@ -39,7 +37,6 @@ from rnade_lightning.datamodules.sound.corpora import (
     read_manifest,
     splits_of,
 )
-from rnade_lightning.datamodules.sound.measured import MeasuredDataModule
 from rnade_lightning.datamodules.sound.options import check_options, make_kind
 from rnade_lightning.datamodules.sound.playback import (
     write_integers,
@@ -52,11 +49,8 @@ from rnade_lightning.datamodules.sound.soundfiles import EXTENSIONS, SoundFile
 _FLOAT32_STEP = 2.0**-15
 """Smallest step of integer samples for which float32 is fine enough."""
 
-_ROUNDING = 1e-3
-"""Nats by which rounding in float32 may raise log p of a frame."""
 
-
-class AudioDataModule(MeasuredDataModule):
+class AudioDataModule(CodedDataModule):
     """Sound from every kind of file that libsndfile reads (WAV, FLAC, OGG, MP3, ...).
 
     Args:
@@ -97,7 +91,7 @@ class AudioDataModule(MeasuredDataModule):
     """
 
     extensions = EXTENSIONS
-    reader_version: ClassVar[int | None] = 2
+    reader_version: ClassVar[int | None] = 3
     reads_without = ("outside",)
 
     def __init__(
@@ -166,6 +160,8 @@ class AudioDataModule(MeasuredDataModule):
             return
         to_fit = self._standardiser is None
         super().setup(stage)
+        for caveat in self.of_narrow_noise():
+            rank_zero_warn(f"{self._root()}: {caveat}")
         assert self._reference is not None
         common = {k: v for k, v in self._reference.layout.items() if k != "file"}
         self._reference = self._reference._replace(layout=common)
@@ -261,125 +257,22 @@ class AudioDataModule(MeasuredDataModule):
         if ours["bits"] != theirs["bits"]:
             has, wants = (x["bits"] or "not known" for x in (ours, theirs))
             return (
-                f"the bits of an integer sample are {has} here and {wants} there (set bit_depth to"
-                f" {'round' if self.log_mass else 'dequantise'} all alike)"
+                f"the bits of an integer sample are {has} here and {wants} there"
+                f" ({self._alike(ours, theirs)})"
             )
         return super().mismatch(recording, reference)
 
-    # Likelihood of integers
-
-    @property
-    def log_mass(self) -> bool:
-        return self._kind.of_integers
-
-    @property
-    def units(self) -> str:
-        return "steps of the integers" if self.log_mass else super().units
-
-    @property
-    def caveats(self) -> list[str]:
-        told = "log p of the model is a log mass of integers, that of copy and VAR a log density"
-        ahead = "what is given looks ahead and takes bits of its own: bits given it code nothing"
-        given = self.bits_name != super().bits_name
-        return super().caveats + [told] * self.log_mass + [ahead] * given
-
-    @property
-    def bits_name(self) -> str:
-        given = self.given is not None and self.given.names and self.bit_depth is not None
-        return "bits_per_sample_given" if given else super().bits_name
-
-    @property
-    def bit_depth(self) -> int | None:
-        """Return the bits of the files' integer samples, if frames are just those samples."""
-        if self.log_mass:
-            return self.layout["bits"]
-        whole = self._kind.invertible and self.n_features == self._kind.samples_per_frame
-        return self.layout["bits"] if whole else None
-
-    @property
-    def noise_scale(self) -> float:
-        """Return the standard deviation, in standardised units, that the noise of one step gives
-        every sample of a waveform of integers; 0 for other frames."""
-        standardiser, reference = self._fitted()
-        bits = reference.layout["bits"]
-        if bits is None or not self.rescale:
-            return 0.0
-        return self._kind.noise_scale(2.0 ** (1 - bits), standardiser.std)
-
-    def bits_per_sample(self, log_prob: float) -> float | None:
-        """Return the bits that a sample of the files' integers takes under a model.
-
-        With L samples a frame and b bits, an integer is ``2**(b - 1)`` times the amplitude, so
-
-        ``bits = (-(log_prob - log_scale) / L + (b - 1) ln 2) / ln 2``.
-
-        Where log p is a log mass of the integers, it is ``-log_prob / (L ln 2)``.
-
-        Args:
-            log_prob: Mean log density of a standardised frame, or log mass of one, in nats.
-
-        Returns:
-            Bits, or None where frames are not the files' integer samples: spectra, lossy or
-            floating-point files, and what was resampled, mixed, or changed in level.
-
-        Raises:
-            DataError: It is said to be a log mass, and is above 0.
-        """
-        if self.log_mass:
-            self._check_mass("a frame", log_prob)
-            return max(-log_prob / self._kind.samples_per_frame / float(np.log(2)), 0.0)
-        bits = self.bit_depth
-        if bits is None:
-            return None
-        nats = -(log_prob - self.log_scale) / self._kind.samples_per_frame
-        return float(nats / np.log(2) + bits - 1)
-
-    def log_jacobian(self, frames: torch.Tensor) -> torch.Tensor:
-        """Return the log-Jacobian ``(T,)`` of standardised frames ``(T, D)`` from a beginning."""
-        found = self._kind.log_jacobian(self.destandardise(frames), self.layout["sample_rate"])
-        return torch.from_numpy(found.astype(np.float32))
-
-    def check_likelihood(self, name: str, log_prob: npt.ArrayLike) -> None:
-        """Refuse a code length below 0 by more than four standard errors, and any mass above 1.
-
-        Args:
-            name: of the sequence.
-            log_prob: log p of its frames, with the log-Jacobian, ``(T,)``.
-
-        Raises:
-            DataError: its bits per sample cannot be: the model knows the noise of dequantising.
-        """
-        log_p = np.asarray(log_prob, np.float64)
-        if self.log_mass:
-            self._check_mass(name, float(log_p.max(initial=0.0)))
-            return
-        mean = float(log_p.mean()) if len(log_p) else 0.0
-        bits = self.bits_per_sample(mean)
-        error = 4 * log_p.std() / np.sqrt(max(len(log_p), 1)) / np.log(2)
-        if bits is not None and bits < -error / self._kind.samples_per_frame:
-            raise DataError(
-                f"{name}: {bits:.3f} bits per sample, and no code is shorter than 0: the model has"
-                " seen the noise of this file, or its samples have fewer bits than the file says:"
-                " leave the file out, or set bit_depth"
-            )
-
-    @staticmethod
-    def _check_mass(what: str, log_prob: float) -> None:
-        if log_prob > _ROUNDING:
-            raise DataError(
-                f"{what}: log p is {log_prob:.3g}, and the log of a probability is at most 0: the"
-                " model's log p is no log mass of integers (log_mass)"
-            )
-
-    def references(
-        self, known: Sequence[FrameSequence], test: Sequence[FrameSequence]
-    ) -> dict[str, list[torch.Tensor]]:
-        """Return further rivals of a model of this kind of frames; see `Kind.references`."""
-        raw = ((self.destandardise(x.frames) for x in part) for part in (known, test))
-        return {
-            name: [torch.from_numpy(x) + self.log_scale for x in log_p]
-            for name, log_p in self._kind.references(*raw).items()
-        }
+    def _alike(self, ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+        """Return what makes the bits of a file those of the others, by the layouts of both."""
+        channels = [layout.get("file", {}).get("channels", 1) for layout in (ours, theirs)]
+        mixed = self.hparams["channel"] == "mix" and max(channels) > 1
+        mixed = mixed and None in (ours["bits"], theirs["bits"])
+        if self._standardiser is not None:  # a model knows integers of one depth
+            into = f"{theirs['bits']} bits" if theirs["bits"] else "floating point"
+            return f"convert the file to {'one channel of ' * mixed}{into}"
+        if mixed:
+            return "set channel to left or right: the mean of channels is of no integers"
+        return f"set bit_depth to {'round' if self.log_mass else 'dequantise'} all alike"
 
     # Frames to a file
 
@@ -393,6 +286,6 @@ class AudioDataModule(MeasuredDataModule):
         if self.log_mass:
             written = write_integers(wav, samples, rate, bits)
         else:
-            written = write_sound(wav, samples, rate)
+            written = write_sound(wav, samples, rate, bits)
         write_picture(png, written, rate, self._kind.beside(written, raw, rate))
         return [wav, png]

@@ -38,18 +38,19 @@ def decode(path: Path, target: Path) -> int | None:
             f"{path}: reading {path.suffix} needs ffmpeg: pip install 'rnade-lightning[ffmpeg]', or"
             " convert the file to FLAC"
         )
-    about = _run([program, "-hide_banner", "-nostdin", "-i", str(path)])
+    source = f"file:{path}"  # without it, what stands before a colon is taken for a protocol
+    about = _run([program, "-hide_banner", "-nostdin", "-i", source])
     stream = next(iter(_STREAM.findall(about)), None)
     bits = None
     if stream is not None and stream[1] in _LOSSLESS:
         bits = int(stream[3] or stream[2][1:])
     width = "f32" if bits is None else f"s{min(w for w in (16, 24, 32) if w >= bits)}"
-    read = [program, "-v", "error", "-nostdin", "-xerror", "-i", str(path), "-map", "0:a:0"]
+    read = [program, "-v", "error", "-nostdin", "-xerror", "-i", source, "-map", "0:a:0"]
     form = ["-c:a", f"pcm_{width}le", "-bitexact", "-f", "wav", "-rf64", "auto", "-y", str(target)]
     said = _run([*read, *form])
     if said or not target.is_file():
         lines = [line.split("] ")[-1].strip() for line in said.splitlines() if line.strip()]
-        reason = lines[0].replace(str(path), "it")[:200] if lines else "nothing was decoded"
+        reason = lines[0].replace(source, "it")[:200] if lines else "nothing was decoded"
         raise DataError(f"{path}: ffmpeg cannot decode it ({reason.rstrip('.')}): get it again")
     return bits
 

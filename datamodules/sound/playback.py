@@ -43,7 +43,7 @@ def write_integers(path: Path, samples: Array, rate: int, bits: int) -> Array:
     return integers / full
 
 
-def write_sound(path: Path, samples: Array, rate: int) -> Array:
+def write_sound(path: Path, samples: Array, rate: int, bits: int | None = None) -> Array:
     """Write 16-bit PCM with faded edges.
 
     From the first sample that would clip on the sound is made quieter, by as much as each sample
@@ -53,10 +53,14 @@ def write_sound(path: Path, samples: Array, rate: int) -> Array:
         path: WAV file to write.
         samples: ``(N,)``, full scale 1.
         rate: samples per second.
+        bits: of the integers that samples are with noise, if they are: below 16, the noise spans
+            several steps of the file, and is taken off by rounding.
 
     Returns:
         The samples written, ``(N,)``.
     """
+    if bits is not None and bits < 16:
+        samples = np.round(samples * 2.0 ** (bits - 1)) * 2.0 ** (1 - bits)
     faded, n = samples.copy(), min(round(_FADE * rate), len(samples) // 2)
     ramp = np.sin(0.5 * np.pi * (np.arange(n) + 0.5) / max(n, 1)) ** 2
     faded[:n] *= ramp

@@ -94,6 +94,7 @@ class Signal:
     source: SoundFile
     levels: Levels = field(default_factory=Levels)
     used: int = 0  # the file's integers, combined by "or"
+    narrowed: float = 0.0  # steps that the noise lacks to span a whole one, summed over samples
     content: Any = field(default_factory=hashlib.blake2b)
 
     def facts(self) -> dict[str, Any]:
@@ -104,6 +105,7 @@ class Signal:
             "channels": self.source.n_channels,
             "bits": bits,
             "effective_bits": None if bits is None else effective_bits(bits, self.used),
+            "noise": 1 - self.narrowed / max(levels.n, 1),  # of a step, on average
             "seconds": levels.n / self.source.rate,
             "peak": levels.peak,
             "rms": levels.rms,
@@ -180,7 +182,9 @@ class Preparation:
             if self.integers:
                 yield piece
                 continue
-            yield piece + signal.step * _room(piece, signal.step) * (noise.random(len(piece)) - 0.5)
+            room = _room(piece, signal.step)
+            signal.narrowed += float(np.sum(1 - room))
+            yield piece + signal.step * room * (noise.random(len(piece)) - 0.5)
 
     def _between(self, signal: Signal, start: int, stop: float) -> Iterator[Array]:
         at = 0

@@ -47,6 +47,14 @@ _MISPLACED = re.compile(
 )
 """What libsndfile's log says of a file whose parts do not follow each other; it reads on."""
 
+_CHUNK = re.compile(rb"[A-Za-z0-9_ ]{4}")
+_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")  # what players write behind a sound, of its title
+_NEVER_WRITTEN = re.compile(r"FORM : 0 \(should be(?s:.*)SSND : 0 \(should be")
+_OPEN_W64 = re.compile(
+    r"riff : -1 (?s:.*)Block Align +: (\d+)(?s:.*)data : -?9223372036854775\d{3}\n"
+)
+"""What libsndfile's log says of files that were written to a pipe, which cannot go back."""
+
 _NOT_KNOWN = re.compile("unimplemented|not implemented|unsupported|not supported", re.IGNORECASE)
 """What libsndfile says of a format that it knows and cannot read."""
 
@@ -152,7 +160,12 @@ class SoundFile:
             )
         if n_read == 0 and not self._as_is:
             raise DataError(f"{path}: holds no samples: remove the file")
-        if _MISPLACED.search(log):
+        if _NEVER_WRITTEN.search(log):
+            raise DataError(
+                f"{path}: its header tells lengths of 0, as in AIFF written to a pipe, so that it"
+                " may be cut: encode it anew, into a file"
+            )
+        if _MISPLACED.search(log) and not _is_whole(self._source, container, log, n_read):
             raise DataError(
                 f"{path}: damaged: its {n_read} samples are not followed by what its header tells,"
                 " as if bytes had been put in or added: save it again"
@@ -248,7 +261,39 @@ def _behind_header(path: Path, container: str) -> int:
     start = _start(path) if container in ("WAV", "WAVEX") else b""
     at = start.find(b"data\0\0\0\0")
     told = int.from_bytes(start[4:8], "little")
-    return path.stat().st_size - at - 8 if at >= 0 and told in (0, at) else 0
+    lost = at >= 0 and (told in (0, at) or not _fills_riff(path))
+    return path.stat().st_size - at - 8 if lost else 0
+
+
+def _is_whole(path: Path, container: str, log: str, n_read: int) -> bool:
+    """Tell whether a file is whole, of which libsndfile's log says that parts are misplaced: a WAV
+    file with a tag behind it or without the byte that pads a chunk, or W64 written to a pipe."""
+    if container in ("WAV", "WAVEX"):
+        return _fills_riff(path)
+    if container == "W64" and (found := _OPEN_W64.search(log)):
+        begin = _start(path).find(b"data\xf3\xac\xd3\x11") + 24
+        return path.stat().st_size == begin + n_read * int(found[1])
+    return False
+
+
+def _fills_riff(path: Path) -> bool:
+    """Tell whether the chunks of a WAV file fill what its header tells, and nothing but tags stands
+    behind them."""
+    with path.open("rb") as file:
+        end, at = 8 + int.from_bytes(file.read(8)[4:], "little"), 12
+        while at < end:
+            file.seek(at)
+            head = file.read(8)
+            if len(head) < 8 or not _CHUNK.match(head):
+                return False
+            size = int.from_bytes(head[4:], "little")
+            at += 8 + size
+            file.seek(at)
+            if size % 2 and not _CHUNK.match(file.read(4)):  # the next one stands behind a zero
+                at += 1
+        file.seek(end)
+        behind = file.read(8)
+    return at - end in (0, 1) and (not behind or behind.startswith(_TAGS))
 
 
 def _start(path: Path) -> bytes:

@@ -101,6 +101,15 @@ def test_parts_of_different_lengths_are_refused(tmp_path: Path) -> None:
         read_amass(tmp_path / "a.npz")
 
 
+def test_two_rates_that_differ_are_refused(tmp_path: Path) -> None:
+    body = {"poses": np.zeros((9, 66)), "trans": np.zeros((9, 3)), "mocap_framerate": 120.0}
+    np.savez(tmp_path / "a.npz", **body, mocap_frame_rate=120)  # type: ignore[arg-type]
+    assert read_amass(tmp_path / "a.npz").fps == 120
+    np.savez(tmp_path / "a.npz", **body, mocap_frame_rate=60)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"a\.npz: mocap_framerate is 120, mocap_frame_rate is 60"):
+        read_amass(tmp_path / "a.npz")
+
+
 def test_poses_of_other_sources_are_refused_and_not_passed_over(tmp_path: Path) -> None:
     body = {"betas": np.zeros(10), "body_pose": np.zeros((9, 63)), "transl": np.zeros((9, 3))}
     np.savez(tmp_path / "a.npz", **body)  # type: ignore[arg-type]

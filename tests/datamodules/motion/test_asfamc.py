@@ -74,6 +74,30 @@ def test_another_asf_beside_is_taken_if_it_is_the_only_one(acclaim: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "units",
+    [
+        ":units\n  length 0.45\n  ANGLE RAD",
+        ":units\n  length 0.45\n  Angle rad # not deg",
+        ":units\n  angle Radians\n",
+        ":units mass 1.0 length 0.45 angle rad",
+    ],
+)
+def test_units_are_told_in_many_spellings(units: str, acclaim: Path) -> None:
+    asf, motion = acclaim.with_name("07.asf"), acclaim.read_text().replace(":DEGREES\n", "")
+    plain = ASF.replace("angle deg", "angle rad").replace("0 0 20", "0 0 0.2")
+    asf.write_text(plain)
+    acclaim.write_text(motion)
+    expected = read_amc(acclaim, 120).points()
+    other = plain.replace(":units\n  length 0.45\n  angle rad", units)
+    assert other != plain
+    asf.write_text(other.replace("begin", "BEGIN").replace("  end", "  End  # of it"))
+    np.testing.assert_array_equal(read_amc(acclaim, 120).points(), expected)
+    acclaim.write_text(motion.replace("SPECIFIED", "SPECIFIED\n:RADIANS # not :DEGREES"))
+    asf.write_text(other, encoding="utf-16")
+    np.testing.assert_array_equal(read_amc(acclaim, 120).points(), expected)
+
+
+@pytest.mark.parametrize(
     ("change", "match"),
     [
         (("shin ", "shank "), r"07_01\.amc, line \d+: 'shank' is no bone"),
@@ -101,6 +125,7 @@ def test_faults_of_acclaim_motions_are_placed(
         (("order TX TY TZ", "order TX TY"), r":root is not understood"),
         ((":hierarchy", ":h"), r"not a whole ASF file"),
         (("angle deg", "angle grad"), r"angles in grad"),
+        (("angle deg", "angle # deg"), r"angles in no unit"),
     ],
 )
 def test_faults_of_acclaim_skeletons_are_placed(

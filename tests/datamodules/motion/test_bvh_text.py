@@ -19,6 +19,7 @@ DIALECTS: dict[str, Callable[[str], str]] = {
     "capitals": lambda t: re.sub(r"[A-Z]{3,}", lambda m: m[0].capitalize(), t),
     "XPosition": lambda t: t.replace("position", "Position"),
     "comments": lambda t: "# made by hand\n// twice\n" + t.replace("0 -4 0\nC", "0 -4 0 # down\nC"),
+    "a comment beside a bracket": lambda t: t.replace("{\n", "{# begins\n").replace("}\n", "}//\n"),
     "a comment beside a name": lambda t: t.replace("JOINT Leg", "JOINT Leg // left"),
     "CHANNELS beside OFFSET": lambda t: t.replace("0\nCHANNELS", "0 CHANNELS"),
     "CHANNELS before OFFSET": lambda t: re.sub(r"(OFFSET.*\n)(CHANNELS.*\n)", r"\2\1", t),

@@ -78,6 +78,11 @@ def test_markers_of_one_name_are_told_apart_in_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.points, points, atol=1e-3)
 
 
+def test_units_are_told_in_any_case(tmp_path: Path) -> None:
+    made(tmp_path / "a.c3d", ["A", "B"], UNITS=["MM "])
+    assert read_c3d(tmp_path / "a.c3d").unit == "mm"
+
+
 def test_markers_without_a_label_are_used_only_by_name(tmp_path: Path) -> None:
     made(tmp_path / "a.c3d", ["*1", "A", "S:*22", "B", "Unlabeled 3"])
     how = {"window": 16, "cache_dir": str(tmp_path / "cache")}
@@ -120,6 +125,56 @@ def test_a_file_may_end_a_little_early_or_late(cloud: np.ndarray, tmp_path: Path
     path.write_bytes(whole[:-640])
     with pytest.raises(DataError, match="290 frames where 300"):
         read_c3d(path)
+
+
+def long_take(first: int, last: int, frames: int, n: int = 70_000) -> bytearray:
+    """Return a take of one marker by n frames of float32, and what its 16-bit fields say of it."""
+    points = np.random.default_rng(0).normal(size=(n, 1, 3))
+    content = bytearray(c3d_bytes(points[:1])[:-16])
+    content[6:10] = np.array([first, last], "<u2").tobytes()
+    at = content.index(b"FRAMES") + 10
+    content[at : at + 2] = np.array([frames % 65536], "<u2").tobytes()
+    quality = np.concatenate([points, np.zeros((n, 1, 1))], axis=-1)
+    return content + quality.astype("<f4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "frames", "n"),
+    [
+        (1, 65535, 65535, 70_000),  # the largest number
+        (1, 65535, 70_000, 70_000),  # in the header, and the rest in FRAMES
+        (1, 4464, 70_000, 70_000),  # the rest in both
+        (30_000, 65535, 38_000, 38_000),  # more frames than the header tells
+        (30_000, 2463, 38_000, 38_000),
+        (1, 65535, 65535, 65_535),
+    ],
+)
+def test_takes_too_long_for_fields_of_16_bits_are_whole(
+    first: int, last: int, frames: int, n: int, tmp_path: Path
+) -> None:
+    path, content = tmp_path / "a.c3d", long_take(first, last, frames, n)
+    path.write_bytes(content)
+    found = read_c3d(path).points
+    assert found.shape == (n, 1, 3)
+    assert np.isfinite(found).all()
+    if frames == 65535 < n:  # nothing but the bytes tells
+        content += b"1"
+    else:
+        path.write_bytes(content + bytes(-len(content) % 512))
+        np.testing.assert_array_equal(read_c3d(path).points, found)
+        content = content[: -16 * (n // 50)]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.c3d: "):
+        read_c3d(path)
+
+
+@pytest.mark.parametrize("frames", [90, 110])
+def test_counts_that_differ_are_refused_whatever_the_bytes_hold(
+    frames: int, tmp_path: Path
+) -> None:
+    (tmp_path / "a.c3d").write_bytes(long_take(1, 100, frames, frames))
+    with pytest.raises(DataError, match=f"frames: 100 by header, {frames} by POINT:FRAMES"):
+        read_c3d(tmp_path / "a.c3d")
 
 
 def test_a_short_take_without_gaps_is_whole(tmp_path: Path) -> None:

@@ -75,6 +75,21 @@ def test_the_largest_usable_set_is_that_of_an_exhaustive_search() -> None:
         assert len(kept) == best
 
 
+def test_markers_in_another_order_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(300, 3, 3)) + 500
+    for i in range(4):
+        (tmp_path / f"{i}.c3d").write_bytes(c3d_bytes(points))
+    swapped = c3d_bytes(points[:, [1, 0, 2]]).replace(b"M0  M1  ", b"M1  M0  ")
+    (tmp_path / "odd.c3d").write_bytes(swapped)
+    how = {"window": 8, "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(DataError, match=r"odd\.c3d: .*its markers are in another order \(set mark"):
+        MocapDataModule(str(tmp_path), **how).setup()  # type: ignore[arg-type]
+    data = MocapDataModule(str(tmp_path), markers=["M0", "M1", "M2"], **how)  # type: ignore[arg-type]
+    data.setup()
+    one, odd = (data.read(tmp_path / f"{name}.c3d").frames[""] for name in ("0", "odd"))
+    np.testing.assert_array_equal(one, odd)
+
+
 @pytest.mark.parametrize(("fps", "min_piece"), [(None, 60), (20.0, 60), (60.0, 100)])
 def test_a_refusal_proposes_markers_that_are_then_read(
     fps: float | None, min_piece: int, tmp_path: Path

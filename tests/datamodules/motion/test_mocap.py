@@ -1,5 +1,6 @@
 """Motion capture: files to frames and back."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def test_what_a_reader_keeps_belongs_to_its_version(shipped: MocapDataModule) ->
     layout = shipped.layout
     skeleton = {"names", "parents", "offsets", "end_parents", "end_offsets", "euler_orders"}
     known = {
-        5: {"format", "up", "up_by", "source_rate", "height", "skeleton", "ground", "tall", "reach"}
+        6: {"format", "up", "up_by", "source_rate", "height", "skeleton", "ground", "tall", "reach"}
     }
     assert set(layout) - {"axes"} == known[MocapDataModule.reader_version]
     assert set(layout["skeleton"]) == skeleton
@@ -236,6 +237,15 @@ def test_motion_and_the_paper_set_do_not_mix(tmp_path: Path) -> None:
 def test_impossible_arguments_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(DataError):
         MocapDataModule(**arguments)  # type: ignore[arg-type]
+
+
+def test_an_axis_that_nothing_tells_is_said(tmp_path: Path) -> None:
+    write_bvh(tmp_path / "a.bvh", tumble(200))
+    with pytest.warns(UserWarning, match=r"which axis is up: .* y \(usual for \.bvh\): set up to"):
+        MocapDataModule(str(tmp_path / "a.bvh"), window=16).setup()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*which axis")
+        MocapDataModule(str(tmp_path / "a.bvh"), window=16, up="z").setup()
 
 
 @pytest.mark.slow

@@ -52,6 +52,25 @@ def test_the_card_says_what_was_resampled() -> None:
     assert found.card({})["resampled"] == "nothing"
 
 
+def test_gaps_filled_in_are_told() -> None:
+    found = Sources()
+    for filled in (0, 4):
+        assert found.caveats() == []
+        found.add(Recording({}, [], 30, {"markers": ["a"], "filled": [filled, 1000]}))
+    (caveat,) = found.caveats()
+    assert caveat.startswith("4 of 2,000 places of markers (0.20%) were not seen")
+    assert found.card({"markers": ["a"]})["places_filled"] == 4
+
+
+def test_an_axis_that_no_file_tells_is_named() -> None:
+    found = Sources()
+    assert found.usual_up is None
+    found.add(Recording({}, [], 30, {"up": "y", "up_by": "usual for .bvh"}))
+    assert found.usual_up == "y (usual for .bvh)"
+    found.add(Recording({}, [], 30, {"up": "y", "up_by": "by feet and head"}))
+    assert found.usual_up is None
+
+
 @pytest.mark.parametrize(
     ("layout", "tall", "unit"),
     [

@@ -43,6 +43,23 @@ def test_the_layout_tells_where_frames_come_from(path: Path) -> None:
     assert reader(up="z").read(path, tumble(50), ".bvh", "y").layout["up_by"] == "as given"
 
 
+@pytest.mark.parametrize("axis", ["y", "z"])
+def test_names_that_tell_nothing_leave_it_to_the_places(axis: str, path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(120, 3, 3))
+    points[..., "xyz".index(axis)] = [0, 9, 18] + 0.01 * points[..., 0]
+    layout = reader().read(path, Markers(["a", "b", "c"], points, 30.0, "mm"), ".trc", "y").layout
+    assert (layout["up"], layout["up_by"]) == (axis, "by the extent of the body")
+
+
+def test_gaps_that_are_filled_in_are_counted(path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(120, 2, 3))
+    points[10:13, 0] = points[60:75, 1] = points[110:114, 1] = np.nan
+    layout = reader().read(path, Markers(["a", "b"], points, 30.0, "mm"), ".c3d", "z").layout
+    assert layout["filled"] == [3 + 4, 2 * 105]
+    short = reader(min_piece=50).read(path, Markers(["a", "b"], points, 30.0, "mm"), ".c3d", "z")
+    assert short.layout["filled"] == [3, 2 * 60]
+
+
 def test_frames_asked_for_are_bounded_by_the_size_of_the_file(path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.bvh: its frames at 1e\+06 instead of 30.*max_bytes"):
         reader(rate=1e6).read(path, tumble(50), ".bvh", "y")

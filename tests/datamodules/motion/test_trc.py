@@ -27,6 +27,8 @@ DIALECTS: dict[str, Callable[[str], str]] = {
     "no tabs at the end": lambda t: "\n".join(line.rstrip("\t") for line in t.split("\n")),
     "NaN": lambda t: t.replace("\t\t\t\t", "\tNaN\tNaN\tNaN\t"),
     "no end of the last line": lambda t: t.rstrip("\n"),
+    "a blank in Frame #": lambda t: t.replace("Frame#", "Frame #"),
+    "units in capitals": lambda t: t.replace("\tmm\t", "\tMM\t"),
     "units in brackets": lambda t: t.replace("\tmm\t", "\t(mm)\t"),
 }
 
@@ -43,6 +45,9 @@ def test_blanks_between_words_will_do_where_nothing_is_missing(tmp_path: Path) -
     points = np.random.default_rng(0).normal(size=(20, 3, 3))
     (tmp_path / "a.trc").write_text("\n".join(" ".join(x.split()) for x in trc(points).split("\n")))
     np.testing.assert_allclose(read_trc(tmp_path / "a.trc").points, points, atol=1e-6)
+    blank = (tmp_path / "a.trc").read_text().replace("Frame#", "Frame #")
+    (tmp_path / "a.trc").write_text(blank)
+    assert read_trc(tmp_path / "a.trc").names == ["M0", "M1", "M2"]
 
 
 FAULTS: dict[str, tuple[Callable[[str], str], str]] = {

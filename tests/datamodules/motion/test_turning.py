@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bodies import degrees_apart
+from bodies import degrees_apart, tumble
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules import MocapDataModule
@@ -131,6 +131,25 @@ def test_features_that_are_functions_of_others_are_named_in_card_and_table(
     (caveat,) = shipped.caveats
     assert "5 of 56 features are functions of others" in caveat
     assert "RThumb.about_1 of RightFingerBase.about_1 and RightFingerBase.about_2" in caveat
+
+
+@pytest.mark.parametrize(
+    ("order", "bound"), [("zx", True), ("yx", True), ("xy", False), ("yxz", False)]
+)
+def test_a_root_of_two_axes_is_named(order: str, bound: bool, tmp_path: Path) -> None:
+    """Its heading is that of its tilt, unless it turns about the vertical last."""
+    motion = tumble(400)
+    angles = 20 * np.sin(np.arange(400)[:, None] / [7, 11, 17])[:, : len(order)]
+    angles += 5 * np.random.default_rng(0).normal(size=angles.shape)
+    rotations = motion.rotations.copy()
+    rotations[:, 0] = Rotation.from_euler(order, angles, degrees=True).as_quat()
+    write_bvh(tmp_path / "a.bvh", replace(motion, rotations=rotations))
+    data = MocapDataModule(str(tmp_path / "a.bvh"), up="y", window=16)
+    data.setup()
+    assert any("set root_motion to position" in caveat for caveat in data.caveats) == bound
+    placed = MocapDataModule(str(tmp_path / "a.bvh"), up="y", window=16, root_motion="position")
+    placed.setup()
+    assert not [caveat for caveat in placed.caveats if "root" in caveat]
 
 
 def test_joints_of_both_kinds_come_back_and_names_tell_them_apart() -> None:

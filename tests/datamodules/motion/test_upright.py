@@ -8,7 +8,11 @@ from bodies import tumble
 from scipy.spatial.transform import Rotation
 
 from rnade_lightning.datamodules.motion.skeleton import Motion, Skeleton
-from rnade_lightning.datamodules.motion.upright import axis_of_markers, up_axis
+from rnade_lightning.datamodules.motion.upright import (
+    axis_of_extent,
+    axis_of_markers,
+    up_axis,
+)
 
 TO_Z = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
 
@@ -85,6 +89,21 @@ def test_an_animal_longer_than_high_does_not_tell() -> None:
     rotations[..., 3] = 1
     longer = replace(body, rotations=rotations, skeleton=replace(body.skeleton, offsets=offsets))
     assert up_axis(longer) in (None, "y")
+
+
+def test_a_body_that_stands_on_level_ground_tells_without_names() -> None:
+    body = standing("a b c d e")
+    points = body.points()
+    assert axis_of_extent(points) == "y"
+    assert axis_of_extent(points @ TO_Z.T) == "z"
+    assert axis_of_extent(points @ TO_Z) is None  # x is up
+    assert axis_of_extent(tumble(90).points()) is None
+    jumping = points + 3 * np.random.default_rng(0).normal(size=(len(points), 1, 1)) * [0, 1, 0]
+    assert axis_of_extent(jumping) is None
+    points[:-1, 2] = np.nan
+    assert axis_of_extent(points) is None
+    points[-1, 2] = np.nan
+    assert axis_of_extent(points) is None
 
 
 NAMES = ["S:LANK", "S:RHEE", "S:LFHD", "S:RKNE", "S:LSHANK"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -65,6 +66,27 @@ def test_files_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     audio_module(tmp_path, kind="log_mel", n_mels=40).setup()
 
 
+def test_a_file_of_other_bits_is_refused_with_what_helps(tmp_path: Path) -> None:
+    for i in range(4):
+        tone(tmp_path / f"{i}.wav", n=RATE + i, subtype="PCM_U8")
+    data = audio_module(tmp_path, frame_length=20)
+    data.setup()
+    deep = tone(tmp_path / "deep.wav", subtype="PCM_16")
+    with pytest.raises(
+        DataError, match=r"deep\.wav: .* 16 here and 8 there \(convert the .* to 8 b.*: give"
+    ):
+        data.score_input(deep)
+    deep.unlink()
+    both = tone(tmp_path / "both.wav", subtype="PCM_U8", stereo=True)
+    with pytest.raises(
+        DataError, match=r"both\.wav: .*\(convert the file to one channel of 8 bits"
+    ):
+        data.score_input(both)
+    with pytest.raises(DataError, match=r"both\.wav: .*not known here and 8 .*set channel to left"):
+        audio_module(tmp_path, frame_length=20).setup()
+    audio_module(tmp_path, frame_length=20, channel="left").setup()
+
+
 def test_files_too_short_for_a_frame_are_refused(tmp_path: Path) -> None:
     path = tone(tmp_path / "a.wav", n=150)
     with pytest.raises(DataError, match=r"a\.wav: 150 samples where a frame needs 200"):
@@ -115,6 +137,20 @@ def test_without_files_sound_is_generated_once(
     again = [(file.read_bytes(), file.stat().st_mtime_ns) for file in files]
     assert [a for a, _ in again] == [a for a, _ in first]
     assert [a[1] == b[1] for a, b in zip(first, again, strict=True)].count(False) == 1
+
+
+@pytest.mark.parametrize("kind", ["waveform", "residual", "innovation"])
+def test_sound_of_eight_bits_is_written_without_its_noise(kind: str, tmp_path: Path) -> None:
+    """Full scale comes back as it was given, too."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        integers = np.clip(np.round(40 * rng.standard_normal(8000)), -128, 127).astype(np.int16)
+        soundfile.write(tmp_path / f"{i}.wav", integers << 8, RATE, subtype="PCM_U8")
+    data = audio_module(tmp_path, kind=kind, frame_length=20)
+    frames = data.score_input(tmp_path / "3.wav").frames
+    back, _ = soundfile.read(data.render(frames, tmp_path / "out" / "a")[0], dtype="int16")
+    assert (integers == -128).any()
+    np.testing.assert_array_equal(back[48:-48], integers[48:-48] << 8)
 
 
 CONFIGS = Path(__file__).parents[3] / "configs"

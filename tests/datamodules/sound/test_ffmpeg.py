@@ -43,6 +43,18 @@ def test_lossless_sound_gives_its_integers(
 
 
 @needs_encoder
+def test_a_colon_in_a_path_is_no_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a:b").mkdir()
+    path, integers = made(tmp_path, "c.m4a", ["-c:a", "alac"])
+    path.rename(path := Path("a:b", "c.m4a"))
+    np.testing.assert_array_equal(read_sound(path).samples * 2.0**31, integers)
+    path.write_bytes(b"no sound")
+    with pytest.raises(DataError, match=r"^a:b/c\.m4a: ffmpeg cannot decode it \((?!.*file:)"):
+        read_sound(path)
+
+
+@needs_encoder
 @pytest.mark.parametrize(
     ("name", "codec", "rate"),
     [

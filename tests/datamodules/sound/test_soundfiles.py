@@ -87,6 +87,81 @@ def test_a_length_that_counts_its_own_header_is_no_cut(tmp_path: Path) -> None:
     assert len(read_sound(tmp_path / "a.wav").samples) == 8000
 
 
+def riff(*chunks: tuple[bytes, bytes], padded: bool = True) -> bytes:
+    """Return a WAV file of these chunks; odd ones with a byte behind them if they are padded."""
+    content = b"WAVE"
+    for name, data in chunks:
+        pad = bytes(padded and len(data) % 2)
+        content += name + len(data).to_bytes(4, "little") + data + pad
+    return b"RIFF" + len(content).to_bytes(4, "little") + content
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [b"TAG" + b"title".ljust(125), b"ID3\3\0\0\0\0\0\x0aTIT2abcdefg", b"APETAGEX" + bytes(24)],
+)
+def test_a_tag_behind_a_whole_file_is_passed_over(tag: bytes, tmp_path: Path) -> None:
+    path = tone(tmp_path / "a.wav")
+    whole, expected = path.read_bytes(), read_sound(path).samples
+    path.write_bytes(whole + tag)
+    np.testing.assert_array_equal(read_sound(path).samples, expected)
+    for content in (whole[:-100] + tag, whole + bytes(range(200))):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.wav: (truncated|damaged)"):
+            read_sound(path)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_an_odd_number_of_bytes_may_stand_without_the_one_that_pads(
+    padded: bool, tmp_path: Path
+) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, 4001).astype(np.uint8)
+    form = bytes.fromhex("01000100803e0000803e000001000800")  # 8 bits, 16 kHz
+    behind = b"LIST", b"INFOISFT\4\0\0\0Lavf"
+    content = riff((b"fmt ", form), (b"data", samples.tobytes()), behind, padded=padded)
+    (tmp_path / "a.wav").write_bytes(content)
+    found = read_sound(tmp_path / "a.wav").samples[:, 0]
+    np.testing.assert_array_equal(found * 128 + 128, samples)
+    for n_lost in (30, 2000):
+        (tmp_path / "a.wav").write_bytes(content[:-n_lost])
+        with pytest.raises(DataError, match=r"a\.wav: "):
+            read_sound(tmp_path / "a.wav")
+
+
+def test_lengths_that_were_left_open_are_read_or_named(tmp_path: Path) -> None:
+    """As ffmpeg leaves them in a pipe."""
+    path = tone(tmp_path / "a.w64")
+    content, expected = bytearray(path.read_bytes()), read_sound(path).samples
+    at = content.index(b"data\xf3\xac") + 16
+    content[16:24], content[at : at + 8] = b"\xff" * 8, b"\xff" * 7 + b"\x7f"
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read_sound(path).samples, expected)
+    path.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=r"a\.w64: "):
+        read_sound(path)
+    path = tone(tmp_path / "a.aiff")
+    content = bytearray(path.read_bytes())
+    common, sound = content.index(b"COMM"), content.index(b"SSND")
+    content[4:8] = content[common + 10 : common + 14] = content[sound + 4 : sound + 8] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"a\.aiff: its header tells lengths of 0, .* encode it anew"
+    ):
+        read_sound(path)
+
+
+def test_a_length_of_0_under_a_right_whole_is_not_called_empty(tmp_path: Path) -> None:
+    content = bytearray(tone(tmp_path / "a.wav").read_bytes())
+    content[40:44] = bytes(4)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(DataError, match=r"tells of no samples, and 16000 bytes follow"):
+        read_sound(tmp_path / "a.wav")
+    form = content[20:36]
+    (tmp_path / "a.wav").write_bytes(riff((b"fmt ", form), (b"data", b""), (b"LIST", b"INFO")))
+    with pytest.raises(DataError, match=r"holds no samples: remove the file"):
+        read_sound(tmp_path / "a.wav")
+
+
 @pytest.mark.parametrize("told", [0, 36])
 def test_a_recording_whose_header_was_never_written_is_not_called_empty(
     told: int, tmp_path: Path
