@@ -20,7 +20,8 @@ from rnade_lightning.datamodules.sound.measured import MeasuredDataModule
 
 LEAST_NOISE = 0.9
 """Of a step, on average over a file. Float32 has no room for more near full scale where integers
-have more than 16 bits; noise of a share s of a step makes bits per sample too few by -log2 s."""
+have more than 16 bits. A density may then fall between two integers, which makes bits per sample
+too few: by -log2 s at most for a share s, and by as much as its floor lets it."""
 
 _ROUNDING = 1e-3
 """Nats by which rounding in float32 may raise log p of a frame."""
@@ -55,8 +56,8 @@ class CodedDataModule(MeasuredDataModule, ABC):
             return []
         return [
             f"samples of {self.layout['bits']} bits are so loud that float32 has room for noise of"
-            f" {self._noise:.2f} steps instead of one: bits per sample would be too few and are not"
-            " told: convert the files to 16 bits, or set kind to experts"
+            f" {self._noise:.2f} steps instead of one: bits per sample may be too few:"
+            " convert the files to 16 bits, or set kind to experts"
         ]
 
     def note(self, recording: Recording) -> None:
@@ -80,7 +81,7 @@ class CodedDataModule(MeasuredDataModule, ABC):
         if self.log_mass:
             return self.layout["bits"]
         whole = self._kind.invertible and self.n_features == self._kind.samples_per_frame
-        return self.layout["bits"] if whole and self._noise >= LEAST_NOISE else None
+        return self.layout["bits"] if whole else None
 
     @property
     def noise_scale(self) -> float:
@@ -106,8 +107,7 @@ class CodedDataModule(MeasuredDataModule, ABC):
 
         Returns:
             Bits, or None where frames are not the files' integer samples: spectra, lossy or
-            floating-point files, and what was resampled, mixed, or changed in level; and where
-            float32 has no room for the noise (see `LEAST_NOISE`).
+            floating-point files, and what was resampled, mixed, or changed in level.
 
         Raises:
             DataError: It is said to be a log mass, and is above 0.
