@@ -221,8 +221,8 @@ class RNADE(FrameDensity):
         x, biases = self._checked(x, biases)
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
         whole = x.shape[-1] == self.n_features
-        compiled = self.backend == "compiled" and self._is_whole
-        if compiled and whole and not heuristic and not transformed():
+        compiled = self.backend == "compiled" and not transformed() and self._is_whole
+        if compiled and whole and not heuristic:
             from rnade_lightning.kernels import cpu
 
             with full_precision(x):
@@ -368,7 +368,7 @@ class RNADE(FrameDensity):
         """Draw, and return each feature's mean given its drawn prefix too, both ``(..., D)``."""
         uniform, value = noise
         n_given = 0 if given is None else given.shape[-1]
-        if self.has_kernel and on_cpu(self.W):
+        if on_cpu(self.W) and self.has_kernel:
             from rnade_lightning.kernels import sampler
 
             return sampler.draw(self, noise, biases, given, temperature)

@@ -97,7 +97,8 @@ class RNNRNADE(RecurrentModel):
     def density(self) -> RNADE | FrameScales:
         if self.scales is None:
             return self.rnade
-        self.scales.__dict__["rnade"] = self.rnade  # the model's own, should it be another by now
+        if self.scales.rnade is not self.rnade:  # the model's own may be another by now
+            self.scales.__dict__["rnade"] = self.rnade
         return self.scales
 
     def mixtures_given(self, history: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -198,8 +199,8 @@ class RNNRNADE(RecurrentModel):
     def _drawn_by_kernel(self) -> bool:
         noisy = self.training and (self.dropout or self.input_noise)
         return bool(
-            self.rnade.has_kernel
-            and copied_to_cpu(self.u_0)
+            copied_to_cpu(self.u_0)
+            and self.rnade.has_kernel
             and all(cast(Cell, cell).has_kernel for cell in self.layers)
             and not noisy
             and not self.context_by_feature
