@@ -69,8 +69,7 @@ class RNADE(FrameDensity):
             function, so gradient checks switch it off. It runs on the torch path.
         censor_at: bounds (l, u) at which Laplace components are censored (see `components`); None
             for none. Values beyond a bound are read as the bound, and no draw lies beyond it. Put a
-            bound a little inside the value that data take exactly, so that rounding does not
-            matter.
+            bound a little inside the value that data take exactly: rounding does not matter then.
 
     Examples:
         >>> rnade = RNADE(n_features=3, n_hidden=8, n_components=2)
@@ -176,12 +175,9 @@ class RNADE(FrameDensity):
         return {name: getattr(self, name) for name in ("component", "activation", "floor")}
 
     def extra_repr(self) -> str:
-        return (
-            f"n_features={self.n_features}, n_hidden={self.n_hidden}, "
-            f"n_components={self.n_components}, component={self.component}, "
-            f"activation={self.activation!r}, floor={self.floor}, linear={self.L is not None}, "
-            f"backend={self.backend!r}"
-        )
+        names = "n_features", "n_hidden", "n_components", "component", "activation", "floor"
+        told = [f"{name}={getattr(self, name)!r}" for name in names]
+        return ", ".join([*told, f"linear={self.L is not None}", f"backend={self.backend!r}"])
 
     # ------------------------------------------------------------------ density
 
@@ -220,9 +216,8 @@ class RNADE(FrameDensity):
         """
         x, biases = self._checked(x, biases)
         heuristic = self.scale_mean_gradient and torch.is_grad_enabled()
-        whole = x.shape[-1] == self.n_features
-        compiled = self.backend == "compiled" and not transformed() and self._is_whole
-        if compiled and whole and not heuristic:
+        plain = x.shape[-1] == self.n_features and not heuristic and not transformed()
+        if plain and self.backend == "compiled" and self._is_whole:
             from rnade_lightning.kernels import cpu
 
             with full_precision(x):

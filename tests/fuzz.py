@@ -31,7 +31,7 @@ from damaged import write_all, write_films
 from rnade_lightning.datamodules.core import DataError
 from rnade_lightning.datamodules.core.arrays import ArrayDataModule
 from rnade_lightning.datamodules.core.frames import Recording
-from rnade_lightning.datamodules.core.store import read_checked
+from rnade_lightning.datamodules.core.reading import read_checked
 from rnade_lightning.datamodules.motion.mocap import MocapDataModule
 from rnade_lightning.datamodules.sound.audio import AudioDataModule
 from rnade_lightning.datamodules.sound.corpora import read_manifest

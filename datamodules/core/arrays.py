@@ -26,7 +26,8 @@ from rnade_lightning.datamodules.core.files import with_ending
 from rnade_lightning.datamodules.core.frames import FrameDataModule, Recording
 from rnade_lightning.datamodules.core.limits import Limit
 from rnade_lightning.datamodules.core.pictures import write_plot
-from rnade_lightning.datamodules.core.store import FrameStore, Kept, check_finite, whole_file
+from rnade_lightning.datamodules.core.reading import check_finite
+from rnade_lightning.datamodules.core.store import FrameStore, Kept, whole_file
 from rnade_lightning.datamodules.core.tables import read_csv
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only, rank_zer
 
 from rnade_lightning.datamodules.core import Array, DataError
 from rnade_lightning.datamodules.core.files import default_cache, find_files, name_of, names_of
+from rnade_lightning.datamodules.core.reading import read_checked
 from rnade_lightning.datamodules.core.recording import Frames, Recording
 from rnade_lightning.datamodules.core.side import sided
 from rnade_lightning.datamodules.core.splits import scores, tail, whole_groups
-from rnade_lightning.datamodules.core.store import FrameStore, Kept, read_checked
+from rnade_lightning.datamodules.core.store import FrameStore, Kept
 
 _PARTS = ("train", "val", "test")
 Parts = dict[str, list[tuple[str, Any]]]
