@@ -30,18 +30,17 @@ def on_cpu(t: Tensor) -> bool:
 
 
 def copied_to_cpu(t: Tensor) -> bool:
-    """Return whether compiled code can take a copy of a tensor."""
+    """Return whether compiled code can take a copy of a tensor, and nothing has to see what it
+    computes, as ``make_fx`` and other modes that see every operation."""
     known = not t.is_meta and t.dtype in (torch.float32, torch.float64)
-    return known and not transformed()
+    return known and not transformed() and not torch._C._len_torch_dispatch_stack()
 
 
 def transformed() -> bool:
     """Return whether torch records or transforms operations instead of computing numbers alone:
-    ``torch.func``, ``torch.compile``, ``torch.export``, tracing, forward-mode differentiation, and
-    modes such as ``make_fx`` and fake tensors. The torch path then runs."""
+    ``torch.func``, ``torch.compile``, ``torch.export``, tracing, forward-mode differentiation. The
+    torch path then runs."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or forward_ad._current_level >= 0:
-        return True
-    if torch._C._len_torch_dispatch_stack():  # a mode sees every operation
         return True
     return bool(torch._C._are_functorch_transforms_active())  # as autograd.Function itself asks
 
