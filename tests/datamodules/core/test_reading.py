@@ -1,4 +1,4 @@
-"""What a reader gives, or raises."""
+"""Check what a reader gives, or raises."""
 
 from pathlib import Path
 from typing import Any
