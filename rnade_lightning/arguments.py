@@ -112,8 +112,8 @@ def mask_of(mask: Any, like: Tensor, n_frames: int) -> Tensor:
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be of dtype torch.bool, got {mask.dtype}; use mask.bool()")
     _placed("mask", mask, like, ("B", n_frames))
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return mask  # whose values are not known there
+    if not _values_are_known():
+        return mask
     ordered = (mask[:, 1:] <= mask[:, :-1]).all()
     message = "mask has padding before a valid frame; pad on the right only"
     if mask.device.type == "cpu":
@@ -350,10 +350,14 @@ def _context(model: Sequences, context: Any, like: Tensor, batch: Sequence[Size]
         D = model.n_features
         context = tensor("context", context, like, *batch, D, C // D).flatten(-2)
     context = tensor("context", context, like, *batch, C)
-    eager = context.device.type == "cpu" and not torch.compiler.is_compiling()
-    if eager and not torch._C._are_functorch_transforms_active() and context.isinf().any():
+    if context.device.type == "cpu" and _values_are_known() and context.isinf().any():
         raise ValueError("context holds infinite numbers; use nan where a number is absent")
     return context
+
+
+def _values_are_known() -> bool:
+    """Return whether a tensor holds numbers now, and not where torch records or transforms."""
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active())
 
 
 def _one_batch(**tensors: Tensor | None) -> list[Tensor | None]:

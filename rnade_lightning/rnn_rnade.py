@@ -30,10 +30,8 @@ from rnade_lightning.recurrent_model import RecurrentModel
 from rnade_lightning.rnade import RNADE, Activation
 from rnade_lightning.scans import draw
 
-_BY_SAMPLER = (
-    *("step", "history", "sample_given", "frame_params", "shift"),
-    *("_in_frames", "_explained", "_units", "_run"),
-)
+_BY_SAMPLER = ["step", "history", "sample_given", "frame_params", "shift"]
+_BY_SAMPLER += ["_in_frames", "_explained", "_units", "_run"]
 """Methods of a model that the compiled sampler stands in for."""
 
 

@@ -5,6 +5,7 @@ Conventions:
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def _check_kind(path: Path, recording: Any, reader: str) -> None:
         if not hasattr(frames, "ndim") or getattr(kind, "kind", "f") not in "fiub":
             raise DataError(f"{path}{suffix}: {reader} returned frames of {kind}, no real numbers")
     names, rate = list(recording.feature_names), recording.frame_rate
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{path}: {reader} calls several features {twice[0]!r}: name them apart")
     if not isinstance(rate, int | float | np.number) or not 0 < rate < math.inf:
         raise DataError(f"{path}: {reader} says {rate!r} frames a second, which is no rate")
