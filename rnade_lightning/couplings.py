@@ -20,12 +20,12 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from rnade_lightning.density import full_precision
+from rnade_lightning.density import full_precision, side_by_side
 
 BOUND = 3.0
 """What a feature says of others is at most this, in white units. Algorithm 2 and the compiled
@@ -74,11 +74,13 @@ class Couplings(nn.Module):
                 x = x + bounded(x[..., d, None]) * (g @ M[:, :, d])
             return x
 
-    def mean(self, z: Tensor, drawn: Iterable[Tensor], state: Tensor) -> Tensor:
+    def mean(
+        self, z: Tensor, draw: Callable[[Sequence[int]], Tensor], n_samples: int, state: Tensor
+    ) -> Tensor:
         """Return the mean ``(..., D)`` of what is given back of a density whose mean is z: s is not
         linear, so that what is added to z is averaged over draws."""
-        n, added = 0, torch.zeros_like(z)
-        for of in drawn:  # one at a time: they may be many
-            added += self.given_back(of, state) - of
-            n += 1
-        return z + added / n
+        added = torch.zeros_like(z)
+        for n in side_by_side(n_samples, z.shape, z):
+            drawn = draw((n,))
+            added += (self.given_back(drawn, state) - drawn).sum(0)
+        return z + added / n_samples

@@ -23,7 +23,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, LowRankMultivariateNormal
 
 from rnade_lightning import arguments
-from rnade_lightning.density import FrameDensity, finite, full_precision, log_mixed, readable
+from rnade_lightning.density import (
+    FrameDensity,
+    finite,
+    full_precision,
+    log_mixed,
+    readable,
+    side_by_side,
+)
 from rnade_lightning.parameters import Params
 from rnade_lightning.recurrent_model import RecurrentModel
 
@@ -312,8 +319,12 @@ class Flow(FrameDensity):
     ) -> Tensor:
         """Return the average of ``n_samples`` draws."""
         arguments.draws(self.b_context, generator, n_samples=(n_samples, 1))
-        draws = [self.sample((), params, generator=generator) for _ in range(n_samples)]
-        return torch.stack(draws).mean(0)
+        shape = (*self.given(params)[0].shape[:-1], self.n_features)
+        drawn = (
+            self.sample((n,), params, generator=generator).sum(0)
+            for n in side_by_side(n_samples, shape, self.b_context)
+        )
+        return sum(drawn, start=self.b_context.new_zeros(shape)) / n_samples
 
 
 class RNNDensity(RecurrentModel):

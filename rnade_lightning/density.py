@@ -11,6 +11,7 @@ Conventions:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -82,6 +83,16 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     if not torch.is_autocast_enabled(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)
+
+
+AT_ONCE = 2**22  # numbers in frames that are drawn side by side
+
+
+def side_by_side(n_samples: int, shape: Sequence[int], like: Tensor) -> list[int]:
+    """Return how many of ``n_samples`` draws of frames ``shape`` to make at a time: one on a CPU;
+    elsewhere, where an operation on many takes as long as on one, as many as memory bears."""
+    n = 1 if like.device.type == "cpu" else max(AT_ONCE // max(math.prod(shape), 1), 1)
+    return [min(n, n_samples - done) for done in range(0, n_samples, n)]
 
 
 def full_float32() -> None:

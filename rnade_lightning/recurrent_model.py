@@ -41,8 +41,7 @@ from rnade_lightning.parameters import StateParams
 from rnade_lightning.rnade import Backend
 from rnade_lightning.sequence_density import SequenceDensity
 
-_LARGE = (16, 256)
-"""Sequences and units from which on torch's products are faster than the compiled recurrence."""
+_LARGE = (16, 256)  # sequences and units from which on torch beats the compiled recurrence
 
 
 class RecurrentModel(SequenceDensity):
@@ -114,11 +113,10 @@ class RecurrentModel(SequenceDensity):
         kind = cell_class(cell)
         self.n_features, self.n_recurrent, self.cell = n_features, n_recurrent, cell
         self.n_past, self.dropout, self.backend = n_past, dropout, backend
-        self.n_layers, self.input_noise = n_layers, input_noise
+        self.n_layers, self.input_noise, self.past, self.kappa = n_layers, input_noise, past, kappa
         self.feature_order = arguments.order_of(feature_order, n_features)
         """Feature that the density visits d-th; None for the order of the data."""
         self._inverse_order = (o := self.feature_order) and torch.tensor(o).argsort().tolist()
-        self.past, self.kappa = past, kappa
         self.register_buffer("root", torch.eye(n_features) if whiten else None)
         of_path = n_past, n_features, past, kappa, learn_past, learn_kappa
         for name, parameter in path_parameters(*of_path).items():
@@ -369,8 +367,10 @@ class RecurrentModel(SequenceDensity):
         params = self.frame_params(history).expanded()
         mean = self.density.mean(params, n_samples, generator)
         if self.couplings is not None:
-            drawn = (self.density.sample((), params, generator=generator) for _ in range(n_samples))
-            mean = self.couplings.mean(mean, drawn, self._units(history))
+            units = self._units(history)
+            mean = self.couplings.mean(
+                mean, lambda n: self.density.sample(n, params, None, generator), n_samples, units
+            )
         return self._in_frames(mean, history, coupled=True)
 
     def unexplained(self, frames: Tensor, history: Tensor) -> Tensor:

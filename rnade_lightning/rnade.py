@@ -36,6 +36,7 @@ from rnade_lightning.density import (
     log_mixed,
     on_cpu,
     readable,
+    side_by_side,
     transformed,
 )
 from rnade_lightning.distribution import RNADEDistribution
@@ -338,11 +339,10 @@ class RNADE(FrameDensity):
         arguments.draws(self.W, generator, n_samples=(n_samples, 1))
         with torch.no_grad(), full_precision(self.W):
             biases = tuple(self.given(biases))
-            batch = batch_of(biases)
-            total = self.W.new_zeros(*batch, self.n_features)
-            for _ in range(n_samples):
-                noise = self.noise((*batch, self.n_features), generator)
-                total += self.ancestral(noise, biases)[1]
+            shape = (*batch_of(biases), self.n_features)
+            total = self.W.new_zeros(shape)
+            for n in side_by_side(n_samples, shape, self.W):
+                total += self.ancestral(self.noise((n, *shape), generator), biases)[1].sum(0)
             return total / n_samples
 
     def noise(
