@@ -42,7 +42,7 @@ from rnade_lightning.functions import FUNCTIONS, call
 from rnade_lightning.help_pages import FROM_DATA, explained
 from rnade_lightning.hyperparameters import accepted
 from rnade_lightning.lightning_module import SequenceModule
-from rnade_lightning.messages import cause, given_paths, listed, near, one_line, quiet
+from rnade_lightning.messages import cause, given_paths, listed, near, quiet, said_of
 from rnade_lightning.ranks import GRACE
 from rnade_lightning.reader import to_a_reader
 from rnade_lightning.run_files import WholeCheckpoints
@@ -337,7 +337,7 @@ def _end_by(error: Exception) -> NoReturn:
         raise error
     if on_rank_zero():
         told = cause(error)
-        said = str(told) if isinstance(told, DataError) else one_line(str(told))
+        said = str(told) if isinstance(told, DataError) else said_of(told)
         print(f"error: {said or type(told).__name__}", file=sys.stderr)
     sys.exit(1)
 

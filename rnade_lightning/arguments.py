@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import EllipsisType
 from typing import Any, Protocol, SupportsFloat
 
@@ -49,6 +50,20 @@ def between(least: float, below: float = math.inf, **named: float) -> None:
         if not least <= value < below:
             bound = "" if below == math.inf else f" and below {below:g}"
             raise ValueError(f"{name} must be at least {least:g}{bound}, got {value}")
+
+
+def folder_to_write(out: str, **given: str | None) -> None:
+    """Require a folder to write to, or a free name for one, and that no path beside it is empty, as
+    an unset variable of a shell is.
+
+    Raises:
+        ValueError: a path is not; the message names its option.
+    """
+    for name, path in ({"out": out} | given).items():
+        if path == "":
+            raise ValueError(f"--{name} is empty: give a path, or leave it out")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"--out {out}: is no folder; give one, or a name that is free")
 
 
 def tensor(name: str, value: Any, like: Tensor, *shape: Size) -> Tensor:

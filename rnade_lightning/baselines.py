@@ -99,7 +99,7 @@ class VAR:
         ridge leaves what it draws to. ``n_given`` is C, numbers of the context.
 
         Raises:
-            ValueError: no sequence is longer than the n_lags, or df is not above 2.
+            ValueError: no sequence is longer than the n_lags, or an option is out of its range.
         """
         options = Options(n_lags, ridge, towards_copying, shrinkage, factor, df)
         return _Regression(sequences, n_lags, n_given).fit(options)
@@ -200,6 +200,14 @@ class _Regression:
         self.of_past, self.of_both, self.of_now = past.T @ past, past.T @ now, now.T @ now
 
     def fit(self, options: Options) -> VAR:
+        for name, low, high in (("ridge", 0, math.inf), ("shrinkage", 0, 1)):
+            if not low <= getattr(options, name) <= high:
+                raise ValueError(f"{name} {getattr(options, name)}: it is between {low} and {high}")
+        if options.n_lags < 1 or not 0 < options.factor < math.inf:
+            raise ValueError(
+                f"n_lags {options.n_lags} and factor {options.factor}: give 1 lag or more, and a"
+                " finite factor above 0"
+            )
         if not options.df > 2:
             raise ValueError(
                 f"df {options.df:g}: the residuals have a covariance, which Student errors have"

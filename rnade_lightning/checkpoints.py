@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ __all__ = [
     "Checkpoint", "Trust", "combine_checkpoints", "load_checkpoint", "load_data", "load_model",
     "module_class",
 ]  # fmt: skip
+
+_ALIKE = 1e-9  # relative and absolute difference of numbers that are alike
 
 
 def load_model(checkpoint: Checkpoint, trust: Trust = ()) -> SequenceDensity:
@@ -133,8 +136,16 @@ def _data_state(checkpoint: Checkpoint) -> Any:
 
 
 def _equal(one: Any, other: Any) -> bool:
+    """Return whether two states of data are alike but for rounding, which may differ from process
+    to process."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
+        if not one.is_floating_point() or not other.is_floating_point():
+            return torch.equal(one, other)
+        return one.shape == other.shape and torch.allclose(one, other, _ALIKE, _ALIKE, True)
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_ALIKE, abs_tol=_ALIKE)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
     return bool(one == other)

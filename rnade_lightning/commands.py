@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rnade_lightning.arguments import between
+from rnade_lightning.arguments import between, folder_to_write
 from rnade_lightning.class_paths import Trust
 from rnade_lightning.rnn_rnade import RNNRNADE
 
@@ -55,7 +55,8 @@ def sample(
             result; if not given, a fifth of the length to generate.
         n_prefix: the same in frames.
         temperature: below 1 for calmer sequences than the model's own; 1 for its density.
-        guard: draw a second again that leaves the data; otherwise a sequence ends there.
+        guard: draw a second again that leaves the data, which only motion can tell; otherwise a
+            sequence ends there. What is drawn toward a path goes on, by draws that stay if any do.
         label: class that a model with labels is given, such as ``run`` or ``action=run``, or a list
             of them, one of each label; without it samples take the classes in turn.
         control: what steers a model with controls: a file of its kind, a .csv of the controls or,
@@ -79,6 +80,8 @@ def sample(
     )
     from rnade_lightning.steering import Steered, steered
 
+    folder_to_write(out, ckpt_path=ckpt_path, prefix=prefix, control=control, vocoder=vocoder)
+    between(-(2**63), 2**63, seed=seed)
     if ckpt_path is None:
         print("the model of walks and runs that comes with this package; --ckpt_path for another",
               file=sys.stderr)  # fmt: skip
@@ -94,6 +97,11 @@ def sample(
     length = in_frames(data, n_frames, seconds, "n_frames", "seconds")
     between(1, n_samples=n_samples, n_frames=default_frames if length is None else length)
     of_prefix = in_frames(data, n_prefix, prefix_seconds, "n_prefix", "prefix_seconds")
+    if of_prefix is not None and not (prefix and of_prefix):
+        raise ValueError(
+            "--n_prefix and --prefix_seconds tell how much of the file of --prefix is continued, a"
+            " frame at least: give the file and a length above 0, or leave them out"
+        )
     first = Beginning("sample", torch.empty(1, 0, model.n_features, device=device))
     if prefix is not None:
         first = beginning_of(data, prefix, lengths(data, length, of_prefix)[1], device)

@@ -16,9 +16,10 @@ from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.class_paths import Trust
 from rnade_lightning.contexts import argument
 from rnade_lightning.datamodules import FrameDataModule, FrameSequence
+from rnade_lightning.datamodules.core.given import joined
 from rnade_lightning.density import full_float32
 from rnade_lightning.guided_samples import PARTICLES, guided
-from rnade_lightning.long_samples import draw, settled
+from rnade_lightning.long_samples import draw, settled, tell_of_leaving
 from rnade_lightning.sequence_density import SequenceDensity
 from rnade_lightning.steering import Steered
 
@@ -80,7 +81,9 @@ def draw_sequences(
         before = argument(first.context)
         u = model.states(first.frames, **before)[1].expand(n_samples * each, -1)
     if aim is not None:
-        return guided(model, u, data.leaves, aim, *how, context)
+        toward = guided(model, u, data.leaves, aim, *how, context)
+        tell_of_leaving(joined(torch.stack(toward), context), data.frame_rate, data.leaves)
+        return toward
     what = model, u, steer.n_frames, data.frame_rate, data.leaves
     return draw(*what, guard, *how, context)
 
@@ -124,6 +127,12 @@ def load(ckpt_path: str, device: str, trust: Trust) -> tuple[FrameDataModule, Se
     """Return the data module (without its files) and the model of a checkpoint."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"--device {device}: no CUDA device was found; use --device cpu")
+    try:
+        known = torch.empty(1, device=device).cpu().device.type == "cpu"
+    except (RuntimeError, NotImplementedError, AssertionError, ImportError):
+        known = False
+    if not known:
+        raise ValueError(f"--device {device}: torch cannot use it here; use --device cpu")
     full_float32()
     checkpoint = load_checkpoint(ckpt_path)
     return load_data(checkpoint, trust), load_model(checkpoint, trust).to(device)

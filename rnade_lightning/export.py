@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rnade_lightning.arguments import folder_to_write
 from rnade_lightning.checkpoint_files import Checkpoint, package_version
 from rnade_lightning.checkpoints import load_checkpoint, load_data, load_model
 from rnade_lightning.class_paths import Trust
@@ -108,6 +109,7 @@ def export(ckpt_path: str, out: str = "exported", trust: Trust = ()) -> None:
         out: folder to write to.
         trust: package of yours, or a list of them, whose classes the checkpoint may name.
     """
+    folder_to_write(out)
     checkpoint = load_checkpoint(ckpt_path)
     model = load_model(checkpoint, trust)
     written = write(model, out, description_of(checkpoint, trust))

@@ -16,6 +16,7 @@ Conventions:
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Literal, get_args
@@ -28,7 +29,7 @@ from rnade_lightning.scans import solved
 Past = Literal["free", "reverting"]
 PASTS: tuple[Past, ...] = get_args(Past)
 STABLE = 0.999
-"""Spectral radius that an unstable path is given."""
+"""Spectral radius that an unstable path is given, unless that of kappa is larger."""
 
 
 def path_parameters(
@@ -47,6 +48,8 @@ def path_parameters(
         raise ValueError(f"past {past!r} is none of {', '.join(PASTS)}")
     if past == "reverting" and not (n_past and 0 < kappa < 1):
         raise ValueError("past: reverting needs n_past of 1 or more, and kappa between 0 and 1")
+    if learn_kappa and past == "free":
+        warnings.warn("a free path has no kappa to learn: set past to reverting", stacklevel=3)
     if not n_past:
         return {}
     if past == "free":
@@ -120,7 +123,10 @@ def fit_path(
         both = torch.cat((*past, context[n_past:], left), 1)
         gram, n = gram + both.T @ both, n + len(both)
     if n <= D:
-        raise ValueError(f"{n} frames are too few to start the linear path of {D} features")
+        raise ValueError(
+            f"{n} frames have {n_past} before them, too few to start the linear path of {D}"
+            " features: set model.n_past to less, give more data, or leave LinearStart out"
+        )
     change = torch.zeros(P, D, dtype=torch.float64)
     learnt = slice(0 if weights.requires_grad else n_own, P)
     if learnt.start < P:
@@ -179,14 +185,15 @@ def spectral_radius(A: Tensor) -> float:
 
 
 @torch.no_grad()
-def make_stable(parameters: Mapping[str, Tensor | None], kappa: float) -> tuple[float, float]:
+def make_stable(parameters: dict[str, Tensor | None], kappa: float) -> tuple[float, float]:
     """Bring the spectral radius of a path from 1 or more to `STABLE`, with a small change.
 
     A free path is given A_i g^i, which multiplies its radius by g. Of a reverting path, all B_i are
-    multiplied by the largest number that does: without them the radius is that of kappa.
+    multiplied by the largest number that does: without them the radius is the largest kappa. Where
+    that is nearer to 1, the new radius is half way between it and 1.
 
     Returns:
-        The radius before and after.
+        The radius before and after. Where the largest kappa rounds to 1, the path stays as it is.
     """
     A = path_weights(parameters, kappa)
     before = 0.0 if A is None else spectral_radius(A)
@@ -198,11 +205,12 @@ def make_stable(parameters: Mapping[str, Tensor | None], kappa: float) -> tuple[
         A *= (STABLE / before) ** powers[:, None, None]
         return before, spectral_radius(A)
     start, low, high = B.clone(), 0.0, 1.0
-    for _ in range(30):  # halve the interval in which the radius passes the bound
+    bound = max(STABLE, (1 + _radius(parameters | {"B": 0 * B}, kappa)) / 2)
+    for _ in range(30 if bound < 1 else 0):  # halve the interval in which the radius passes it
         middle = (low + high) / 2
         B.copy_(middle * start)
-        low, high = (middle, high) if _radius(parameters, kappa) < STABLE else (low, middle)
-    B.copy_(low * start)
+        low, high = (middle, high) if _radius(parameters, kappa) < bound else (low, middle)
+    B.copy_(low * start if bound < 1 else start)
     return before, _radius(parameters, kappa)
 
 

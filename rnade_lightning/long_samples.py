@@ -128,6 +128,26 @@ def draw(
     return [torch.cat(parts) for parts in drawn]
 
 
+def tell_of_leaving(frames: Tensor, frames_per_second: float, leaves: Leaves) -> None:
+    """Say when sequences ``(N, T, D)`` that were drawn toward something leave the data, and go on.
+
+    Args:
+        frames: the sequences, with their context behind them.
+        frames_per_second: the frame rate.
+        leaves: says how frames ``(T, D)`` of a second leave the data, or None.
+    """
+    n = max(round(frames_per_second), 1)
+    for i, whole in enumerate(frames):
+        found = ((start, leaves(whole[start : start + n])) for start in range(0, len(whole), n))
+        start, why = next(((start, said) for start, said in found if said), (0, None))
+        if why:
+            rank_zero_warn(
+                f"sample {i} left the data after {start / frames_per_second:.3g} s ({why}) and goes"
+                " on, as every draw toward its path did: ask for another path, or lower"
+                " --temperature"
+            )
+
+
 def advance(
     model: SequenceDensity,
     u: Tensor,

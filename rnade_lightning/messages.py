@@ -7,6 +7,7 @@ Conventions:
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import os
@@ -118,6 +119,7 @@ def one_line(message: str) -> str:
             "W&B: log_model and offline cannot both be true; leave offline out. Nothing is sent "
             "without WANDB_MODE=online; wandb sync sends the checkpoint later"
         )
+    message = message.partition("Not a valid subclass of")[0] or message  # a page of what could be
     noise = (
         "Does not validate", "- Does not validate", "Subtypes:", "Errors:", "- Expected a <class",
         "Given value",
@@ -128,6 +130,32 @@ def one_line(message: str) -> str:
         lines = [line.removeprefix("- ") for line in lines if not line.startswith(noise)]
         lines += [f"(got{value})" for value in got[-1:] if "Namespace(" not in value]
     return re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(" ".join(lines).split()))
+
+
+def said_of(error: BaseException) -> str:
+    """Return the message of an error in one line; of what the system refused, with the file and
+    what may help."""
+    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
+        return one_line(str(error))
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    remedy = _REMEDIES.get(error.errno)
+    return ": ".join((" to ".join(files), error.strerror) if files else (error.strerror,)) + (
+        f": {remedy}" if remedy else ""
+    )
+
+
+_ELSEWHERE = "write elsewhere, as by --out or --trainer.logger.save_dir"
+_REMEDIES = {
+    errno.ENOSPC: f"free space on that disk, or {_ELSEWHERE}",
+    errno.EDQUOT: f"free space of your quota, or {_ELSEWHERE}",
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: f"ask for the right to it, or {_ELSEWHERE}",
+    errno.EPERM: f"ask for the right to it, or {_ELSEWHERE}",
+    errno.ENOENT: "give a path that exists",
+    errno.EEXIST: "a file is in the way: give another path",
+    errno.ENOTDIR: "a file is in the way: give another path",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
 
 
 def quiet() -> None:

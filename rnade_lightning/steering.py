@@ -154,6 +154,8 @@ def chosen(classes: dict[str, list[str]], label: Sequence[str]) -> dict[str, str
             raise DataError(f"--label {word}: {name!r} is none of {listed(classes) or 'none'}")
         if value not in classes[name]:
             raise DataError(f"--label {word}: {value!r} is none of {listed(classes[name])}")
+        if name in found:
+            raise DataError(f"--label {word}: {name} is {found[name]} already; give it one class")
         found[name] = value
     return found
 

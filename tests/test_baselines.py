@@ -1,6 +1,7 @@
 """The baselines against their textbook forms."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +160,17 @@ def test_the_options_of_a_tuned_model_fit_other_sequences(sequences: list[Tensor
     assert torch.equal(again.A, tuned.A)
     assert again.options == tuned.options
     assert "Gaussian" in str(tuned.options) or "Student" in str(tuned.options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ridge": -1.0}, {"ridge": float("nan")}, {"shrinkage": 2.0}, {"factor": 0.0}, {"n_lags": 0}],
+)
+def test_options_out_of_their_range_are_refused(
+    sequences: list[Tensor], options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        VAR.fit(sequences, **options)
 
 
 def test_nothing_to_choose_on_is_refused(sequences: list[Tensor]) -> None:

@@ -16,6 +16,7 @@ from toy import fitted, options, refused, same_bits, value, weights
 
 from rnade_lightning.__main__ import main
 from rnade_lightning.checkpoints import (
+    _equal,
     combine_checkpoints,
     load_checkpoint,
     load_data,
@@ -276,6 +277,18 @@ def test_combined_checkpoints_are_a_model_like_any_other(
     frames = torch.randn(1, 5, 3, generator=torch.Generator().manual_seed(0))
     log_p = [load_model(c).log_prob(frames) for c in (load_checkpoint(out), again)]
     torch.testing.assert_close(*log_p)
+
+
+def test_states_of_data_are_alike_but_for_rounding() -> None:
+    state = {"mean": torch.ones(3), "axes": [0.6, {"of": np.float64(0.8)}], "names": ["a"]}
+    rounded = {
+        "mean": torch.ones(3) * (1 + 1e-12),
+        "axes": [0.6 - 1e-13, {"of": 0.8}],
+        "names": ["a"],
+    }
+    assert _equal(state, rounded)
+    for key, other in (("mean", torch.ones(3) * 1.001), ("axes", [0.6]), ("names", ["b"])):
+        assert not _equal(state, rounded | {key: other})
 
 
 @pytest.mark.slow

@@ -81,6 +81,28 @@ def test_an_unstable_path_is_made_stable_and_no_other_is_touched(past: str) -> N
     assert all(torch.equal(kept[name], parameter) for name, parameter in given.items())
 
 
+@pytest.mark.parametrize("kappa", [0.9995, 0.99999])
+def test_a_path_that_reverts_slowly_keeps_its_weights_when_it_is_made_stable(kappa: float) -> None:
+    given = parameters("reverting", scale=1.0)
+    size = given["B"].norm()
+    before, after = make_stable(given, kappa)
+    assert before > 1 > after > kappa
+    assert given["B"].norm() > 0.01 * size
+
+
+def test_a_path_that_cannot_be_made_stable_is_left_as_it_is() -> None:
+    given = {name: p.float() for name, p in parameters("reverting", scale=1.0).items()}
+    B = given["B"].clone()
+    before, after = make_stable(given, 1 - 1e-12)
+    assert before == after > 1
+    assert torch.equal(given["B"], B)
+
+
+def test_a_kappa_that_a_free_path_does_not_have_is_told() -> None:
+    with pytest.warns(UserWarning, match="a free path has no kappa to learn"):
+        path_parameters(2, 3, "free", 0.9, True, True)
+
+
 @pytest.mark.parametrize("past", ["free", "reverting"])
 @pytest.mark.parametrize("n_past", [1, 3])
 def test_a_fitted_path_leaves_least_unexplained(past: str, n_past: int) -> None:
@@ -126,7 +148,7 @@ def test_a_path_that_is_not_learnt_keeps_its_weights() -> None:
 
 
 def test_too_few_frames_for_a_path_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 frames are too few to start the linear path of 4"):
+    with pytest.raises(ValueError, match=r"2 frames have .* too few to start the linear path of 4"):
         fit_path(parameters("free"), 3, 0.9, [torch.zeros(5, 4), torch.zeros(2, 4)], ridge=1.0)
 
 

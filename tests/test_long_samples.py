@@ -7,7 +7,7 @@ import torch
 from reference import supplement
 from torch import Tensor
 
-from rnade_lightning.long_samples import TRIES, draw, settled
+from rnade_lightning.long_samples import TRIES, draw, settled, tell_of_leaving
 from rnade_lightning.sequence_density import SequenceDensity
 
 
@@ -86,3 +86,10 @@ def test_what_is_out_of_the_data_at_once_ends_after_a_second(model: SequenceDens
             found = drawn(model, 20, lambda x: "far", guard)
         assert [len(x) for x in found] == [10] * 4
         assert remedy in str(said[0].message)
+
+
+def test_sequences_that_go_on_are_told_of_too() -> None:
+    frames = torch.zeros(2, 30, 1)
+    frames[1, 25] = 9.0
+    with pytest.warns(UserWarning, match=r"sample 1 left the data after 2 s \(far\) and goes on"):
+        tell_of_leaving(frames, 10.0, lambda x: "far" if x.max() > 1 else None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from toy import refused
 
-from rnade_lightning.messages import cause, explain, one_line
+from rnade_lightning.messages import cause, explain, one_line, said_of
 
 DATA = ("fit", "--data=ArrayDataModule", "--data.root=x")
 
@@ -84,6 +86,14 @@ def test_a_word_that_is_no_option_is_not_told_as_one(capsys: pytest.CaptureFixtu
         (("sample", "--n_frames=-3"), "--n_frames -3: give a length of 0 frames or more"),
         (("sample", "--seconds=0"), "n_frames must be at least 1, got 0"),
         (("sample", "--n_samples=0"), "n_samples must be at least 1, got 0"),
+        (("sample", "--n_prefix=5"), "--n_prefix and --prefix_seconds tell how much of the file"),
+        (("sample", f"--seed={10**20}"), "seed must be at least"),
+        (("sample", "--ckpt_path="), "--ckpt_path is empty: give a path, or leave it out"),
+        (("sample", "--control="), "--control is empty"),
+        (("sample", "--device=meta"), "--device meta: torch cannot use it here"),
+        (("sample", "--device=nothing"), "--device nothing: torch cannot use it here"),
+        (("sample", f"--out={__file__}"), "is no folder; give one, or a name that is free"),
+        (("export", "--ckpt_path=a", f"--out={__file__}"), "is no folder"),
     ],
 )
 def test_a_number_that_asks_for_nothing_is_refused(
@@ -138,6 +148,18 @@ def test_only_what_wraps_an_error_is_taken_off() -> None:
     own = ValueError("outer")
     own.__cause__ = KeyError("inner")
     assert cause(own) is own
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT, errno.EEXIST])
+def test_what_the_system_refused_is_told_with_a_remedy(number: int) -> None:
+    said = said_of(OSError(number, os.strerror(number), "there"))
+    assert said.startswith(f"there: {os.strerror(number)}: ")
+    assert said_of(OSError("no number")) == "no number"
+
+
+def test_what_a_value_could_be_is_left_out_where_it_is_known_what_is_wrong() -> None:
+    said = one_line("final must be below 1\nNot a valid subclass of Callback\nSubclass types ..")
+    assert said == "final must be below 1"
 
 
 def test_a_message_of_many_lines_is_one() -> None:

@@ -31,6 +31,11 @@ def test_classes_are_named_alone_or_with_their_label() -> None:
             chosen(CLASSES, [word])
 
 
+def test_two_classes_of_one_label_are_refused() -> None:
+    with pytest.raises(ValueError, match="action is walk already; give it one class"):
+        chosen({"action": ["walk", "run"]}, ["walk", "action=run"])
+
+
 def test_the_posterior_is_that_of_bayes_and_the_mixture_a_density() -> None:
     log_p = torch.randn(3, 7, generator=torch.Generator().manual_seed(0)).double()
     after, mixed = posterior(log_p)

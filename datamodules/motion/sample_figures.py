@@ -138,10 +138,19 @@ class SampleFigures:
             one_step: Pairs of frames, one after the other, ``(2 N, D)``: a true frame and the next
                 one that was drawn.
             seed: Of the classifier.
+
+        Raises:
+            ValueError: There is no motion, or frames of one are no numbers.
         """
+        if not motions or not all(np.isfinite(m.frames).all() for m in motions):
+            raise ValueError("figures of samples need at least one motion, of finite frames")
         seconds = [self._distances(m) for m in motions]
         bad = [s > self.furthest for s in seconds]
-        until = [int(b.argmax()) if b.any() else len(b) for b in bad]
+        second = max(round(self.body.fps), 1) / self.body.fps
+        until = [
+            min(second * (b.argmax() if b.any() else len(b)), len(m.frames) / self.body.fps)
+            for b, m in zip(bad, motions, strict=True)
+        ]
         speeds, own = self._speeds(motions), self._of_held_out
         found = {
             "seconds_with_data": float(np.mean(until)),
@@ -163,14 +172,15 @@ class SampleFigures:
 
     def of_held_out(self) -> dict[str, float]:
         """Return the figures of the held-out motions, which nothing generated can beat by much.
-        Its ``auc`` is of the halves of all data, over three ways to halve them."""
+        Its ``auc`` is of the halves of all data, over three ways to halve them; not a number of
+        fewer than eight motions, of which it would be chance."""
         every, found = [*self.known, *self.held_out], []
-        for seed in range(3):
+        for seed in range(3 if len(every) >= 8 else 0):
             order = np.random.default_rng(seed).permutation(len(every))
             halves = order[: len(every) // 2], order[len(every) // 2 :]
             one, other = ([every[i] for i in half] for half in halves)
             found.append(auc(one, other, seed))
-        mean = float(np.mean(found))
+        mean = float(np.mean(found)) if found else float("nan")
         return self.of(self.held_out) | {"seconds_with_data": float("nan"), "auc": mean}
 
     # ------------------------------------------------------------------ what the data tell

@@ -49,7 +49,8 @@ class Skeleton:
 
     @property
     def size(self) -> float:
-        """Return the summed length of all bones, in file units."""
+        """Return the summed length of all bones between joints, in file units. Ends, which carry no
+        joint, are left out."""
         return float(np.linalg.norm(self.offsets[1:], axis=-1).sum())
 
     def children(self) -> list[list[int]]:

@@ -82,7 +82,10 @@ class TakeReader:
             DataError: It cannot be used.
         """
         if self.leg_length is not None and not isinstance(content, Motion):
-            raise DataError(f"{path}: has no skeleton, so no legs: leave leg_length out")
+            raise DataError(
+                f"{path}: has no skeleton, so no legs, whose length leg_length sets: give a body"
+                " with legs, or train without leg_length"
+            )
         recorded: Any = {
             Motion: self._of_motion,
             Located: self._of_places,

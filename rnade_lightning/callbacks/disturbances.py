@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from rnade_lightning.loaders import Batch
@@ -67,6 +68,12 @@ class Disturbances(pl.Callback):
             )
         mask = batch["mask"]
         begins, added = self.draw(pl_module.model, *mask.shape)  # type: ignore[arg-type]
+        if not (batch.get("scored", mask) & ~begins).any():
+            rank_zero_warn(
+                "Disturbances leave batches as they are in which no frame would be scored: set "
+                "data.window to 2 or more"
+            )
+            return
         batch["frames"] = batch["frames"] + added.where(mask[..., None], added.new_zeros(()))
         batch["scored"] = batch.get("scored", mask) & ~begins
 

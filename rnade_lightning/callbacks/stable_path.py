@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
+from pytorch_lightning.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from rnade_lightning.checkpoint_files import load_checkpoint
 from rnade_lightning.linear_path import make_stable, spectral_radius
@@ -19,8 +19,8 @@ NAMES = ("A", "B", "kappa_logit")
 class StablePath(pl.Callback):
     """Logs the spectral radius of the linear path with every validation (``path/spectral_radius``).
     Where it is 1 or more in the best checkpoint after training, samples would leave the data: the
-    path is changed as little as it takes (see `linear_path`), and a line says so. The test that
-    follows is of the changed path."""
+    path is changed as little as it takes (see `linear_path`), and a line says so, or that it cannot
+    be. The test that follows is of the changed path."""
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         paths = [A for _, model in _models(pl_module) if len(A := model.past_weights())]
@@ -43,10 +43,17 @@ class StablePath(pl.Callback):
         before = max((before for before, _ in found), default=0.0)
         if before < 1:
             return
+        if (after := max(after for _, after in found)) >= 1:
+            rank_zero_warn(
+                f"{path}: the linear path is unstable, of spectral radius {before:.4f}, since kappa"
+                " is 1 but for rounding: samples may leave the data; train with a smaller"
+                " model.kappa"
+            )
+            return
         WholeCheckpoints().save_checkpoint(dict(checkpoint), path)
         rank_zero_info(
             f"{path}: the linear path was unstable, of spectral radius {before:.4f}; it is now "
-            f"{max(after for _, after in found):.4f}"
+            f"{after:.4g}"
         )
 
 

@@ -152,3 +152,14 @@ def test_a_model_without_a_path_in_white_units_is_refused(options: dict[str, Any
 def test_batches_without_windows_of_their_own_are_refused(batch: Any) -> None:
     with pytest.raises(ValueError, match="windows that begin anew"):
         Disturbances().on_train_batch_start(None, RNNRNADEModule(3), batch, 0)  # type: ignore[arg-type]
+
+
+def test_a_batch_of_which_nothing_would_be_scored_stays_as_it_is() -> None:
+    """Every frame of windows of one frame begins a disturbance."""
+    module = RNNRNADEModule(3, n_past=2, whiten=True)
+    frames = torch.randn(4, 1, 3)
+    batch = {"frames": frames, "mask": torch.ones(4, 1, dtype=torch.bool)}
+    with pytest.warns(UserWarning, match="set data.window to 2 or more"):
+        Disturbances(share=1.0).on_train_batch_start(None, module, batch, 0)  # type: ignore[arg-type]
+    assert torch.equal(batch["frames"], frames)
+    assert batch.get("scored", batch["mask"]).all()

@@ -43,3 +43,13 @@ def test_the_best_weights_are_stable(
     assert spectral_radius(kept) == pytest.approx(STABLE if unstable else radius, abs=1e-3)
     assert torch.equal(kept, module.model.A) != unstable  # training itself is left alone
     assert ("was unstable, of spectral radius 1.2" in caplog.text) == unstable
+
+
+def test_a_path_that_stays_unstable_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "rnade_lightning.callbacks.stable_path.make_stable", lambda *_: (1.01, 1.01)
+    )
+    with pytest.warns(UserWarning, match=r"is unstable, of .* 1.01.* smaller model.kappa"):
+        trained(tmp_path, 0.9)

@@ -141,6 +141,25 @@ def test_the_frechet_distance_of_gaussians_is_known() -> None:
     assert frechet(x + 1, x) * variance == pytest.approx(3, rel=1e-3)
 
 
+def test_seconds_are_seconds_at_any_rate() -> None:
+    """Blocks of whole frames are counted, of which there are 2 or 3 a second at 2.5 a second."""
+    body = replace(BODY, fps=2.5)
+    known, held_out = ([replace(m, body=body) for m in of] for of in (KNOWN, HELD_OUT))
+    found = SampleFigures(body, known, held_out).of(held_out[:1])
+    assert found["seconds_with_data"] <= len(held_out[0].frames) / 2.5
+
+
+def test_motions_without_numbers_and_none_are_refused() -> None:
+    for motions in ([], [changed(HELD_OUT[0], HELD_OUT[0].frames * np.nan)]):
+        with pytest.raises(ValueError, match="at least one motion, of finite frames"):
+            FIGURES.of(motions)
+
+
+def test_a_few_motions_have_no_classifier_of_their_own() -> None:
+    few = SampleFigures(BODY, KNOWN[:4], HELD_OUT[:2])
+    assert np.isnan(few.of_held_out()["auc"])
+
+
 def test_data_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(ValueError, match="training and held-out"):
         SampleFigures(BODY, KNOWN, [])

@@ -131,7 +131,7 @@ def test_what_has_no_leg_is_not_scaled(path: Path) -> None:
     for content, match in [
         (tumble(50), "no leg to scale.*no joint is called foot.*: rename it"),
         (bare, "no leg to scale.*does not say where joints are: leave leg_length out"),
-        (Markers(["a", "b"], points, 30.0, "mm"), "has no skeleton.*leave leg_length out"),
+        (Markers(["a", "b"], points, 30.0, "mm"), "has no skeleton.*train without leg_length"),
     ]:
         with pytest.raises(DataError, match=rf"a\.bvh: {match}"):
             scaling.read(path, content, ".bvh", "y")
