@@ -279,7 +279,7 @@ def tried_of(task: str) -> list[str]:
         return []
     keys = ("model", "options", "updates", "seconds", "val_nll", "note")
     lines = _markdown(list(keys), [[row[k].replace("|", "/") for k in keys] for row in rows])
-    summary = f"{len(rows)} configurations tried, validation part only"
+    summary = f"{len(rows)} configurations tried, chosen on the validation part"
     return ["", "<details>", f"<summary>{summary}</summary>", "", *lines, "", "</details>"]
 
 

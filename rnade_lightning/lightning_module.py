@@ -76,10 +76,11 @@ class SequenceModule(StoredModule):
         if not torch.isfinite(nll):
             added = as_batch(batch).get("log_jacobian")
             if added is not None and added.isneginf().any():
+                sequences = getattr(self._trainer_data(), "sequences", None)
+                where = sequences("train").first_break() if sequences else f"batch {batch_idx}"
                 raise ValueError(
-                    f"frames of batch {batch_idx} break a relation that held in the data of the "
-                    "checkpoint (score names the feature), so that they have density 0 under it: "
-                    "give these data, or train a new model"
+                    f"{where} breaks a relation that held in the data of the checkpoint, so that "
+                    "it has density 0 under it: leave such files out, or train a new model"
                 )
             valid = as_batch(batch)
             if not valid["frames"][valid["mask"]].isfinite().all():

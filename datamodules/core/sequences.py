@@ -117,6 +117,12 @@ class Sequences(Sequence[FrameSequence]):
         name, raw = self._raw[index]
         return FrameSequence.of(name, raw, *self._how, (start, stop))
 
+    def first_break(self) -> str:
+        """Return which sequence, frame and feature is the first to break a relation of the training
+        data; all are read up to there."""
+        found = (f"{s.name}: {name} of frame {t}" for s in self for t, name in s.breaks.items())
+        return next(found, "a frame")
+
     def longer_than(self, n: int) -> "Sequences":
         """Return the sequences of more than n frames."""
         pairs = zip(self._raw, self.lengths, strict=True)
