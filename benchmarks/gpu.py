@@ -7,6 +7,7 @@ process, and the host waits for the device at the end of every turn.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,7 @@ def sampling() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("error: torch finds no GPU here; benchmarks.gpu measures one")
     parts = []

@@ -27,8 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchaudio
-from pesq import pesq
-from pystoi import stoi
 from tqdm import tqdm
 
 from rnade_lightning.datamodules.core import Array
@@ -37,6 +35,14 @@ from rnade_lightning.datamodules.sound.kinds.excitation import Excitation
 from rnade_lightning.datamodules.sound.options import make_kind
 from rnade_lightning.datamodules.sound.spectra import Mel, log_spectral_distance
 from rnade_lightning.vocoder import Vocoder
+
+try:
+    from pesq import pesq
+    from pystoi import stoi
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"error: {missing.name} is not installed: pip install -e '.[vocoder]'"
+    ) from None
 
 COLUMNS = ("distance", "stoi", "pesq", "real_time")
 

@@ -12,6 +12,7 @@ Conventions:
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -149,6 +150,7 @@ and run-up included.
 
 def main() -> None:
     """Run it, and store what was found."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     STORED.parent.mkdir(parents=True, exist_ok=True)
     STORED.write_text(json.dumps(run()) + "\n")
     print("\n".join(page()))

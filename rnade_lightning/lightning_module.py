@@ -197,7 +197,7 @@ class SequenceModule(StoredModule):
     def on_train_epoch_end(self) -> None:
         """Log the share of clipped steps."""
         if self._clipped:
-            self.log("grad_norm/clipped", torch.stack(self._clipped).float().mean())
+            self.log("grad_norm/clipped", torch.stack(self._clipped).float().mean(), sync_dist=True)
             self._clipped.clear()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

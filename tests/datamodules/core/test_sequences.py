@@ -59,3 +59,11 @@ def test_a_stretch_keeps_which_frames_break_a_relation() -> None:
     part = whole.stretch(25, 35)
     assert part.breaks == dict.fromkeys(range(5), "still")
     assert part.log_jacobian.isneginf().tolist() == [True] * 5 + [False] * 5
+
+
+def test_the_first_frame_that_breaks_a_relation_is_named() -> None:
+    _, sequences, raw, standardiser = made([50, 40])
+    assert sequences.first_break() == "a frame"
+    raw[1][20:30, 2] = 8.0
+    named = [(str(i), x) for i, x in enumerate(raw)]
+    assert Sequences(named, standardiser).first_break() == "1: still of frame 20"
