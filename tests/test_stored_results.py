@@ -265,3 +265,34 @@ def test_a_row_that_was_not_run_has_no_verdict(bench: SimpleNamespace) -> None:
     table = bench.results.table_of(TASK, bench.rows.experiments()[TASK])
     assert "above RNN-GMM" in table[0]  # whose differences they are now
     assert not any("nan" in line for line in table)
+
+
+@pytest.mark.parametrize("damage", [lambda line: line[:-20], lambda _: "[]", lambda _: '{"a": 1}'])
+def test_a_search_whose_file_is_damaged_is_refused_in_a_line(
+    bench: SimpleNamespace, damage: Callable[[str], str]
+) -> None:
+    path = bench.store / "search" / TASK / "rnn-maf.jsonl"
+    *lines, last = path.read_text().splitlines()
+    assert len(bench.search.of_row(TASK, "RNN-MAF")) == len(lines) + 1
+    path.write_text("\n".join([*lines, damage(last)]))
+    n = len(lines) + 1
+    with pytest.raises(bench.stored.Refused, match=f"line {n} of {n} is no whole trial") as caught:
+        bench.search.of_row(TASK, "RNN-MAF")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "delete the line" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "ten"])
+def test_a_search_of_no_minutes_is_refused(
+    bench: SimpleNamespace,
+    minutes: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["search", TASK, "RNN-RNADE", f"--minutes={minutes}"])
+    with pytest.raises(SystemExit) as end:
+        bench.search.main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"--minutes: '{minutes}' is no number of minutes above 0" in said
