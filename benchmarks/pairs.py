@@ -8,6 +8,8 @@ import torch
 from rnade_lightning.callbacks.comparison_rows import PROCESS
 from rnade_lightning.scoring import ahead, error_of_blocks
 
+FRAMES = "frames"
+"""Beside the rows of blocks: of how many frames each is."""
 PAIRED = ("log_prob", "bits_per_sample")
 """Figures that are compared in pairs."""
 
@@ -25,9 +27,9 @@ class Blocks(NamedTuple):
         found = [r["blocks"] for r in runs if "blocks" in r]
         if not found or (name and name not in found[0]):
             return None
-        own = [list(b.values())[1] if name is None else b[name] for b in found]
+        own = [r["blocks"][name or model_of(r)] for r in runs if "blocks" in r]
         sums = torch.tensor(own, dtype=torch.float64).mean(0)
-        return cls(sums, torch.tensor(found[0]["frames"], dtype=torch.float64))
+        return cls(sums, torch.tensor(found[0][FRAMES], dtype=torch.float64))
 
     @classmethod
     def of_validation(cls, run: dict[str, Any]) -> "Blocks":
@@ -49,6 +51,18 @@ class Blocks(NamedTuple):
             raise ValueError("two runs of a task were tested on other frames: run both again")
         sums = self.sums - other.sums
         return float(sums.sum() / self.frames.sum()), error_of_blocks(sums, self.frames)
+
+
+def model_of(run: dict[str, Any]) -> str:
+    """Return the name that the model of a run has in its blocks, which is no baseline's.
+
+    >>> model_of({"blocks": {"VAR": [1], "RNNRNADE": [2], "frames": [3]}, "baselines": {"VAR": {}}})
+    'RNNRNADE'
+    """
+    names = [key for key in run["blocks"] if key not in {FRAMES, *run.get("baselines", {})}]
+    if len(names) != 1:
+        raise ValueError(f"blocks of one model are wanted, not of {', '.join(names) or 'none'}")
+    return names[0]
 
 
 def in_pairs(

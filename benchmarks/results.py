@@ -18,14 +18,16 @@ import csv
 import math
 import os
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks import control, waypoints
 from benchmarks.pairs import PAIRED, Blocks, in_pairs
 from benchmarks.provenance import PAGES, clean_commit
-from benchmarks.rows import HERE, STORE, Metrics, experiments, run, stored
+from benchmarks.rows import HERE, STORE, Metrics, experiments, run
 from benchmarks.search import of_row, ranked
+from benchmarks.stored import Refused, check_frames, stored
 from rnade_lightning.callbacks.comparison_rows import PROCESS
 
 TRIED = STORE / "tried"
@@ -55,6 +57,7 @@ def compared(task: str, spec: Any) -> dict[str, Blocks | None]:
     """Return the blocks of the rows of a task that can be compared in pairs, by name; of baselines
     those beside the model whose `numbers_of` they are."""
     found = {name: stored(task, name) for name in spec["models"]}
+    check_frames(task, found)
     blocks = {name: Blocks.of(runs) for name, runs in found.items() if runs}
     for runs in reversed(found.values()):
         blocks |= {name: Blocks.of(runs, name) for r in runs[:1] for name in r["baselines"]}
@@ -88,7 +91,9 @@ def table_of(task: str, spec: Any) -> list[str]:
     found = {name: stored(task, name) for name in spec["models"]}
     sound = any("spectral_distance_db" in r["free"] for runs in found.values() for r in runs)
     higher = is_higher(spec)
-    pairs, leader = in_pairs(compared(task, spec), columns[0][2], higher)
+    blocks = compared(task, spec)
+    first = next((name for name, of in blocks.items() if of is not None), "")
+    pairs, leader = in_pairs(blocks, columns[0][2], higher)
     paired = columns[0][0] in PAIRED and any(any(cells) for cells in pairs.values())
     rows = []
     for name, of in numbers_of(task, spec).items():
@@ -104,7 +109,7 @@ def table_of(task: str, spec: Any) -> list[str]:
     better = 1 if higher else -1
     rows.sort(key=lambda row: (math.isfinite(row[0]), better * row[0]), reverse=True)
     head = ["", *(heading for _, heading, _ in columns)]
-    head += ["error", f"above {next(iter(spec['models']))}"] * paired
+    head += ["error", f"above {first}"] * paired
     return _markdown([*head, "free, s", *["spectrum, dB"] * sound, "seeds"], [r for _, r in rows])
 
 
@@ -139,15 +144,16 @@ def in_a_minute() -> list[str]:
             difference = f"{above:.{digits}f} ± {error:.{digits}f}"
             better = above if higher else -above
             won = "yes" if better > 2 * error else "no" if better < -2 * error else "neither"
-        elif rival:
+        elif name and rival:
             difference = f"{own - other:.{digits}f}"
             won = f"{'yes' if (own > other) == higher else 'no'}, without an error"
-        cells = [f"[{spec['title']}](#{anchor(spec['title'])})", heading, f"{own:.{digits}f}"]
+        cells = [f"[{spec['title']}](#{anchor(spec['title'])})", heading]
+        cells.append(f"{own:.{digits}f}" if name else "not run")
         cells += [f"{other:.{digits}f}, {rival}" if rival else "", difference, won]
         for more in ("error_of_samples", "error_of_mean"):
             pair_of = mean_of(found.get(name, []), more), best(False, more, found, False)[1]
             shown = more in {column[0] for column in spec["columns"]} and more != key
-            cells.append(" / ".join(f"{v:.2f}" for v in pair_of) if shown else "")
+            cells.append(" / ".join(f"{v:.2f}" for v in pair_of) if shown and name else "")
         rows.append(cells)
     head = ["task", "figure", "ours", "best other", "difference", "won",
             "error of samples, ours / best other", "of mean"]  # fmt: skip
@@ -235,6 +241,8 @@ def ablations_of(task: str, spec: Any) -> list[str]:
     shipped = [r for r in stored(task, next(iter(spec["models"]))) if "val_blocks" in r][:1]
     if not found or not shipped:
         return []
+    check_frames(task, {"the model as shipped": shipped, **{r["name"]: [r] for r in found}},
+                 "val_blocks")  # fmt: skip
     rows = [["as shipped", "", f"{-shipped[0]['val_nll'][0]:.2f}", ""]]
     for r in found:
         above, error = Blocks.of_validation(r).above(Blocks.of_validation(shipped[0]))
@@ -339,8 +347,11 @@ def main() -> None:
                 print(f"\n== {args.task}: {name}, seed {seed}", flush=True)
                 commit = None if args.tried else clean_commit()
                 run(args.task, name, args.data, seed, commit)
-    readme = with_results(Path("README.md").read_text())
-    for name, text in zip(PAGES, (write_results(), readme), strict=True):
+    try:
+        pages = write_results(), with_results(Path("README.md").read_text())
+    except Refused as error:
+        sys.exit(f"error: {error}")
+    for name, text in zip(PAGES, pages, strict=True):
         Path(name).write_text(text)
         print(name)
 

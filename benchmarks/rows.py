@@ -53,11 +53,6 @@ def slug(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-def stored(task: str, name: str) -> list[Metrics]:
-    """Return the metrics of all seeds of a run."""
-    return [json.loads(p.read_text()) for p in sorted((STORE / task).glob(f"{slug(name)}-?.json"))]
-
-
 # ------------------------------------------------------------------ running
 
 

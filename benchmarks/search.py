@@ -17,9 +17,11 @@ Conventions:
 
 import argparse
 import json
+import math
 import os
 import random
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.provenance import clean_commit
 from benchmarks.rows import STORE, experiments, fit_arguments, latest, of_best_epoch, slug
+from benchmarks.stored import Refused, place_of
 from rnade_lightning.__main__ import main as rnade_lightning
 from rnade_lightning.run_files import write_text
 
@@ -118,10 +121,22 @@ def search(
 
 
 def stored(path: Path) -> list[Trial]:
-    """Return the trials in a file, none if there is no file."""
-    if not path.is_file():
-        return []
-    return [Trial(**json.loads(line)) for line in path.read_text().splitlines()]
+    """Return the trials in a file, none if there is no file.
+
+    Raises:
+        Refused: a line is no whole trial; none is dropped, since its minutes were spent.
+    """
+    trials = list[Trial]()
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    for i, line in enumerate(lines, 1):
+        try:
+            trials.append(Trial(**json.loads(line)))
+        except (TypeError, ValueError):
+            raise Refused(
+                f"{place_of(path)}: line {i} of {len(lines)} is no whole trial; put the file back "
+                "from git, or delete the line: python -m benchmarks.search trains it again"
+            ) from None
+    return trials
 
 
 def of_row(task: str, row: str) -> list[Trial]:
@@ -148,11 +163,24 @@ def trainer(task: str, row: str, data: str | None) -> Callable[[str, int], float
     return train
 
 
+def minutes_of(text: str) -> float:
+    """Return the minutes in an argument, a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0, such as 10")
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=[t for t, of in experiments().items() if "search" in of])
     parser.add_argument("row", help="a model of the task that has a search")
-    parser.add_argument("--minutes", type=float, required=True, help="of the processor, in all")
+    parser.add_argument(
+        "--minutes", type=minutes_of, required=True, help="of the processor, in all"
+    )
     parser.add_argument("--data", help="where the task's data are, if they are not simulated")
     args = parser.parse_args()
     os.environ.setdefault("WANDB_MODE", "offline")
@@ -162,7 +190,10 @@ def main() -> None:
     path = FOUND / args.task / f"{slug(args.row)}.jsonl"
     train = trainer(args.task, args.row, args.data)
     axes, rungs = of_task["rows"][args.row], of_task["epochs"]
-    trials = search(path, axes, rungs, args.minutes, train, clean_commit())
+    try:
+        trials = search(path, axes, rungs, args.minutes, train, clean_commit())
+    except Refused as error:
+        sys.exit(f"error: {error}")
     best = ranked(trials, max(trial.epochs for trial in trials))[0]
     print(f"best: {best.val_nll} after {best.epochs} epochs: {best.options}")
 
