@@ -62,7 +62,7 @@ def test_a_stretch_keeps_which_frames_break_a_relation() -> None:
 
 
 def test_the_first_frame_that_breaks_a_relation_is_named() -> None:
-    _, sequences, raw, standardiser = made([50, 40])
+    sequences, _, raw, standardiser = made([50, 40])
     assert sequences.first_break() == "a frame"
     raw[1][20:30, 2] = 8.0
     named = [(str(i), x) for i, x in enumerate(raw)]
