@@ -43,6 +43,7 @@ class StablePath(pl.Callback):
         before = max((before for before, _ in found), default=0.0)
         if before < 1:
             return
+        WholeCheckpoints().save_checkpoint(dict(checkpoint), path)
         if (after := max(after for _, after in found)) >= 1:
             rank_zero_warn(
                 f"{path}: the linear path is unstable, of spectral radius {before:.4f}, since kappa"
@@ -50,7 +51,6 @@ class StablePath(pl.Callback):
                 " model.kappa"
             )
             return
-        WholeCheckpoints().save_checkpoint(dict(checkpoint), path)
         rank_zero_info(
             f"{path}: the linear path was unstable, of spectral radius {before:.4f}; it is now "
             f"{after:.4g}"
