@@ -34,7 +34,7 @@ __all__ = [
     "module_class",
 ]  # fmt: skip
 
-_ALIKE = 1e-9  # relative and absolute difference of numbers that are alike
+_ALIKE = 1e-9  # relative difference of numbers that are alike
 
 
 def load_model(checkpoint: Checkpoint, trust: Trust = ()) -> SequenceDensity:
@@ -141,11 +141,12 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        if not one.is_floating_point() or not other.is_floating_point():
+        if not (one.is_floating_point() and one.dtype == other.dtype and one.shape == other.shape):
             return torch.equal(one, other)
-        return one.shape == other.shape and torch.allclose(one, other, _ALIKE, _ALIKE, True)
+        size = float(one.abs().nan_to_num(0.0, 0.0, 0.0).max()) if one.numel() else 0.0
+        return torch.allclose(one, other, _ALIKE, _ALIKE * size, equal_nan=True)
     if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=_ALIKE, abs_tol=_ALIKE)
+        return math.isclose(one, other, rel_tol=_ALIKE, abs_tol=1e-3 * _ALIKE)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_equal, one, other))
     return bool(one == other)
