@@ -120,7 +120,8 @@ def mean_of(of: list[dict[str, float | None]], key: str) -> float:
 
 
 def in_a_minute() -> list[str]:
-    """Return the first table of the page: of every task ours, the best other, and which is won."""
+    """Return the first table of the page: of every task ours, which is the first of its rows, the
+    best other, and which is won."""
     rows = []
     for task, spec in experiments().items():
         key, heading, digits = [*spec["columns"][0], 2][:3]
@@ -128,12 +129,18 @@ def in_a_minute() -> list[str]:
         higher = is_higher(spec)
 
         def best(
-            ours: bool, key: str = key, of: Any = found, higher: bool = higher
+            ours: bool,
+            key: str = key,
+            of: Any = found,
+            higher: bool = higher,
+            models: Any = spec["models"],
         ) -> tuple[str, float]:
             known = {n: mean_of(v, key) for n, v in of.items() if n.startswith(OURS) == ours}
             known = {n: v for n, v in known.items() if math.isfinite(v)}
             if not known:
                 return "", math.nan
+            if ours and (first := next((n for n in models if n in known), "")):
+                return first, known[first]
             return (max if higher else min)(known.items(), key=lambda item: item[1])
 
         (name, own), (rival, other) = best(True), best(False)
