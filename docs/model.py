@@ -73,9 +73,12 @@ def _frame(axes: Axes) -> None:
         _cell(axes, 20.8, y + 0.05, value)
         before = ", ".join(["$u_2$", *[f"$x_{{3,{e + 1}}}$" for e in range(d)]])
         _text(axes, 15.7, y + 0.35, f"given {before}", ha="right")
-        _text(axes, 22.1, y + 0.45, f"$x_{{3,{d + 1}}}$", ha="left")
+        _text(axes, 23.0, y + 0.45, f"$x_{{3,{d + 1}}}$", ha="left")
         if d < 3:
             _arrow(axes, (21.25, y), (21.25, y - 0.8))
+        for later in range(d + 2, 4):  # every feature reaches all behind it
+            end = (21.72, y + 0.65 - 1.7 * (later - d))
+            _arrow(axes, (21.72, y + 0.25), end, bend=-0.28 - 0.06 * (later - d))
     _text(
         axes,
         17.4,
@@ -99,8 +102,11 @@ def _cell(axes: Axes, x: float, y: float, value: float, dashed: bool = False) ->
     axes.add_patch(Rectangle((x, y), 0.9, 0.8, fc=SHADES(0.9 * value), ec=INK, lw=1, ls=style))
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.1})
+def _arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0.0
+) -> None:
+    how = {"arrowstyle": "-|>", "color": INK, "lw": 1.1, "connectionstyle": f"arc3,rad={bend}"}
+    axes.annotate("", end, start, arrowprops=how)
 
 
 if __name__ == "__main__":
