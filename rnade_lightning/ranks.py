@@ -71,6 +71,9 @@ def end_with_any(
                         child.kill()
                     os._exit(1)
 
+    for other in threading.enumerate():  # Lightning's, which kills this process without a line
+        if other.name == "child-process-observer" and hasattr(other, "_child_processes"):
+            other._child_processes = []
     thread = threading.Thread(target=look, daemon=True, name="ranks")
     thread.start()
     return thread

@@ -10,9 +10,11 @@ import pytest
 from rnade_lightning.ranks import of_every_rank, of_this_rank
 
 PARENT = """
-import subprocess, sys, time
+import os, subprocess, sys, time
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from rnade_lightning.ranks import end_with_any
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(2);" + sys.argv[1]])
+_ChildProcessObserver(os.getpid(), [child], 0.05).start()  # it kills without a line
 end_with_any([child], lambda: "go on")
 time.sleep(float(sys.argv[2]))
 """
@@ -34,7 +36,7 @@ def test_one_process_is_one_rank() -> None:
     ],
 )
 def test_a_lost_child_ends_its_parent(child: str, status: int, said: str) -> None:
-    seconds = "3" if status == 0 else "900"
+    seconds = "5" if status == 0 else "900"
     done = subprocess.run(
         [sys.executable, "-c", PARENT, child, seconds], capture_output=True, text=True, timeout=600
     )
