@@ -123,7 +123,8 @@ def frame_rate(path: Path, word: str) -> float:
     """Return the frames per second that a frame time means.
 
     A time of few digits stands for the usual rate that is written so: 0.0333 for 30 frames per
-    second, 0.0083 for 120.
+    second, 0.0083 for 120. Zeros behind milliseconds may be padding, as in 0.033000; before that
+    they are digits: 0.0800 is 12.5.
 
     Args:
         path: File to name in an error.
@@ -132,8 +133,8 @@ def frame_rate(path: Path, word: str) -> float:
     Raises:
         DataError: Not a number of seconds that can lie between two frames of motion.
 
-    >>> frame_rate(Path("a.bvh"), "0.0167"), frame_rate(Path("a.bvh"), "0.02")
-    (60.0, 50.0)
+    >>> [frame_rate(Path("a.bvh"), word) for word in ("0.0167", "0.02", "0.033000", "0.0800000")]
+    [60.0, 50.0, 30.0, 12.5]
     """
     if not re.fullmatch(NUMBER, word) or not 1e-5 < float(word) < 1e9:
         raise DataError(f"{path}: Frame Time is {word}: set it to the seconds between two frames")
@@ -146,8 +147,9 @@ def frame_rate(path: Path, word: str) -> float:
     rate = 1 / time
     if abs(rate - round(rate)) < 1e-6 * rate:
         return float(round(rate))
-    exponent = Decimal(word).normalize().as_tuple().exponent
-    digit = 10.0 ** int(exponent)  # what the last digit counts
+    written, stripped = Decimal(word), Decimal(word).normalize()  # zeros at the end may be padding
+    last, kept = (10.0 ** int(x.as_tuple().exponent) for x in (written, stripped))
+    digit = max(last, min(kept, 1e-3))  # what the last digit counts; whole milliseconds are written
     found = []
     for usual in [*_RATES, *_BROADCAST]:
         rounded = abs(1 / usual - time) <= digit * (0.5 + 1e-6)
