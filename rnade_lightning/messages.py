@@ -132,18 +132,6 @@ def one_line(message: str) -> str:
     return re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(" ".join(lines).split()))
 
 
-def said_of(error: BaseException) -> str:
-    """Return the message of an error in one line; of what the system refused, with the file and
-    what may help."""
-    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
-        return one_line(str(error))
-    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    remedy = _REMEDIES.get(error.errno)
-    return ": ".join((" to ".join(files), error.strerror) if files else (error.strerror,)) + (
-        f": {remedy}" if remedy else ""
-    )
-
-
 _ELSEWHERE = "write elsewhere, as by --out or --trainer.logger.save_dir"
 _REMEDIES = {
     errno.ENOSPC: f"free space on that disk, or {_ELSEWHERE}",
@@ -156,6 +144,16 @@ _REMEDIES = {
     errno.ENOTDIR: "a file is in the way: give another path",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+
+
+def said_of(error: BaseException) -> str:
+    """Return the message of an error in one line; of what the system refused, with the file and
+    what may help."""
+    if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
+        return one_line(str(error))
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    parts = " to ".join(files), error.strerror, _REMEDIES.get(error.errno)
+    return ": ".join(filter(None, parts))
 
 
 def quiet() -> None:

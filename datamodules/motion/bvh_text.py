@@ -147,8 +147,8 @@ def frame_rate(path: Path, word: str) -> float:
     rate = 1 / time
     if abs(rate - round(rate)) < 1e-6 * rate:
         return float(round(rate))
-    written, stripped = Decimal(word), Decimal(word).normalize()  # zeros at the end may be padding
-    last, kept = (10.0 ** int(x.as_tuple().exponent) for x in (written, stripped))
+    written = Decimal(word), Decimal(word).normalize()  # zeros at the end may be padding
+    last, kept = (10.0 ** int(x.as_tuple().exponent) for x in written)
     digit = max(last, min(kept, 1e-3))  # what the last digit counts; whole milliseconds are written
     found = []
     for usual in [*_RATES, *_BROADCAST]:

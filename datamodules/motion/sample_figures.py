@@ -146,9 +146,11 @@ class SampleFigures:
             raise ValueError("figures of samples need at least one motion, of finite frames")
         seconds = [self._distances(m) for m in motions]
         bad = [s > self.furthest for s in seconds]
-        second = max(round(self.body.fps), 1) / self.body.fps
         until = [
-            min(second * (b.argmax() if b.any() else len(b)), len(m.frames) / self.body.fps)
+            min(
+                self._n_second / self.body.fps * (b.argmax() if b.any() else len(b)),
+                len(m.frames) / self.body.fps,
+            )
             for b, m in zip(bad, motions, strict=True)
         ]
         speeds, own = self._speeds(motions), self._of_held_out
@@ -244,9 +246,14 @@ class SampleFigures:
         found = torch.cat([torch.cdist(poses, self._near).amin(1) for poses in some])
         return self._by_second(found.numpy())
 
+    @property
+    def _n_second(self) -> int:
+        """Return the whole frames of a second."""
+        return max(round(self.body.fps), 1)
+
     def _by_second(self, values: Array) -> Array:
         """Return means over whole seconds; over all frames, if they are fewer."""
-        n = max(round(self.body.fps), 1)
+        n = self._n_second
         whole = values[: len(values) // n * n] if len(values) >= n else values
         return np.asarray(whole.reshape(-1, min(n, len(values))).mean(axis=1))
 
